@@ -1,0 +1,1 @@
+"""Offline worlds: replica models, traffic, the embedded cluster and the demo."""

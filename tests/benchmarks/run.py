@@ -1,0 +1,44 @@
+"""Run benchmarks: `python tests/benchmarks/run.py [NAME]`. Each is a `bench_NAME.py` with `run() -> list[Figure]`.
+
+Prints one line per figure and writes `build/bench/NAME.json`. The exit code is 1 when a bar falls short.
+"""
+
+import importlib
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+from figures import Figure
+
+HERE = Path(__file__).parent
+OUT = HERE.parent.parent / "build" / "bench"
+
+
+def names() -> list[str]:
+    """Every benchmark in this folder, by name."""
+    return sorted(path.stem.removeprefix("bench_").replace("_", "-") for path in HERE.glob("bench_*.py"))
+
+
+def run(name: str) -> list[Figure]:
+    """Run one benchmark, print and keep its figures."""
+    figures: list[Figure] = importlib.import_module(f"bench_{name.replace('-', '_')}").run()
+    for figure in figures:
+        print(figure.line(), flush=True)
+    OUT.mkdir(parents=True, exist_ok=True)
+    rows = [asdict(figure) | {"holds": figure.holds} for figure in figures]
+    (OUT / f"{name}.json").write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+    return figures
+
+
+def main() -> int:
+    chosen = sys.argv[1:] or names()
+    unknown = [name for name in chosen if name not in names()]
+    if unknown:
+        print(f"no benchmark named {', '.join(unknown)}; there are: {', '.join(names())}", file=sys.stderr)
+        return 2
+    return int(not all(figure.holds for name in chosen for figure in run(name)))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
