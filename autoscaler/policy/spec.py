@@ -1,4 +1,4 @@
-"""What a user asks of Warmtide for one service, as plain values. `autoscaler.config` builds them from a ScalingPolicy."""
+"""What a user asks of Warmtide for one service, as plain values; `autoscaler.config` builds them."""
 
 import math
 from dataclasses import dataclass, field
@@ -38,7 +38,7 @@ class RateLimit:
 
     def __post_init__(self) -> None:
         if self.value <= 0 or not 0 < self.period_s <= 1800:
-            raise ValueError(f"rate limit needs value > 0 and 0 < period ≤ 1800 s, got {self.value} in {self.period_s} s")
+            raise ValueError(f"rate limit: value > 0 and 0 < period ≤ 1800 s, got {self.value} in {self.period_s} s")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
