@@ -1,0 +1,1 @@
+"""Stand-ins for the Deployment, ReplicaSet, scheduler, kubelet and endpoints controllers."""
