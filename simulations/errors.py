@@ -1,0 +1,26 @@
+"""What can go wrong offline, and who acts.
+
+SimulationError
+├── TraceError    the traffic file is not what it should be: whoever brought it
+└── DemoError     a part of the embedded world did not come up or died: read the named log
+"""
+
+from pathlib import Path
+
+
+class SimulationError(Exception):
+    """Base of all errors of this package; the message is for humans."""
+
+
+class TraceError(SimulationError):
+    """A traffic file was refused; names file, line and column."""
+
+    def __init__(self, path: Path, message: str, *, line: int | None = None, column: str = "") -> None:
+        place = str(path) + (f", line {line}" if line is not None else "") + (f", column {column}" if column else "")
+        super().__init__(f"{place}: {message}")
+        self.line = line
+        self.column = column
+
+
+class DemoError(SimulationError):
+    """A part of the demo failed; names the part and quotes its last words."""

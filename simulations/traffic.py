@@ -1,0 +1,161 @@
+"""Traffic made from figures: an hour that has a real hour's shape and lengths, without being it.
+
+The figures (arrivals per bin, prompt and output length quantiles and how the mix of prompt lengths
+moves over time) are derived from a trace by `simulations.derive_figures`. `generate` draws requests
+from them, `compress` maps any traffic on fewer seconds, `thin` keeps a share of it.
+"""
+
+import json
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from importlib import resources
+from itertools import accumulate
+from random import Random
+from typing import Any
+
+from simulations.trace import Arrival
+
+AZURE_2023_CONVERSATION = "azure_2023_conversation"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownFigures:
+    """What the trace itself measures: generated traffic must come near it."""
+
+    requests: int
+    requests_per_s: float
+    prompt_tokens_mean: float
+    prompt_tokens_p50: float
+    prompt_tokens_p95: float
+    output_tokens_mean: float
+    output_tokens_p50: float
+    output_tokens_p95: float
+    length_correlation: float  # Pearson, prompt against output
+    requests_peak_to_mean: float  # of 10 s bins
+    tokens_peak_to_mean: float  # prompt + output, of 10 s bins
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrafficFigures:
+    """What a trace looked like. Prompt bin i spans `prompt_edges[i]` to `prompt_edges[i + 1]` tokens."""
+
+    source: str
+    licence: str
+    span_s: float
+    bin_s: float
+    arrivals_per_bin: tuple[int, ...]
+    mix_period_s: float
+    prompt_edges: tuple[float, ...]
+    prompt_mix: tuple[tuple[int, ...], ...]  # requests per prompt bin, for each mix period
+    output_probabilities: tuple[float, ...]
+    output_quantiles: tuple[tuple[float, ...], ...]  # of each prompt bin
+    known: KnownFigures
+
+    def __post_init__(self) -> None:
+        bins = len(self.prompt_edges) - 1
+        if not self.arrivals_per_bin or sum(self.arrivals_per_bin) == 0:
+            raise ValueError("arrivals_per_bin has no arrival")
+        if len(self.output_quantiles) != bins or any(len(row) != bins for row in self.prompt_mix):
+            raise ValueError(f"output_quantiles and each prompt_mix must have {bins} entries, one per prompt bin")
+        if any(len(row) != len(self.output_probabilities) for row in self.output_quantiles):
+            raise ValueError(f"each of output_quantiles must have {len(self.output_probabilities)} entries")
+
+    def to_json(self) -> str:
+        """As it is stored: one line per field, so that a change can be read."""
+        rows = [f'  "{key}": {json.dumps(value, ensure_ascii=False)}' for key, value in asdict(self).items()]
+        return "{\n" + ",\n".join(rows) + "\n}\n"
+
+
+def load_figures(name: str = AZURE_2023_CONVERSATION) -> TrafficFigures:
+    """Figures that ship with the package."""
+    text = (resources.files("simulations") / "figures" / f"{name}.json").read_text(encoding="utf-8")
+    raw = json.loads(text)
+    known = KnownFigures(**raw.pop("known"))
+    return TrafficFigures(known=known, **{key: _frozen(value) for key, value in raw.items()})
+
+
+def generate(figures: TrafficFigures, random: Random, *, requests: int | None = None) -> list[Arrival]:
+    """Requests over the figures' whole span: a Poisson process of their rates, given its number of requests."""
+    count = figures.known.requests if requests is None else requests
+    cumulated = list(accumulate(figures.arrivals_per_bin, initial=0))
+    times = sorted(_inverse(cumulated, random.random() * cumulated[-1]) * figures.bin_s for _ in range(count))
+    return [_arrival(figures, random, min(at_s, figures.span_s)) for at_s in times]
+
+
+def compress(arrivals: Sequence[Arrival], ratio: float) -> list[Arrival]:
+    """The same requests in `ratio` times less time: the rate is that much higher, the shape the same."""
+    if not ratio > 0:
+        raise ValueError(f"compression ratio must be > 0, got {ratio}")
+    return [replace(arrival, at_s=arrival.at_s / ratio) for arrival in arrivals]
+
+
+def thin(arrivals: Sequence[Arrival], requests: int, random: Random) -> list[Arrival]:
+    """So many of the requests, each with the same chance; all of them when there are fewer."""
+    if requests >= len(arrivals):
+        return list(arrivals)
+    return [arrivals[index] for index in sorted(random.sample(range(len(arrivals)), requests))]
+
+
+def shorten_outputs(arrivals: Sequence[Arrival], ratio: float) -> list[Arrival]:
+    """Outputs `ratio` times as long, at least one token; prompts as they are."""
+    return [replace(arrival, output_tokens=max(1, round(arrival.output_tokens * ratio))) for arrival in arrivals]
+
+
+def peak_tokens_per_s(arrivals: Sequence[Arrival], window_s: float) -> float:
+    """Most prompt and output tokens that arrive within any window of this length, per second."""
+    peak = inside = start = 0
+    for arrival in arrivals:
+        inside += _tokens(arrival)
+        while arrivals[start].at_s <= arrival.at_s - window_s:
+            inside -= _tokens(arrivals[start])
+            start += 1
+        peak = max(peak, inside)
+    return peak / window_s
+
+
+def mean_tokens_per_s(arrivals: Sequence[Arrival], span_s: float) -> float:
+    """Prompt and output tokens per second over a span."""
+    return sum(_tokens(arrival) for arrival in arrivals) / span_s
+
+
+def quantile(ordered: Sequence[float], probability: float) -> float:
+    """Quantile of sorted values, interpolated linearly."""
+    place = probability * (len(ordered) - 1)
+    low = min(int(place), len(ordered) - 1)
+    high = min(low + 1, len(ordered) - 1)
+    return ordered[low] + (ordered[high] - ordered[low]) * (place - low)
+
+
+def _tokens(arrival: Arrival) -> int:
+    return arrival.prompt_tokens + arrival.output_tokens
+
+
+def _arrival(figures: TrafficFigures, random: Random, at_s: float) -> Arrival:
+    period = min(int(at_s / figures.mix_period_s), len(figures.prompt_mix) - 1)
+    [prompt_bin] = random.choices(range(len(figures.prompt_edges) - 1), weights=figures.prompt_mix[period])
+    low, high = figures.prompt_edges[prompt_bin : prompt_bin + 2]
+    output = _at_probability(figures, prompt_bin, random.random())
+    return Arrival(
+        at_s=at_s, prompt_tokens=round(low + (high - low) * random.random()), output_tokens=max(1, round(output))
+    )
+
+
+def _at_probability(figures: TrafficFigures, prompt_bin: int, probability: float) -> float:
+    row, steps = figures.output_quantiles[prompt_bin], figures.output_probabilities
+    place = _inverse(steps, probability)
+    low = int(place)
+    high = min(low + 1, len(row) - 1)
+    return row[low] + (row[high] - row[low]) * (place - low)
+
+
+def _inverse(rising: Sequence[float], value: float) -> float:
+    """Where a rising sequence reaches a value: index and fraction; flat stretches are skipped."""
+    index = max(0, min(bisect_right(rising, value) - 1, len(rising) - 2))
+    low, high = rising[index], rising[index + 1]
+    return index + ((value - low) / (high - low) if high > low else 0.0)
+
+
+def _frozen(value: Any) -> Any:
+    """JSON's lists as tuples, all the way down."""
+    return tuple(_frozen(item) for item in value) if isinstance(value, list) else value
