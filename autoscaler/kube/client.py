@@ -17,7 +17,7 @@ from yaml import YAMLError
 
 from autoscaler.errors import ApiFailure, BadSpecError, Unauthorized, Unreachable, api_failure
 from autoscaler.kube.budget import RequestBudget
-from autoscaler.kube.resources import Object
+from autoscaler.kube.resources import STREAM_OPEN, Object
 from metrics.clock import Clock, WallClock
 
 MERGE_PATCH = "application/merge-patch+json"
@@ -105,7 +105,10 @@ class KubeClient:
     async def watch(
         self, path: str, *, resource_version: str, timeout_s: float, silence_s: float = WATCH_SILENCE_S
     ) -> AsyncIterator[Object]:
-        """Events after a resource version until the server ends the stream. Errors in it are raised as `ApiFailure`."""
+        """Events after a resource version until the server ends the stream; the first says that it is open.
+
+        Errors in the stream are raised as `ApiFailure`.
+        """
         query = {
             "watch": "true",
             "allowWatchBookmarks": "true",
@@ -115,6 +118,7 @@ class KubeClient:
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=silence_s)
         response = await self._answer("GET", path, query=query, timeout=timeout)
         try:
+            yield {"type": STREAM_OPEN, "object": {}}
             async for line in _lines(response.content):
                 yield _event(line, path)
         except (aiohttp.ClientError, OSError, TimeoutError) as exc:

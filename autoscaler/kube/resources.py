@@ -5,6 +5,9 @@ from typing import Any
 
 Object = dict[str, Any]
 
+# The first "event" of every watch: the server accepted it, though it may have nothing to tell for a while.
+STREAM_OPEN = "OPEN"
+
 
 @dataclass(frozen=True, slots=True)
 class Resource:

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 from autoscaler.errors import ApiFailure, Forbidden, NotFound, Unreachable
-from autoscaler.kube.budget import backoff_s
-from autoscaler.kube.resources import Object, Resource
+from autoscaler.kube.budget import RETRY_AFTER_MAX_S, backoff_s
+from autoscaler.kube.resources import STREAM_OPEN, Object, Resource
 from metrics.clock import Clock
 
 # The server ends a watch after this; client-go draws from 5 to 10 minutes, too.
@@ -92,8 +92,8 @@ class Informer(Generic[T]):
     async def _relist(self) -> None:
         self.relists += 1
         found: dict[str, T] = {}
-        version = ""
         async for items, version in self._client.pages(self._path):
+            self._version = version
             for item in items:
                 if (kept := self._watched.keep(item)) is not None:
                     found[key_of(item)] = kept
@@ -101,11 +101,10 @@ class Informer(Generic[T]):
             self._remove(key)
         for key, kept in found.items():
             self._put(key, kept)
-        self._version = version
         self.is_available = True
-        self._heard()
+        self._heard_at_s = self._clock.now_s()
         if not self.synced:
-            log.info("%s: %d objects at version %s", self._path, len(found), version)
+            log.info("%s: %d objects at version %s", self._path, len(found), self._version)
         self.synced = True
 
     async def _follow(self) -> None:
@@ -123,15 +122,18 @@ class Informer(Generic[T]):
                 self._is_connected = False
             if self._clock.now_s() - started_at_s < WATCH_SPACING_S:
                 await self._clock.sleep(WATCH_SPACING_S)
+            else:
+                self._calm()
 
     async def _watch_once(self) -> None:
         timeout_s = self._jitter.uniform(*WATCH_TIMEOUT_S)
         events = self._client.watch(self._path, resource_version=self._version, timeout_s=timeout_s)
-        # The stream counts as open before its first event: a quiet kind sends nothing for a minute.
-        self._is_connected = True
         async for event in events:
-            self._apply(event["type"], event["object"])
-            self._heard()
+            self._is_connected = True
+            self._heard_at_s = self._clock.now_s()
+            if event["type"] != STREAM_OPEN:
+                self._apply(event["type"], event["object"])
+                self._calm()
 
     def _apply(self, kind: str, obj: Object) -> None:
         self._version = str((obj.get("metadata") or {}).get("resourceVersion") or self._version)
@@ -156,8 +158,8 @@ class Informer(Generic[T]):
         if before is not None:
             self._watched.on_change(key, before, None)
 
-    def _heard(self) -> None:
-        self._heard_at_s = self._clock.now_s()
+    def _calm(self) -> None:
+        # Only a working stream ends a back-off: where lists work and watches do not, each round must wait longer.
         self._failures = 0
         self.last_failure = ""
 
@@ -169,7 +171,7 @@ class Informer(Generic[T]):
         self.last_failure = str(failure)
         draw = self._jitter.uniform(0.0, 1.0)
         wait_s = backoff_s(self._failures, first_s=BACKOFF_FIRST_S, cap_s=BACKOFF_CAP_S, draw=draw)
-        await self._clock.sleep(max(wait_s, failure.retry_after_s or 0.0))
+        await self._clock.sleep(max(wait_s, min(failure.retry_after_s or 0.0, RETRY_AFTER_MAX_S)))
 
     async def _absent(self, failure: ApiFailure) -> None:
         if not self._watched.is_optional:
@@ -181,7 +183,7 @@ class Informer(Generic[T]):
             self._remove(key)
         self.is_available = False
         self.synced = True
-        self._heard()
+        self._heard_at_s = self._clock.now_s()
         await self._clock.sleep(ABSENT_RETRY_S)
 
 
