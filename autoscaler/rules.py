@@ -1,0 +1,176 @@
+"""Rules between fields, once for the API server (CEL, in the CRDs) and once for the controller, side by side.
+
+A test holds the two against each other on generated objects.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+Spec = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """One rule. `at` is the place in spec that carries the CEL; `check` sees the whole spec, defaults filled in."""
+
+    at: tuple[str, ...]
+    cel: str
+    message: str  # the API server's words
+    field: str  # what the controller names
+    check: Callable[[Spec], str | None] | None = None  # the controller's words when broken
+
+
+def broken_rule(rules: Iterable[Rule], spec: Spec) -> tuple[str, str] | None:
+    """Field and message of the first rule that the spec breaks."""
+    for rule in rules:
+        message = rule.check(spec) if rule.check else None
+        if message:
+            return rule.field, message
+    return None
+
+
+def _min_exceeds_max(spec: Spec) -> str | None:
+    low, high = spec["replicas"]["min"], spec["replicas"]["max"]
+    if low is None or high is None or low <= high:
+        return None
+    return f"must not exceed spec.replicas.max ({high})"
+
+
+def _zero_against_min(spec: Spec) -> str | None:
+    low = spec["replicas"]["min"]
+    if not spec["zero"]["enabled"] or not low:
+        return None
+    return f"needs spec.replicas.min to be 0 or absent, not {low}"
+
+
+def _slower_than_age(period: str) -> Callable[[Spec], str | None]:
+    def check(spec: Spec) -> str | None:
+        period_s, max_age_s = spec["metrics"][period], spec["targets"]["maxAgeSeconds"]
+        if period_s is None or period_s < max_age_s:
+            return None
+        return f"must be below spec.targets.maxAgeSeconds ({max_age_s:g}), or every sample would be too old"
+
+    return check
+
+
+def _tls_only(field: str) -> Callable[[Spec], str | None]:
+    def check(spec: Spec) -> str | None:
+        if not spec["metrics"][field] or spec["metrics"]["scheme"] == "https":
+            return None
+        return "has a meaning only with spec.metrics.scheme https"
+
+    return check
+
+
+def _ca_and_no_verification(spec: Spec) -> str | None:
+    if not (spec["metrics"]["caFile"] and spec["metrics"]["insecureSkipVerify"]):
+        return None
+    return "contradicts spec.metrics.insecureSkipVerify: true"
+
+
+def _same_names(spec: Spec) -> str | None:
+    names = [window["name"] for window in spec["schedules"]]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    return f"has more than one window named {', '.join(twice)}" if twice else None
+
+
+def _kind_against_version(spec: Spec) -> str | None:
+    reference = spec["targetRef"]
+    if (reference["kind"] == "Deployment") == (reference["apiVersion"] == "apps/v1"):
+        return None
+    return f"is no kind of {reference['apiVersion']}"
+
+
+def _same_times(spec: Spec) -> str | None:
+    same = [window["name"] for window in spec["schedules"] if window["start"].split() == window["end"].split()]
+    return f"has a window, {same[0]}, that starts and ends at the same times" if same else None
+
+
+def _below_age(period: str, max_age_s: float) -> str:
+    """CEL for a period of spec.metrics that must be below spec.targets.maxAgeSeconds, or its default."""
+    age = f"(has(self.targets) && has(self.targets.maxAgeSeconds) ? self.targets.maxAgeSeconds : {max_age_s!r})"
+    return f"!has(self.metrics) || !has(self.metrics.{period}) || self.metrics.{period} < {age}"
+
+
+def policy_rules(*, max_age_s: float) -> tuple[Rule, ...]:
+    """Rules of a ScalingPolicy, given the default they compare with."""
+    https = "(has(self.scheme) && self.scheme == 'https')"
+    return (
+        Rule(
+            at=("replicas",),
+            cel="!has(self.min) || !has(self.max) || self.min <= self.max",
+            message="min must not exceed max",
+            field="spec.replicas.min",
+            check=_min_exceeds_max,
+        ),
+        Rule(
+            at=(),
+            cel="!has(self.zero) || !has(self.zero.enabled) || !self.zero.enabled"
+            " || !has(self.replicas) || !has(self.replicas.min) || self.replicas.min == 0",
+            message="zero.enabled needs replicas.min to be 0 or absent",
+            field="spec.zero.enabled",
+            check=_zero_against_min,
+        ),
+        Rule(
+            at=(),
+            cel=_below_age("periodSeconds", max_age_s),
+            message="metrics.periodSeconds must be below targets.maxAgeSeconds",
+            field="spec.metrics.periodSeconds",
+            check=_slower_than_age("periodSeconds"),
+        ),
+        Rule(
+            at=(),
+            cel=_below_age("idlePeriodSeconds", max_age_s),
+            message="metrics.idlePeriodSeconds must be below targets.maxAgeSeconds",
+            field="spec.metrics.idlePeriodSeconds",
+            check=_slower_than_age("idlePeriodSeconds"),
+        ),
+        Rule(
+            at=("metrics",),
+            cel=f"!has(self.caFile) || {https}",
+            message="caFile has a meaning only with scheme https",
+            field="spec.metrics.caFile",
+            check=_tls_only("caFile"),
+        ),
+        Rule(
+            at=("metrics",),
+            cel=f"!has(self.insecureSkipVerify) || !self.insecureSkipVerify || {https}",
+            message="insecureSkipVerify has a meaning only with scheme https",
+            field="spec.metrics.insecureSkipVerify",
+            check=_tls_only("insecureSkipVerify"),
+        ),
+        Rule(
+            at=("metrics",),
+            cel="!has(self.caFile) || !has(self.insecureSkipVerify) || !self.insecureSkipVerify",
+            message="caFile contradicts insecureSkipVerify",
+            field="spec.metrics.caFile",
+            check=_ca_and_no_verification,
+        ),
+        Rule(
+            at=("schedules", "[]"),
+            cel="self.start != self.end",
+            message="start and end must differ",
+            field="spec.schedules",
+            check=_same_times,
+        ),
+        # The API server's own words for this are those of x-kubernetes-list-type: map.
+        Rule(at=(), cel="", message="", field="spec.schedules", check=_same_names),
+    )
+
+
+SCALED_SERVICE_RULES = (
+    Rule(
+        at=("targetRef",),
+        cel="(self.kind == 'Deployment') == (self.apiVersion == 'apps/v1')",
+        message="kind and apiVersion must belong together",
+        field="spec.targetRef.kind",
+        check=_kind_against_version,
+    ),
+    Rule(
+        at=("targetRef",),
+        cel="self == oldSelf",
+        message="targetRef cannot be changed: delete the ScaledService and write another",
+        field="spec.targetRef",
+    ),
+)
