@@ -172,7 +172,7 @@ class RateLimitModel(_Model):
 
     type: PolicyType
     """Unit of value."""
-    value: int = Field(gt=0, le=1_000_000)
+    value: int = Field(ge=1, le=1_000_000)
     """Pods or percent."""
     period_seconds: int = Field(ge=1, le=1800)
     """Length of the period."""
