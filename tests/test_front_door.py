@@ -31,7 +31,7 @@ def test_help_names_every_command_in_one_line_and_loads_nothing_heavy() -> None:
     assert [line.split()[0] for line in text[text.index("Commands:") + 1 :] if line] == [
         command.name for command in warmtide.COMMANDS
     ]
-    assert "..." not in done.stdout  # Typer's mark of a line that was cut
+    assert not any("..." in line for line in text[text.index("Commands:") :])  # Typer's mark of a line that was cut
     assert HEAVY & set(loaded) == set()
 
 
