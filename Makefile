@@ -6,7 +6,7 @@ READY  := $(VENV)/.ready
 ARGS   ?=
 NAME   ?=
 
-.PHONY: help demo test check bench clean
+.PHONY: help demo test check bench apiserver clean
 help:            ## what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
 
@@ -31,6 +31,9 @@ check: $(READY)  ## style, types, layers
 
 bench: $(READY)  ## speed figures (NAME=parse for one)
 	@$(BIN)/python tests/benchmarks/run.py $(NAME)
+
+apiserver:       ## build a real Kubernetes control plane for the contract tests, once (about 12 minutes)
+	@tests/controlplane/build.sh
 
 clean:           ## the venv and everything built
 	rm -rf $(VENV) build

@@ -9,7 +9,7 @@ out=${WARMTIDE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/warmtide}/controlplane/$ve
 build() { # folder, program, package
   if [ -x "$out/$2" ]; then return; fi
   echo "building $2 (once)"
-  (cd "$here/$1" && CGO_ENABLED=0 go build -trimpath -ldflags="-s -w" -o "$out/$2.part" "$3" && mv "$out/$2.part" "$out/$2")
+  (cd "$here/$1" && CGO_ENABLED=0 go build -trimpath -ldflags="-s -w" -o "$out/$2.part.$$" "$3" && mv "$out/$2.part.$$" "$out/$2")
 }
 
 if [ -n "${KUBEBUILDER_ASSETS:-}" ] && [ -x "$KUBEBUILDER_ASSETS/kube-apiserver" ]; then
