@@ -159,7 +159,7 @@ def _crd(
             "kind": {"type": "string", "description": "Kind of this object."},
             "metadata": {"type": "object"},
         }
-        | parts,
+        | dict(parts),
     }
     if "status" in parts:
         schema["required"] = ["spec"]
