@@ -53,11 +53,12 @@ class WatchEvent:
 class ApiError(Exception):
     """The API said no."""
 
-    def __init__(self, code: int, reason: str, message: str) -> None:
+    def __init__(self, code: int, reason: str, message: str, details: Object | None = None) -> None:
         super().__init__(f"{code} {reason}: {message}")
         self.code = code
         self.reason = reason
         self.message = message
+        self.details = details or {}
 
 
 class ObjectApi(Protocol):
