@@ -1,0 +1,95 @@
+"""One small cluster in virtual time, and the few verbs that the stories need."""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+import pytest
+
+from simulations.cluster.api import DEPLOYMENTS, PODS, Object
+from simulations.cluster.apiserver.local import LocalApi
+from simulations.cluster.workloads import ContainerRuntime, FixedStartup, InstantRuntime, NodeSpec, Workloads
+from simulations.cluster.workloads.settle import LoopClock, running, settle
+
+STARTED_AT_S = 1_750_000_000.0
+
+
+def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
+    for item in items:
+        if item.path.is_relative_to(__file__.rsplit("/", 1)[0]) and "real_time" not in item.keywords:
+            item.add_marker(pytest.mark.looptime)
+
+
+class Cluster:
+    """An API with stand-in workload controllers on it."""
+
+    def __init__(
+        self,
+        nodes: Sequence[NodeSpec] = (NodeSpec(name="gpu-0", gpus=8), NodeSpec(name="gpu-1", gpus=8)),
+        runtime: ContainerRuntime | None = None,
+        startup: FixedStartup | None = None,
+    ) -> None:
+        self.clock = LoopClock(STARTED_AT_S)
+        self.api = LocalApi.on_new_store(self.clock, seed=1)
+        self.runtime = runtime or InstantRuntime()
+        self.workloads = Workloads(self.api, nodes, self.runtime, self.clock, startup)
+
+    def run(self) -> AbstractAsyncContextManager[None]:
+        return running(self.workloads)
+
+    async def settle(self) -> None:
+        await settle(self.clock, self.workloads)
+
+    async def deploy(self, replicas: int = 1, **spec: Any) -> None:
+        await self.api.create(DEPLOYMENTS, deployment(replicas, **spec))
+        await self.settle()
+
+    async def change(self, **spec: Any) -> None:
+        await self.api.patch(DEPLOYMENTS, "default", "llm", {"spec": spec})
+        await self.settle()
+
+    async def scale(self, replicas: int) -> None:
+        await self.api.patch(DEPLOYMENTS, "default", "llm", {"spec": {"replicas": replicas}}, "scale")
+        await self.settle()
+
+    async def deployment(self) -> Object:
+        return await self.api.get(DEPLOYMENTS, "default", "llm")
+
+    async def pods(self) -> list[Object]:
+        return await self.api.list(PODS, "default")
+
+    async def names(self, wanted: Callable[[Object], bool] = bool) -> set[str]:
+        return {pod["metadata"]["name"] for pod in await self.pods() if wanted(pod)}
+
+
+def deployment(replicas: int = 1, name: str = "llm", gpus: int = 1, **spec: Any) -> Object:
+    container = {
+        "name": "kserve-container",
+        "image": "vllm/vllm-openai:v0.32.0",
+        "args": ["--model=m"],
+        "ports": [{"containerPort": 8080, "name": "http"}],
+        "resources": {"limits": {"nvidia.com/gpu": str(gpus)}},
+    }
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": name, "namespace": "default"},
+        "spec": {
+            "replicas": replicas,
+            "selector": {"matchLabels": {"app": name}},
+            "template": {"metadata": {"labels": {"app": name}}, "spec": {"containers": [container]}},
+            **spec,
+        },
+    }
+
+
+@pytest.fixture
+async def cluster() -> Cluster:
+    """Two nodes with 8 GPUs each; pods are ready as soon as they are bound."""
+    return Cluster()
+
+
+@pytest.fixture
+def cluster_of() -> Callable[..., Cluster]:
+    """A cluster with other nodes, runtime or start-up times."""
+    return Cluster
