@@ -18,11 +18,11 @@ from autoscaler.errors import BadSpecError
 from autoscaler.policy.spec import LensTargets, Mode, Objectives, PolicySpec, PolicyType, SelectPolicy
 from autoscaler.rules import SCALED_SERVICE_RULES, Rule, broken_rule, policy_rules
 from autoscaler.schedule import check_cron, zone
+from autoscaler.settings import ANNOTATION as ANNOTATION  # those who parse it look here
 from autoscaler.settings import Enrolment, MetricsEndpoint, ServicePolicy
 from autoscaler.spec_errors import explain_first, field_path, largest_field, shown, value_at, without_nulls
 from autoscaler.status import ScaledServiceStatus
 
-ANNOTATION = "warmtide.dev/policy"
 # A full policy with 32 schedules is about 8 kB; much more than that is a mistake or an attack.
 SPEC_MAX_CHARS = 64 * 1024
 # Files an administrator mounted for policies of one namespace: <here>/<namespace>/<name>. A policy names only the

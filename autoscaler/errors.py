@@ -2,6 +2,7 @@
 
 AutoscalerError
 ├── BadSpecError      a human wrote something that cannot be used: say which object, field and value
+├── NotEnrolledError  someone asked about a service that nobody scales: say what there is and how to enrol
 └── RetryLaterError   the world is not ready: try again, later and later
     └── ApiFailure    the Kubernetes API said no, or nothing: code, reason, message, when to come back
         ├── Unreachable               no answer: connection, TLS, deadline (code 0)
@@ -39,6 +40,10 @@ class BadSpecError(AutoscalerError):
         self.message = message
         said = f"{self.value} {message}" if self.value else message
         super().__init__(f"{object_name}: {field}: {said}")
+
+
+class NotEnrolledError(AutoscalerError):
+    """Nobody scales this service."""
 
 
 def shorten(text: str, limit: int = SHOWN_VALUE_CHARS) -> str:

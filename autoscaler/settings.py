@@ -7,6 +7,9 @@ from typing import Literal
 from autoscaler.policy.spec import PolicySpec
 from autoscaler.schedule import Schedule
 
+# The one stable annotation that enrols an object: KServe copies annotations to the pods, so a change restarts them.
+ANNOTATION = "warmtide.dev/policy"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MetricsEndpoint:
