@@ -223,6 +223,7 @@ def _identity(view: ServiceView) -> tuple[object, ...]:
         view.predictor_name,
         view.canary_names,
         view.deployment_mode,
+        view.model_uri,
     )
 
 

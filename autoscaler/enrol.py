@@ -48,6 +48,7 @@ class Target:
     deployment: str | None = None  # `namespace/name`
     native_min: int | None = None
     native_max: int | None = None
+    model_uri: str = ""  # where the weights come from, where the service says so
     problem: BadSpecError | None = None  # what is wrong with the annotation or the ScaledService
     refusals: tuple[Refusal, ...] = ()
 
@@ -163,12 +164,17 @@ class _Resolver:
                 self._predictors[f"{deployment.meta.namespace}/{name}"].append(deployment)
 
     def resolve(self, target: Target) -> Target:
-        if target.problem is not None:
-            return target
+        if target.subject.kind == SCALED_SERVICES.kind:
+            return target  # it names nothing that could be looked up
         service = self._service_of(target)
         found = self._deployments_of(target, service)
         if service is not None:
-            target = replace(target, native_min=service.replicas_min, native_max=service.replicas_max)
+            target = replace(
+                target,
+                native_min=service.replicas_min,
+                native_max=service.replicas_max,
+                model_uri=service.model_uri,
+            )
         deployment = found[0] if len(found) == 1 else None
         refusals = list(refusals_of(service, deployment, self._objects.rivals, self._objects.kserve_version))
         if deployment is None:

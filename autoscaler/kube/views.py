@@ -99,6 +99,7 @@ class ServiceView:
     predictor_name: str  # ≥ 0.20: names the stable Deployment
     canary_names: tuple[str, ...]
     deployment_mode: str
+    model_uri: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -231,6 +232,7 @@ def service_view(obj: Object) -> ServiceView:
         predictor_name=predictor.get("name") or "",
         canary_names=tuple(str(name) for name in canaries if name),
         deployment_mode=status.get("deploymentMode") or "",
+        model_uri=str((predictor.get("model") or {}).get("storageUri") or ""),
     )
 
 

@@ -1,0 +1,168 @@
+"""Which pods are read how often, what they said, and when that is worth a pass of their service.
+
+Every sample enters its pod's window. Most change no answer: a service is woken only when one crosses a lens's edge.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from autoscaler.kube.views import PodView
+from autoscaler.policy.spec import LensTargets
+from autoscaler.report import Freshness
+from autoscaler.settings import MetricsEndpoint, ServicePolicy
+from metrics.clock import Clock
+from metrics.errors import ScrapeError
+from metrics.sample import EngineSample, PodSignals
+from metrics.target import ScrapeTarget, TimedTarget
+from metrics.window import Window
+
+# Rates look back so far: long enough for a steady token rate, short enough to see a ramp.
+RATE_SPAN_S = 30.0
+# Above its target, each further step of KV usage is news; below it, none is.
+_KV_STEP = 0.05
+# Targets are handed to the scrape loop at most so often: a rollout changes hundreds of pods within a second.
+HAND_OVER_S = 0.2
+
+
+@dataclass(slots=True)
+class _Track:
+    """One pod: its window, what it said when its service last had a reason to look, how the last scrape went."""
+
+    key: str
+    pod: str
+    window: Window = field(default_factory=Window)
+    level: tuple[int, ...] | None = None
+    failure: str | None = None
+    judged: EngineSample | None = None
+    signals: PodSignals | None = None
+
+
+class Collector:
+    """Windows of all pods of all services. `wake(key)` asks for a pass."""
+
+    def __init__(self, clock: Clock, *, wake: Callable[[str], None]) -> None:
+        self._clock = clock
+        self._wake = wake
+        self._tracks: dict[str, _Track] = {}  # by pod uid
+        self._pods: dict[str, frozenset[str]] = {}  # uids by service
+        self._targets: dict[str, TimedTarget] = {}
+        self._edges: dict[str, LensTargets] = {}
+        self._changed = asyncio.Event()
+        self.on_failure: Callable[[str], None] = lambda _kind: None  # telemetry's hook
+
+    def watch(self, key: str, pods: Sequence[PodView], policy: ServicePolicy) -> None:
+        """Read exactly these pods for a service from now on, at the period that its load asks for."""
+        self._edges[key] = policy.spec.targets
+        period_s = policy.endpoint.period_s if self.is_busy(key) else policy.endpoint.idle_period_s
+        wanted = {pod.uid: pod for pod in pods if self._is_readable(pod)}
+        for uid in self._pods.get(key, frozenset()) - wanted.keys():
+            self._drop(uid)
+        for uid, pod in wanted.items():
+            self._tracks.setdefault(uid, _Track(key=key, pod=f"{pod.namespace}/{pod.name}"))
+            timed = TimedTarget(target=scrape_target(pod, policy.endpoint), period_s=period_s)
+            if self._targets.get(uid) != timed:
+                self._targets[uid] = timed
+                self._changed.set()
+        self._pods[key] = frozenset(wanted)
+
+    def forget(self, key: str) -> None:
+        """A service is no longer enrolled."""
+        for uid in self._pods.pop(key, frozenset()):
+            self._drop(uid)
+        self._edges.pop(key, None)
+
+    def is_busy(self, key: str) -> bool:
+        """Whether any pod holds requests, or none was heard yet: the first sample must not take an idle period."""
+        tracks = [self._tracks[uid] for uid in self._pods.get(key, ())]
+        newest = [track.window.newest for track in tracks if track.window.newest is not None]
+        return not newest or any(s.running_requests or s.waiting_requests for s in newest)
+
+    def on_result(self, uid: str, result: EngineSample | ScrapeError) -> None:
+        """The scrape loop's result."""
+        track = self._tracks.get(uid)
+        if track is None:
+            return
+        if isinstance(result, ScrapeError):
+            track.failure = result.kind.value
+            self.on_failure(result.kind.value)
+            return
+        track.failure = None
+        if not track.window.add(result):
+            return
+        level = level_of(result, self._edges[track.key])
+        if track.level is None or any(new > old for new, old in zip(level, track.level, strict=True)):
+            self._wake(track.key)
+        track.level = level
+
+    def signals(self, uid: str, now_s: float) -> PodSignals | None:
+        """What a pod's recent samples say."""
+        track = self._tracks.get(uid)
+        if track is None:
+            return None
+        # Rates move with samples, not with time: passes between two samples share one reading.
+        if track.judged is not track.window.newest or track.signals is None:
+            track.judged = track.window.newest
+            track.signals = track.window.signals(now_s=now_s, span_s=RATE_SPAN_S)
+        return track.signals
+
+    def freshness(self, key: str, max_age_s: float, now_s: float) -> Freshness:
+        """How well a service is seen."""
+        tracks = [self._tracks[uid] for uid in self._pods.get(key, ())]
+        ages = [now_s - t.window.newest.observed_at_s for t in tracks if t.window.newest is not None]
+        fresh = [age for age in ages if age <= max_age_s]
+        return Freshness(
+            pods_scraped=len(fresh),
+            pods_blind=len(tracks) - len(fresh),
+            oldest_sample_age_s=max(fresh, default=None),
+            scrape_failures=Counter(track.failure for track in tracks if track.failure is not None),
+        )
+
+    async def run(self, set_targets: Callable[[Mapping[str, TimedTarget]], None]) -> None:
+        """Hand changed targets to the scrape loop, for ever."""
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            set_targets(self._targets)
+            await self._clock.sleep(HAND_OVER_S)
+
+    def _is_readable(self, pod: PodView) -> bool:
+        """Ready, or ready once: an overloaded server fails its probe, and is just then worth listening to."""
+        is_there = pod.ip is not None and not pod.is_terminating and not pod.is_over
+        return is_there and (pod.ready_at_s is not None or pod.uid in self._tracks)
+
+    def _drop(self, uid: str) -> None:
+        self._tracks.pop(uid, None)
+        if self._targets.pop(uid, None) is not None:
+            self._changed.set()
+
+
+def scrape_target(pod: PodView, endpoint: MetricsEndpoint) -> ScrapeTarget:
+    """The pod's metrics page: the policy's word, else what the pod announces."""
+    host = f"[{pod.ip}]" if pod.ip and ":" in pod.ip else pod.ip
+    port, path = endpoint.port or pod.address.port, endpoint.path or pod.address.path
+    return ScrapeTarget(
+        key=pod.uid,
+        url=f"{endpoint.scheme}://{host}:{port}{path}",
+        bearer_token_file=endpoint.bearer_token_file,
+        ca_file=endpoint.ca_file,
+        insecure=endpoint.insecure_skip_verify,
+    )
+
+
+def level_of(sample: EngineSample, targets: LensTargets) -> tuple[int, ...]:
+    """Steps that a sample has reached on each lens; a higher step than before is worth a pass."""
+    running, waiting = sample.running_requests or 0.0, sample.waiting_requests or 0.0
+    return (
+        _step(waiting, targets.queue_requests, width=targets.queue_requests or 1.0),
+        _step(sample.kv_cache_usage_ratio or 0.0, targets.kv_cache_usage_ratio, width=_KV_STEP),
+        _step(running + waiting, targets.running_requests, width=max(1.0, (targets.running_requests or 0.0) / 10)),
+        int(running + waiting > 0),
+        int(sample.is_awake is True),
+    )
+
+
+def _step(value: float, target: float | None, *, width: float) -> int:
+    """0 up to the target, then one more per width."""
+    return 0 if target is None or value <= target else 1 + int((value - target) / width)
