@@ -2,13 +2,13 @@
 
 The figures (arrivals per bin, prompt and output length quantiles and how the mix of prompt lengths
 moves over time) are derived from a trace by `simulations.derive_figures`. `generate` draws requests
-from them, `compress` maps any traffic on fewer seconds, `thin` keeps a share of it.
+from them; `simulations.traffic_shape` cuts any traffic to size.
 """
 
 import json
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from importlib import resources
 from itertools import accumulate
 from random import Random
@@ -83,52 +83,12 @@ def generate(figures: TrafficFigures, random: Random, *, requests: int | None = 
     return [_arrival(figures, random, min(at_s, figures.span_s)) for at_s in times]
 
 
-def compress(arrivals: Sequence[Arrival], ratio: float) -> list[Arrival]:
-    """The same requests in `ratio` times less time: the rate is that much higher, the shape the same."""
-    if not ratio > 0:
-        raise ValueError(f"compression ratio must be > 0, got {ratio}")
-    return [replace(arrival, at_s=arrival.at_s / ratio) for arrival in arrivals]
-
-
-def thin(arrivals: Sequence[Arrival], requests: int, random: Random) -> list[Arrival]:
-    """So many of the requests, each with the same chance; all of them when there are fewer."""
-    if requests >= len(arrivals):
-        return list(arrivals)
-    return [arrivals[index] for index in sorted(random.sample(range(len(arrivals)), requests))]
-
-
-def shorten_outputs(arrivals: Sequence[Arrival], ratio: float) -> list[Arrival]:
-    """Outputs `ratio` times as long, at least one token; prompts as they are."""
-    return [replace(arrival, output_tokens=max(1, round(arrival.output_tokens * ratio))) for arrival in arrivals]
-
-
-def peak_tokens_per_s(arrivals: Sequence[Arrival], window_s: float) -> float:
-    """Most prompt and output tokens that arrive within any window of this length, per second."""
-    peak = inside = start = 0
-    for arrival in arrivals:
-        inside += _tokens(arrival)
-        while arrivals[start].at_s <= arrival.at_s - window_s:
-            inside -= _tokens(arrivals[start])
-            start += 1
-        peak = max(peak, inside)
-    return peak / window_s
-
-
-def mean_tokens_per_s(arrivals: Sequence[Arrival], span_s: float) -> float:
-    """Prompt and output tokens per second over a span."""
-    return sum(_tokens(arrival) for arrival in arrivals) / span_s
-
-
 def quantile(ordered: Sequence[float], probability: float) -> float:
     """Quantile of sorted values, interpolated linearly."""
     place = probability * (len(ordered) - 1)
     low = min(int(place), len(ordered) - 1)
     high = min(low + 1, len(ordered) - 1)
     return ordered[low] + (ordered[high] - ordered[low]) * (place - low)
-
-
-def _tokens(arrival: Arrival) -> int:
-    return arrival.prompt_tokens + arrival.output_tokens
 
 
 def _arrival(figures: TrafficFigures, random: Random, at_s: float) -> Arrival:

@@ -12,15 +12,13 @@ from hypothesis import strategies as st
 
 from simulations.derive_figures import derive, main
 from simulations.trace import Arrival, read_azure
-from simulations.traffic import (
-    TrafficFigures,
+from simulations.traffic import TrafficFigures, generate, load_figures, quantile
+from simulations.traffic_shape import (
     compress,
-    generate,
-    load_figures,
     mean_tokens_per_s,
     peak_tokens_per_s,
-    quantile,
     shorten_outputs,
+    stretch_swing,
     thin,
 )
 
@@ -109,6 +107,34 @@ def test_thinning_keeps_so_many_of_the_requests_in_order(arrivals: list[Arrival]
     assert len(kept) == min(requests, len(arrivals))
     assert kept == sorted(kept, key=lambda arrival: arrival.at_s)
     assert all(arrival in arrivals for arrival in kept)
+
+
+def test_a_stretched_hour_keeps_its_peak_and_loses_in_its_valleys(hour: list[Arrival]) -> None:
+    stretched = stretch_swing(hour, 4.0, Random(3))
+    per_period = Counter(int(arrival.at_s / 240) for arrival in stretched)
+    before = Counter(int(arrival.at_s / 240) for arrival in hour)
+    kept = {period: per_period[period] / before[period] for period in range(14)}
+    peak = max(range(14), key=lambda period: before[period])
+
+    assert kept[peak] > 0.9
+    assert min(kept.values()) < 0.65
+    assert 0.6 < len(stretched) / len(hour) < 0.9
+
+
+@given(arrivals=ARRIVALS, swing=st.floats(1.0, 10.0), seed=st.integers(0, 9))
+def test_stretching_only_removes(arrivals: list[Arrival], swing: float, seed: int) -> None:
+    stretched = stretch_swing(arrivals, swing, Random(seed))
+
+    assert stretched == sorted(stretched, key=lambda arrival: arrival.at_s)
+    assert not Counter(stretched) - Counter(arrivals)
+
+
+def test_traffic_that_swings_enough_is_left_alone() -> None:
+    arrivals = [
+        Arrival(at_s=600.0 * step, prompt_tokens=4000 if step % 2 else 10, output_tokens=1) for step in range(9)
+    ]
+
+    assert stretch_swing(arrivals, 4.0, Random(1)) == arrivals
 
 
 @given(arrivals=ARRIVALS, window_s=st.floats(0.5, 50))
