@@ -16,7 +16,7 @@ _LLMD_KEY = "llm-d.ai/managed"
 _KEDA_PAUSED = "autoscaling.keda.sh/paused"
 _KNATIVE_MODES = frozenset({"Knative", "Serverless"})
 # 0.15.0 pins replicas to minReplicas with class external (fixed in 0.15.1); 0.16.0-rc0 panics with it (fixed in rc1).
-_UNSUPPORTED_KSERVE = {
+UNSUPPORTED_KSERVE = {
     "0.15.0": "it resets spec.replicas to minReplicas with class external; upgrade to 0.15.1 or newer",
     "0.16.0-rc0": "its controller panics with class external; upgrade to 0.16.0",
 }
@@ -126,10 +126,10 @@ def _managed_elsewhere(service: ServiceView | None, deployment: DeploymentView) 
 
 
 def _kserve_refusals(service: ServiceView, deployment: DeploymentView, version: str | None) -> Iterable[Refusal]:
-    if version in _UNSUPPORTED_KSERVE:
+    if version in UNSUPPORTED_KSERVE:
         yield Refusal(
             reason=RefusalReason.UNSUPPORTED_KSERVE,
-            message=f"KServe {version}: {_UNSUPPORTED_KSERVE[version]}",
+            message=f"KServe {version}: {UNSUPPORTED_KSERVE[version]}",
         )
     # The class that counts is the Deployment's own: KServe merges runtime, service and predictor into it.
     effective = deployment.meta.annotations.get(CLASS_ANNOTATION, _DEFAULT_CLASS)
