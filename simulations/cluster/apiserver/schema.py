@@ -22,22 +22,22 @@ class Schema:
     """The schema of one version of a custom kind; compiled when first used."""
 
     def __init__(self, root: Object) -> None:
-        self._root = root
+        self.root = root
         self._validator: Validator | None = None
         self._has_rules = has_rules(root)
 
     def set_defaults(self, obj: Object) -> None:
         """Fill in defaults below the root, in place."""
-        for name, below in (self._root.get("properties") or {}).items():
+        for name, below in (self.root.get("properties") or {}).items():
             if name not in _ROOT_FIELDS:
                 _default_member(obj, name, below)
 
     def prune(self, obj: Object) -> list[str]:
         """Remove unknown fields in place; returns their paths."""
         gone: list[str] = []
-        if self._root.get(_PRESERVE):
+        if self.root.get(_PRESERVE):
             return gone
-        known = self._root.get("properties") or {}
+        known = self.root.get("properties") or {}
         for name in list(obj):
             if name in _ROOT_FIELDS:
                 continue
@@ -51,11 +51,11 @@ class Schema:
     def check(self, obj: Object, old: Object | None) -> list[Cause]:
         """Everything the schema finds wrong; CEL rules only run on objects of the right shape."""
         if self._validator is None:
-            self._validator = jsonschema.Draft4Validator(_json_schema(self._root))
+            self._validator = jsonschema.Draft4Validator(_json_schema(self.root))
         causes = [cause for error in self._validator.iter_errors(obj) for cause in _causes(error)]
         if causes or not self._has_rules:
             return causes
-        return check_rules(self._root, obj, old)
+        return check_rules(self.root, obj, old)
 
 
 # --- defaulting ---

@@ -159,6 +159,7 @@ class Store:
         self._collections: dict[CollectionId, Collection] = {}
         self._by_uid: dict[str, Stored] = {}
         self._dependents: dict[str, dict[str, None]] = {}  # owner's uid → uids, in order of arrival
+        self._waiting: set[asyncio.Event] = set()
 
     def collection(self, collection_id: CollectionId) -> Collection:
         found = self._collections.get(collection_id)
@@ -195,7 +196,7 @@ class Store:
         collection.items.setdefault(stored.namespace, {})[stored.name] = stored
         self._index(stored, previous)
         change: Change = "ADDED" if previous is None else "MODIFIED"
-        collection.log.append(Entry(self.version, change, stored, previous))
+        self._log(collection, Entry(self.version, change, stored, previous))
         return stored
 
     def remove(self, stored: Stored) -> Stored:
@@ -209,7 +210,7 @@ class Store:
         metadata = previous.object["metadata"] | {"resourceVersion": str(self.version)}
         last = Stored(stored.collection, previous.object | {"metadata": metadata}, self.version)
         self._unindex(previous)
-        collection.log.append(Entry(self.version, "DELETED", last, previous))
+        self._log(collection, Entry(self.version, "DELETED", last, previous))
         return last
 
     def _index(self, stored: Stored, previous: Stored | None) -> None:
@@ -226,6 +227,22 @@ class Store:
             children.pop(previous.uid, None)
             if not children:
                 self._dependents.pop(owner["uid"], None)
+
+    async def reach(self, version: int) -> None:
+        """Wait until the store is at a version or past it."""
+        wake = asyncio.Event()
+        self._waiting.add(wake)
+        try:
+            while self.version < version:
+                wake.clear()
+                await wake.wait()
+        finally:
+            self._waiting.discard(wake)
+
+    def _log(self, collection: Collection, entry: Entry) -> None:
+        collection.log.append(entry)
+        for wake in self._waiting:
+            wake.set()
 
     def forget_history(self) -> None:
         """Drop every event log: watches and exact lists from older versions answer 410."""
