@@ -1,0 +1,236 @@
+"""History from a Prometheus server, through prometheus-api-client (synchronous, so in a thread).
+
+Four answers are told apart: data; nothing (`HistoryResult.is_empty`, a value); a part
+(`HistoryResult.is_partial`, a value with `notes`); and an error that says who acts (`metrics.errors`).
+NaN and infinity are dropped on the way in.
+
+Every query shipped here takes both spellings, `vllm:x` and `vllm_x`: a Prometheus that asks for
+OpenMetrics gets the second from prometheus_client (client_python#1177), and one history may hold both.
+They are joined by `or`, not by a regex on `__name__`: two names of one pod collide once `rate` drops
+the name ("vector cannot contain metrics with the same labelset").
+"""
+
+import asyncio
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import requests
+import urllib3
+from prometheus_api_client.exceptions import PrometheusApiClientException
+from prometheus_api_client.prometheus_connect import PrometheusConnect
+
+from metrics.clock import Clock, WallClock
+from metrics.errors import HistoryError, HistoryOutageError, HistoryQueryError, HistoryUnauthorizedError
+
+ANSWER_BYTES_MAX = 32_000_000  # a week of one service at 60 s is 0.4 MB
+STEPS_MAX = 11_000  # Prometheus' own limit of points per series
+TAIL_STEPS = 2  # data that ends more steps than this before the end has lost its tail
+RATE_WINDOW_S = 120.0  # at least four scrapes of the usual 30 s
+
+_NO_RETRY = urllib3.Retry(total=0)  # the caller retries later; a start must not hang here
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HistoryConfig:
+    """Where the Prometheus API is, and how to be let in."""
+
+    url: str
+    bearer_token_file: Path | None = None
+    ca_file: Path | None = None  # None: the system's
+    insecure: bool = False  # take any certificate
+    timeout_s: float = 10.0
+
+    def __post_init__(self) -> None:
+        parts = urlsplit(self.url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError(f"Prometheus url must be http(s)://host…, got {self.url!r}")
+        if not self.timeout_s > 0:
+            raise ValueError(f"Prometheus timeout must be > 0 s, got {self.timeout_s}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HistorySeries:
+    """One series: its labels and finite points, (Unix seconds, value), oldest first."""
+
+    labels: tuple[tuple[str, str], ...]
+    points: tuple[tuple[float, float], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HistoryResult:
+    """What the server knows. `notes` say why it may not be all; `infos` are remarks on the query."""
+
+    series: tuple[HistorySeries, ...]
+    notes: tuple[str, ...] = ()
+    infos: tuple[str, ...] = ()
+
+    @property
+    def is_empty(self) -> bool:
+        """Nothing at all: no such series, or no finite point in it."""
+        return not any(series.points for series in self.series)
+
+    @property
+    def is_partial(self) -> bool:
+        """Some of it is missing, and `notes` say what."""
+        return bool(self.notes)
+
+
+class History:
+    """Range queries to one Prometheus server."""
+
+    def __init__(self, config: HistoryConfig, clock: Clock | None = None) -> None:
+        self._config = config
+        self._clock = clock or WallClock()
+        if config.insecure:
+            # the user asked for it; a warning per query would drown the log
+            urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
+
+    async def query_range(self, promql: str, *, start_s: float, end_s: float, step_s: float) -> HistoryResult:
+        """All series of a query over a range; a `HistoryError` says why there is no answer."""
+        if not (step_s > 0 and start_s <= end_s and (end_s - start_s) / step_s <= STEPS_MAX):
+            raise ValueError(f"range must have 0..{STEPS_MAX} steps, got {start_s}..{end_s} by {step_s} s")
+        answer = await asyncio.to_thread(self._ask, promql, start_s, end_s, step_s)
+        return _result(answer, end_s=end_s, step_s=step_s)
+
+    def _ask(self, promql: str, start_s: float, end_s: float, step_s: float) -> Mapping[str, Any]:
+        """Runs in a thread, with a session of its own: requests' sessions are not thread-safe."""
+        config = self._config
+        with _Session(self._clock, config.timeout_s) as session:
+            session.verify = False if config.insecure else str(config.ca_file) if config.ca_file else True
+            try:
+                client = PrometheusConnect(
+                    url=config.url.rstrip("/"),
+                    headers=self._headers(),
+                    session=session,
+                    retry=_NO_RETRY,
+                )
+                client.custom_query_range(
+                    promql,
+                    start_time=datetime.fromtimestamp(start_s, tz=UTC),
+                    end_time=datetime.fromtimestamp(end_s, tz=UTC),
+                    step=f"{step_s:g}",
+                )
+                return _checked(session.answer)
+            except PrometheusApiClientException as exc:
+                raise _refusal(session.answer, config.url, promql) from exc
+            except (requests.RequestException, OSError) as exc:
+                raise HistoryOutageError(f"Prometheus {config.url} gave no answer: {exc}") from exc
+            except (KeyError, TypeError, ValueError) as exc:
+                raise HistoryOutageError(f"{config.url} does not answer as a Prometheus API: {exc!r}") from exc
+
+    def _headers(self) -> dict[str, str]:
+        path = self._config.bearer_token_file
+        if path is None:
+            return {}
+        try:
+            return {"Authorization": f"Bearer {path.read_text(encoding='ascii').strip()}"}
+        except (OSError, ValueError) as exc:
+            raise HistoryUnauthorizedError(f"bearer token file {path} cannot be read: {exc}") from exc
+
+
+class _Session(requests.Session):
+    """Bounds each answer in time and size, and keeps it: the client hands on the series, not the warnings."""
+
+    def __init__(self, clock: Clock, timeout_s: float) -> None:
+        super().__init__()
+        self.trust_env = False  # else a .netrc replaces our Authorization header
+        self.answer: requests.Response | None = None
+        self._clock = clock
+        self._timeout_s = timeout_s
+
+    def request(self, *args: Any, **kwargs: Any) -> requests.Response:
+        ends_at_s = self._clock.now_s() + self._timeout_s
+        # a redirect is a login page or another host: neither must get the token
+        kwargs |= {"stream": True, "allow_redirects": False, "timeout": self._timeout_s}
+        response = super().request(*args, **kwargs)
+        body = bytearray()
+        for chunk in response.iter_content(chunk_size=65_536):
+            body += chunk
+            if len(body) > ANSWER_BYTES_MAX:
+                raise requests.RequestException(f"the answer exceeds {ANSWER_BYTES_MAX} bytes")
+            if self._clock.now_s() > ends_at_s:
+                raise requests.Timeout(f"no whole answer within {self._timeout_s:g} s")
+        response._content = bytes(body)  # what `stream=False` would have set
+        self.answer = response
+        return response
+
+
+def _checked(response: requests.Response | None) -> Mapping[str, Any]:
+    answer = response.json() if response is not None else None
+    if not isinstance(answer, dict):
+        raise TypeError("no JSON object")
+    if answer["data"]["resultType"] != "matrix":
+        raise ValueError(f"resultType {answer['data']['resultType']!r}")
+    return answer
+
+
+def _refusal(response: requests.Response | None, url: str, promql: str) -> HistoryError:
+    if response is None:
+        return HistoryOutageError(f"Prometheus {url} gave no answer")
+    status, said = response.status_code, _error_text(response)
+    if status in (401, 403):
+        return HistoryUnauthorizedError(f"Prometheus {url} refuses our credentials: HTTP {status} {said}".rstrip())
+    if status in (400, 422):  # bad_data; execution error, too many samples among them
+        return HistoryQueryError(promql, f"HTTP {status} {said}".rstrip())
+    return HistoryOutageError(f"Prometheus {url} gave no answer: HTTP {status} {said}".rstrip())
+
+
+def _error_text(response: requests.Response) -> str:
+    try:
+        return str(response.json()["error"])[:500]
+    except (ValueError, KeyError, TypeError):
+        return str(response.reason or "")[:100]
+
+
+def _result(answer: Mapping[str, Any], *, end_s: float, step_s: float) -> HistoryResult:
+    try:
+        series = tuple(_series(raw) for raw in answer["data"]["result"])
+    except (KeyError, TypeError, ValueError, AttributeError) as exc:
+        raise HistoryOutageError(f"a Prometheus series is not as its API says: {exc!r}") from exc
+    notes = [*_texts(answer.get("warnings"))]
+    newest_s = max((one.points[-1][0] for one in series if one.points), default=None)
+    if newest_s is not None and end_s - newest_s > TAIL_STEPS * step_s:
+        notes.append(f"the data ends {end_s - newest_s:.0f} s before the range does")
+    return HistoryResult(series=series, notes=tuple(notes), infos=tuple(_texts(answer.get("infos"))))
+
+
+def _series(raw: Mapping[str, Any]) -> HistorySeries:
+    points = ((float(at_s), float(value)) for at_s, value in raw.get("values", ()))
+    return HistorySeries(
+        labels=tuple(sorted((str(name), str(value)) for name, value in raw["metric"].items())),
+        points=tuple((at_s, value) for at_s, value in points if math.isfinite(value)),
+    )
+
+
+def _texts(raw: object) -> Iterable[str]:
+    return map(str, raw) if isinstance(raw, list) else ()
+
+
+def rate_query(name: str, matchers: Mapping[str, str], *, window_s: float = RATE_WINDOW_S) -> str:
+    """Summed rate of a vLLM counter under either spelling; `matchers` are regexes by label."""
+    inside = ",".join(f'{label}=~"{_quoted(regex)}"' for label, regex in matchers.items())
+    window = f"{window_s:.0f}s"
+    return f"sum(rate(vllm:{name}{{{inside}}}[{window}]) or rate(vllm_{name}{{{inside}}}[{window}]))"
+
+
+def demand_query(namespace: str, pod_regex: str, *, window_s: float = RATE_WINDOW_S) -> str:
+    """Tokens per second, prompt and generation, that the pods of one service took: for back-fill."""
+    matchers = {"namespace": _literal(namespace), "pod": pod_regex}
+    prompt, generation = (
+        rate_query(name, matchers, window_s=window_s) for name in ("prompt_tokens_total", "generation_tokens_total")
+    )
+    return f"{prompt} + {generation}"
+
+
+def _literal(text: str) -> str:
+    """A regex that matches just this text; Kubernetes names hold letters, digits, - and dots only."""
+    return text.replace(".", "[.]")
+
+
+def _quoted(text: str) -> str:
+    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
