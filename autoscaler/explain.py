@@ -40,7 +40,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         found = asyncio.run(_read(options.kubeconfig, options.context, namespace, name))
     except AutoscalerError as exc:
-        sys.stderr.write(f"{complaint(exc, f'{namespace}/{name}')}\n")
+        sys.stderr.write(f"{complaint(exc, 'get and list scaledservices.warmtide.dev')}\n")
         return 1
     if options.output == "json":
         json.dump(as_json(found), sys.stdout, indent=2, ensure_ascii=False)
@@ -79,20 +79,18 @@ def _listed(names: Sequence[str]) -> str:
     return "Enrolled are:\n" + "\n".join(f"  {name}" for name in names[:NAMES_SHOWN]) + more
 
 
-def complaint(failure: AutoscalerError, service: str) -> str:
-    """What went wrong, for someone who just wants an answer."""
+def complaint(failure: AutoscalerError, wanted: str) -> str:
+    """What went wrong, for someone who just wants an answer. `wanted` says what they may need to be allowed."""
+    said = f"({shorten(str(failure), 300)})"
     match failure:
         case Unauthorized():
-            return f"The cluster does not accept your credentials: log in again. ({shorten(str(failure), 300)})"
+            return f"The cluster does not accept your credentials: log in again. {said}"
         case Forbidden():
-            return (
-                f"You may not read ScaledService {service}: ask for `get` and `list` on scaledservices.warmtide.dev"
-                f" in its namespace. ({shorten(str(failure), 300)})"
-            )
+            return f"You may not {wanted}; ask whoever grants permissions for that. {said}"
         case Unreachable():
-            return f"The cluster does not answer; is the kubeconfig right? ({shorten(str(failure), 300)})"
+            return f"The cluster does not answer; is the kubeconfig right? {said}"
         case ApiFailure():
-            return f"The cluster refused to say: {shorten(str(failure), 300)}"
+            return f"The cluster refused to say. {said}"
     return str(failure)  # a message that was written for people
 
 
