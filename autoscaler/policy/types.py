@@ -172,6 +172,7 @@ class Supply:
     overdue: int = 0  # older than the P95 lead time, unschedulable or gated: they do not
     terminating: int = 0
     blind: int = 0  # ready, but without a fresh sample
+    asleep: int = 0  # ready to wake (hot): they count, but serve nothing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,117 @@
+"""Tokens per second that one replica can serve, learned from the windows in which replicas were saturated."""
+
+import math
+from dataclasses import dataclass, field
+
+from autoscaler.policy.spec import PolicySpec
+from autoscaler.policy.supply import Fleet
+from autoscaler.policy.types import Capacity
+from metrics.sample import PodSignals
+
+# The newest samples kept; older ones tell of another mix of requests.
+KEPT_SAMPLES = 32
+# Fewer windows are chance: with three, the lowest one counts.
+WINDOWS_MIN = 3
+# A low quantile: over-estimating capacity by 15 % costs 1-3 points of attainment (scaling-theory §1.3, §4.3).
+CAUTIOUS_QUANTILE = 0.25
+# vLLM preempts from here on: the usable share of the KV cache (scaling-theory §1).
+KV_FULL_RATIO = 0.90
+# Replicas whose saturation is followed at a time; the rest of a larger fleet teaches nothing new.
+FOLLOWED_MAX = 256
+
+KV, COMPUTE, BATCH, UNKNOWN = "kv", "compute", "batch", "unknown"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CapacityRecord:
+    """Achieved rates of saturated replicas, oldest first, and what they say."""
+
+    samples_tokens_per_s: tuple[float, ...] = ()
+    windows: int = 0
+    learned_at_s: float = -math.inf
+    saturated_since_s: tuple[tuple[str, float], ...] = ()
+    learned: Capacity = field(default_factory=lambda: Capacity(regime=UNKNOWN))
+    learned_before: Capacity = field(default_factory=lambda: Capacity(regime=UNKNOWN))
+
+
+def capacity_at(record: CapacityRecord, newest_sample_s: float) -> Capacity:
+    """What was learned from earlier samples than the newest: looking twice at one sample changes nothing."""
+    return record.learned if newest_sample_s > record.learned_at_s else record.learned_before
+
+
+def usable_tokens_per_s(capacity: Capacity, policy: PolicySpec) -> float | None:
+    """What a replica may be asked to serve: the user's number, else the learned one less headroom."""
+    targets = policy.targets
+    if targets.tokens_per_s is not None:
+        return targets.tokens_per_s
+    learned_tokens_per_s = capacity.tokens_per_s
+    if not targets.use_learned_capacity or learned_tokens_per_s is None:
+        return None
+    return learned_tokens_per_s * targets.headroom_ratio
+
+
+def learn_capacity(record: CapacityRecord, fleet: Fleet, policy: PolicySpec) -> CapacityRecord:
+    """Add what saturated replicas served over a whole window; windows never overlap."""
+    since_s = dict(record.saturated_since_s) if record.saturated_since_s else {}
+    still: list[tuple[str, float]] = []
+    rates: list[float] = []
+    regime, newest_s = UNKNOWN, record.learned_at_s
+    for pod, sample, waiting, rate in zip(
+        fleet.sighted, fleet.signals, fleet.waiting_requests, fleet.tokens_per_s, strict=True
+    ):
+        limit = saturation(sample, waiting, policy)
+        if limit is None:
+            continue
+        at_s = since_s.get(pod.name, sample.observed_at_s)
+        still.append((pod.name, min(at_s, sample.observed_at_s)))
+        window_start_s = sample.observed_at_s - sample.window_s
+        if rate and sample.window_s > 0 and window_start_s >= max(at_s, record.learned_at_s):
+            rates.append(rate)
+            regime, newest_s = limit, max(newest_s, sample.observed_at_s)
+    saturated_since_s = tuple(still[:FOLLOWED_MAX])
+    if rates:
+        return _with_sample(record, sum(rates) / len(rates), regime, newest_s, saturated_since_s)
+    if saturated_since_s == record.saturated_since_s:
+        return record
+    return CapacityRecord(
+        samples_tokens_per_s=record.samples_tokens_per_s,
+        windows=record.windows,
+        learned_at_s=record.learned_at_s,
+        saturated_since_s=saturated_since_s,
+        learned=record.learned,
+        learned_before=record.learned_before,
+    )
+
+
+def saturation(sample: PodSignals, waiting: float | None, policy: PolicySpec) -> str | None:
+    """What keeps this replica from serving more; None while nothing does."""
+    if sample.kv_cache_usage_ratio is not None and sample.kv_cache_usage_ratio >= KV_FULL_RATIO:
+        return KV
+    objective_s, itl_s = policy.objectives.itl_s, sample.itl_s
+    if objective_s is not None and itl_s is not None and itl_s.sum > objective_s * itl_s.count:
+        return COMPUTE
+    if waiting is not None and waiting >= (policy.targets.queue_requests or 1.0):
+        return BATCH
+    return None
+
+
+def _with_sample(
+    record: CapacityRecord, rate: float, regime: str, at_s: float, saturated_since_s: tuple[tuple[str, float], ...]
+) -> CapacityRecord:
+    samples = (*record.samples_tokens_per_s[1 - KEPT_SAMPLES :], rate)
+    return CapacityRecord(
+        samples_tokens_per_s=samples,
+        windows=record.windows + 1,
+        learned_at_s=at_s,
+        saturated_since_s=saturated_since_s,
+        learned=estimate(samples, record.windows + 1, regime),
+        learned_before=record.learned,
+    )
+
+
+def estimate(samples_tokens_per_s: tuple[float, ...], windows: int, regime: str) -> Capacity:
+    """A cautious capacity; none while the windows are too few."""
+    if len(samples_tokens_per_s) < WINDOWS_MIN:
+        return Capacity(regime=regime, windows=windows)
+    ordered = sorted(samples_tokens_per_s)
+    return Capacity(tokens_per_s=ordered[int(CAUTIOUS_QUANTILE * len(ordered))], regime=regime, windows=windows)
