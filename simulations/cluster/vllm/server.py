@@ -79,8 +79,9 @@ class VLLMEmulator:
         if timeout_s > 0 and not await self._drain(min(timeout_s, grace_s)) and grace_s < timeout_s:
             await self.kill()
             return
-        if self._site is not None:
-            await self._site.stop()
+        site, self._site = self._site, None  # taken first: a second stop finds none
+        if site is not None:
+            await site.stop()
         self._engine.abort_all()
         await self._close()
 
@@ -93,13 +94,17 @@ class VLLMEmulator:
         await self._close()
 
     async def _open(self, host: str, port: int) -> None:
-        self._driver = self._tasks.create_task(self._engine.run(), name=f"engine of {self.options.model_name}")
         self._runner = web.AppRunner(
             self._routes.app(), access_log=None, handler_cancellation=True, shutdown_timeout=FLUSH_S
         )
         await self._runner.setup()
         self._site = web.TCPSite(self._runner, host, port, backlog=BACKLOG)
-        await self._site.start()
+        try:
+            await self._site.start()
+        except OSError:
+            await self._runner.cleanup()
+            raise
+        self._driver = self._tasks.create_task(self._engine.run(), name=f"engine of {self.options.model_name}")
 
     async def _drain(self, timeout_s: float) -> bool:
         """Complete what was admitted; False when time ran out."""
