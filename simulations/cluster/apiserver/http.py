@@ -13,7 +13,13 @@ from simulations.cluster.apiserver import discovery, reviews
 from simulations.cluster.apiserver.admission import FieldValidation
 from simulations.cluster.apiserver.answers import Answers, Form, form_of, json_response, status_response
 from simulations.cluster.apiserver.calls import Call, parse_call
-from simulations.cluster.apiserver.errors import bad_request, forbidden, method_not_allowed, not_found
+from simulations.cluster.apiserver.errors import (
+    bad_request,
+    forbidden,
+    method_not_allowed,
+    not_found,
+    unsupported_media_type,
+)
 from simulations.cluster.apiserver.faults import Faults
 from simulations.cluster.apiserver.gc import DeleteOptions
 from simulations.cluster.apiserver.kinds import Kind
@@ -189,8 +195,13 @@ def _success(code: int) -> Object:
     return {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": code}
 
 
+_PROTOBUF = "application/vnd.kubernetes.protobuf"
+
+
 async def _json(request: web.Request) -> object:
     raw = await request.read()
+    if request.content_type == _PROTOBUF:  # client-go's typed clients; `kubectl apply -f` and its like speak JSON
+        raise unsupported_media_type(["application/json"])
     return json.loads(raw) if raw else None
 
 

@@ -18,6 +18,7 @@ from simulations.cluster.apiserver.local import LocalApi
 from simulations.cluster.apiserver.objects import Objects, Target
 from simulations.cluster.apiserver.rbac import ADMIN, GROUP, Access, User, first_objects
 from simulations.cluster.apiserver.store import LOG_EVENTS, Store
+from simulations.cluster.apiserver.tls import Certificates
 from simulations.cluster.apiserver.watches import Watches
 
 HOST = "127.0.0.1"
@@ -32,6 +33,7 @@ class ServerOptions:
     version_wait_s: float = 3.0  # as the real server's wait for a future version
     log_events: int = LOG_EVENTS
     seed: int | None = None  # of uids and generated names
+    tls: bool = False  # kubectl needs it: it sends no token over plain HTTP
 
 
 class ApiServer:
@@ -63,6 +65,7 @@ class ApiServer:
             version_wait_s=options.version_wait_s,
             watches=self._watches,
         )
+        self._certificates = Certificates() if options.tls else None
         self._runner: web.AppRunner | None = None
 
     async def __aenter__(self) -> "ApiServer":
@@ -80,7 +83,8 @@ class ApiServer:
         app.router.add_route("*", "/{path:.*}", self._front.handle)
         runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=0.1)
         await runner.setup()
-        site = web.TCPSite(runner, HOST, self._port)
+        context = self._certificates.context if self._certificates else None
+        site = web.TCPSite(runner, HOST, self._port, ssl_context=context)
         await site.start()
         self._port = runner.addresses[0][1]
         self._runner = runner
@@ -94,11 +98,18 @@ class ApiServer:
 
     @property
     def url(self) -> str:
-        return f"http://{HOST}:{self._port}"
+        return f"{'https' if self._certificates else 'http'}://{HOST}:{self._port}"
+
+    @property
+    def authority_pem(self) -> bytes | None:
+        """Who vouches for the server's certificate; None without TLS."""
+        return self._certificates.authority_pem if self._certificates else None
 
     def kubeconfig(self, token: str | None = None) -> Object:
         """A kubeconfig for a token; the administrator's by default."""
-        cluster = {"name": "warmtide", "cluster": {"server": self.url}}
+        cluster: Object = {"name": "warmtide", "cluster": {"server": self.url}}
+        if self._certificates:
+            cluster["cluster"]["certificate-authority-data"] = self._certificates.authority_data
         user = {"name": "user", "user": {"token": token or self.admin_token}}
         context = {"name": "warmtide", "context": {"cluster": "warmtide", "user": "user", "namespace": "default"}}
         return {
