@@ -42,8 +42,9 @@ class _Track:
 class Collector:
     """Windows of all pods of all services. `wake(key)` asks for a pass."""
 
-    def __init__(self, clock: Clock, *, wake: Callable[[str], None]) -> None:
+    def __init__(self, clock: Clock, *, wake: Callable[[str], None], period_min_s: float = 0.0) -> None:
         self._clock = clock
+        self._period_min_s = period_min_s
         self._wake = wake
         self._tracks: dict[str, _Track] = {}  # by pod uid
         self._pods: dict[str, frozenset[str]] = {}  # uids by service
@@ -61,7 +62,7 @@ class Collector:
             self._drop(uid)
         for uid, pod in wanted.items():
             self._tracks.setdefault(uid, _Track(key=key, pod=f"{pod.namespace}/{pod.name}"))
-            timed = TimedTarget(target=scrape_target(pod, policy.endpoint), period_s=period_s)
+            timed = TimedTarget(target=scrape_target(pod, policy.endpoint), period_s=max(period_s, self._period_min_s))
             if self._targets.get(uid) != timed:
                 self._targets[uid] = timed
                 self._changed.set()

@@ -4,6 +4,7 @@ AutoscalerError
 ├── BadSpecError      a human wrote something that cannot be used: say which object, field and value
 ├── NotEnrolledError  someone asked about a service that nobody scales: say what there is and how to enrol
 └── RetryLaterError   the world is not ready: try again, later and later
+    ├── NotLeadingError   another replica writes: this one must not
     └── ApiFailure    the Kubernetes API said no, or nothing: code, reason, message, when to come back
         ├── Unreachable               no answer: connection, TLS, deadline (code 0)
         ├── Unauthorized              401: the credentials are not accepted
@@ -28,6 +29,10 @@ class AutoscalerError(Exception):
 
 class RetryLaterError(AutoscalerError):
     """Nothing a human must fix; trying again later may work."""
+
+
+class NotLeadingError(RetryLaterError):
+    """The lease is not ours, or no longer surely ours: nothing may be written."""
 
 
 class BadSpecError(AutoscalerError):

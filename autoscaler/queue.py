@@ -34,6 +34,7 @@ class WakeQueue:
         self._started: dict[str, float] = {}
         self._held: set[str] = set()
         self._changed = asyncio.Event()
+        self._is_closed = False
 
     def __len__(self) -> int:
         return len(self._due)
@@ -53,16 +54,21 @@ class WakeQueue:
         for table in (self._due, self._signalled, self._started):
             table.pop(key, None)
 
-    async def take(self) -> Wake:
-        """The next key whose time has come; hold it until `done`."""
-        while (wake := self._pop()) is None:
+    def close(self) -> None:
+        """Hand out nothing more: `take` returns None."""
+        self._is_closed = True
+        self._changed.set()
+
+    async def take(self) -> Wake | None:
+        """The next key whose time has come; hold it until `done`. None: the queue is closed."""
+        while not self._is_closed and (wake := self._pop()) is None:
             self._changed.clear()
             try:
                 async with asyncio.timeout(self._wait_s()):
                     await self._changed.wait()
             except TimeoutError:
                 continue
-        return wake
+        return None if self._is_closed else wake
 
     def done(self, key: str) -> None:
         """The pass over this key is over; wakes that came meanwhile count from now."""

@@ -28,6 +28,7 @@ REWATCHES_MAX = 3
 WATCH_SPACING_S = 0.5
 
 T = TypeVar("T")
+OnChange = Callable[[str, T | None, T | None], None]  # key, before, after
 log = logging.getLogger(__name__)
 
 
@@ -45,7 +46,7 @@ class Watched(Generic[T]):
 
     resource: Resource
     keep: Callable[[Object], T | None]
-    on_change: Callable[[str, T | None, T | None], None]  # key, before, after
+    on_change: OnChange[T]
     namespace: str | None = None  # None: all
     is_optional: bool = False  # may be absent or forbidden: the feature is off
 
@@ -66,7 +67,7 @@ class Informer(Generic[T]):
         self.items: dict[str, T] = {}
         self.synced = False
         self.is_available = True
-        self.relists = 0
+        self.on_relist: Callable[[str], None] = lambda _kind: None  # telemetry's hook
         self.last_failure = ""
 
     @property
@@ -90,7 +91,8 @@ class Informer(Generic[T]):
                 await self._failed(exc)
 
     async def _relist(self) -> None:
-        self.relists += 1
+        if self.synced:
+            self.on_relist(self.kind)
         found: dict[str, T] = {}
         async for items, version in self._client.pages(self._path):
             self._version = version

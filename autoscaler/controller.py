@@ -1,0 +1,243 @@
+"""The loop: each enrolled service gets passes, woken by events or by time, one at a time per service.
+
+Level-based: an event says only that a pass is due; the pass reads everything anew. A service that fails backs off by
+itself and holds up no other. Only the leader decides and writes; the others keep their windows warm.
+"""
+
+import asyncio
+import logging
+import random
+
+from autoscaler.enrol import Target, is_ours
+from autoscaler.errors import ApiFailure, RetryLaterError
+from autoscaler.instruments import Instruments, NoInstruments
+from autoscaler.kube.budget import backoff_s
+from autoscaler.kube.target import Findings, KubeTarget, World, publish
+from autoscaler.learned import unpack
+from autoscaler.policies import PolicyBook
+from autoscaler.policy.errors import BadMemoryError
+from autoscaler.policy.memory import Memory
+from autoscaler.policy.recall import load
+from autoscaler.queue import Wake, WakeQueue
+from autoscaler.reconcile import Pass, reconcile
+from autoscaler.refusal import Refusal
+from autoscaler.resume import resumed
+from autoscaler.schedule import floor_at
+from autoscaler.service import Service
+from autoscaler.settings import ServicePolicy
+
+# Passes under way at once: each waits for at most a few requests.
+PASSES_MAX = 16
+# A pass that hangs must free its place; the slowest request is cut at 10 s.
+PASS_DEADLINE_S = 30.0
+RETRY_FIRST_S = 1.0
+RETRY_CAP_S = 60.0
+# Time between two looks when nothing happens: a few scrapes, at most the HPA's period.
+SCRAPES_PER_PASS = 2.5
+PASS_PERIOD_MIN_S = 1.0
+PASS_PERIOD_MAX_S = 15.0
+# A refused service is looked at again; what it is refused for wakes it earlier when it goes.
+REFUSED_PERIOD_S = 30.0
+# At shutdown the status is written for so long; what is not written by then is learned again.
+LAST_WORDS_S = 2.0
+# Not a service: compares the table of enrolled services with what is known.
+SWEEP = ""
+
+log = logging.getLogger(__name__)
+
+
+class Controller:
+    """Runs passes over all enrolled services."""
+
+    def __init__(
+        self, world: World, policies: PolicyBook, queue: WakeQueue, instruments: Instruments | None = None
+    ) -> None:
+        self._world = world
+        self._policies = policies
+        self._queue = queue
+        self._instruments: Instruments = instruments or NoInstruments()
+        self._services: dict[str, Service] = {}
+        self._places = asyncio.Semaphore(PASSES_MAX)
+        self._jitter = random.Random(0)
+        self._is_leading = False
+
+    def lead(self, is_leading: bool) -> None:
+        """Leadership came or went. State of an earlier term is old: a new term starts from the API."""
+        self._is_leading = is_leading
+        self._services.clear()
+        for key in self._world.cluster.targets():
+            self._queue.wake(key)
+
+    async def run(self) -> None:
+        """Pass after pass, until the queue is closed; then the passes under way end."""
+        self._queue.wake(SWEEP)
+        async with asyncio.TaskGroup() as passes:
+            while (wake := await self._queue.take()) is not None:
+                await self._places.acquire()
+                passes.create_task(self._turn(wake))
+
+    async def last_words(self) -> None:
+        """Write what was learned, as far as the time allows."""
+        try:
+            async with asyncio.timeout(LAST_WORDS_S), asyncio.TaskGroup() as group:
+                for service in list(self._services.values()):
+                    if service.memory is not None:
+                        group.create_task(self._last_word(service))
+        except TimeoutError:
+            log.warning("stopping: not every status was written in %.0f s", LAST_WORDS_S)
+
+    async def _turn(self, wake: Wake) -> None:
+        """One key's turn: whatever happens, the key gets another, and no other key notices."""
+        key = wake.key
+        try:
+            async with asyncio.timeout(PASS_DEADLINE_S):
+                if key == SWEEP:
+                    self._sweep()
+                elif (target := self._world.cluster.targets().get(key)) is not None:
+                    again_s = await self._pass(target, wake)
+                    self._queue.wake_at(key, again_s)
+                    self._healthy(key)
+                else:
+                    await self._forget(key)
+        except (RetryLaterError, TimeoutError) as exc:
+            self._failed(key, exc)
+        except Exception:  # a task's top: a bug in one service must not stop the others
+            log.exception("%s: pass failed", key)
+            self._failed(key, None)
+        finally:
+            self._places.release()
+            self._queue.done(key)
+
+    def _sweep(self) -> None:
+        """Wake every service whose enrolment may have changed, and those that are gone."""
+        targets = self._world.cluster.targets()
+        ours = {key for key, view in self._world.cluster.scaled_services.items() if is_ours(view)}
+        for key in targets.keys() | self._services.keys() | ours:
+            self._queue.wake(key)
+
+    async def _pass(self, target: Target, wake: Wake) -> float:
+        """One pass; returns when the next is due."""
+        now_s = self._world.clock.now_s()
+        service = self._services.setdefault(target.key, Service(key=target.key))
+        found, service.policy_problem = self._policies.find(target)
+        service.policy = policy = found or service.policy
+        if not self._is_leading:
+            self._keep_warm(target, policy)
+            return now_s + PASS_PERIOD_MAX_S
+        if policy is None:
+            await publish(self._world, service, target, Findings())
+            return now_s + REFUSED_PERIOD_S
+        refusal = target.refusal(policy.spec.mode) or service.contest.refusal(now_s)
+        if refusal is not None:
+            await self._refuse(service, target, refusal)
+            return now_s + REFUSED_PERIOD_S
+        await self._decide(service, target, policy, wake)
+        return self._next_s(service, policy, now_s)
+
+    async def _decide(self, service: Service, target: Target, policy: ServicePolicy, wake: Wake) -> None:
+        world, key = self._world, target.key
+        if service.memory is None:
+            service.memory = self._recall(target)
+        started_s = world.clock.now_s()
+        done = await reconcile(KubeTarget(world, service, target, policy), policy.spec, service.memory, world.clock)
+        service.memory = done.memory
+        now_s = world.clock.now_s()
+        self._instruments.decided(key, done.decision, took_s=now_s - started_s)
+        if done.is_scaled and service.scale_problem is None:
+            signalled_s = wake.signalled_at_s
+            self._instruments.scaled(key, signal_to_patch_s=None if signalled_s is None else now_s - signalled_s)
+        self._log(service, done)
+        service.decision, service.refusal = done.decision, None
+
+    def _recall(self, target: Target) -> Memory | None:
+        """What an earlier leader learned; None: start from the replicas there are."""
+        world = self._world
+        view = world.cluster.scaled_services.get(target.key)
+        deployment = world.cluster.deployments.get(target.deployment or "")
+        text = view.status.get("learned") if view is not None else None
+        if not isinstance(text, str) or deployment is None:
+            return None
+        now_s = world.clock.now_s()
+        try:
+            return resumed(load(unpack(text), now_s=now_s), deployment.replicas, now_s)
+        except (BadMemoryError, ValueError) as exc:
+            log.warning("%s: what was learned cannot be read, it is learned again: %s", target.key, exc)
+            return None
+
+    async def _refuse(self, service: Service, target: Target, refusal: Refusal) -> None:
+        """Say who is in the way. Samples keep coming, so that the end of the refusal is no cold start."""
+        if service.refusal != refusal:
+            log.info("%s: hands off (%s): %s", target.key, refusal.reason, refusal.message)
+            self._instruments.refused(target.key, refusal.reason.value)
+        service.refusal = refusal
+        self._keep_warm(target, service.policy)
+        await publish(self._world, service, target, Findings(refusal=refusal))
+
+    def _keep_warm(self, target: Target, policy: ServicePolicy | None) -> None:
+        deployment = self._world.cluster.deployments.get(target.deployment or "")
+        if policy is not None and deployment is not None:
+            self._world.collector.watch(target.key, self._world.cluster.pods_of(deployment), policy)
+
+    async def _forget(self, key: str) -> None:
+        """Enrolled no more: nothing is scaled or scraped, and what we wrote about it goes."""
+        self._services.pop(key, None)
+        self._world.collector.forget(key)
+        self._instruments.forget(key)
+        self._queue.forget(key)
+        if self._is_leading:
+            await self._world.publisher.remove(key)
+
+    async def _last_word(self, service: Service) -> None:
+        target = self._world.cluster.targets().get(service.key)
+        if target is None:
+            return
+        try:
+            found = Findings(decision=service.decision, memory=service.memory, is_last=True)
+            await publish(self._world, service, target, found)
+        except RetryLaterError as exc:
+            log.warning("%s: last status not written: %s", service.key, exc)
+
+    def _next_s(self, service: Service, policy: ServicePolicy, now_s: float) -> float:
+        """When to look again though nothing happens."""
+        endpoint = policy.endpoint
+        is_busy = self._world.collector.is_busy(service.key)
+        period_s = SCRAPES_PER_PASS * (endpoint.period_s if is_busy else endpoint.idle_period_s)
+        due_s = now_s + min(max(period_s, PASS_PERIOD_MIN_S), PASS_PERIOD_MAX_S)
+        _, window_changes_s = floor_at(policy.schedules, now_s)
+        times = (service.decision.revisit_at_s if service.decision else None, window_changes_s)
+        return min([due_s, *(at_s for at_s in times if at_s is not None)])
+
+    def _healthy(self, key: str) -> None:
+        if (service := self._services.get(key)) is not None:
+            service.failures = 0
+
+    def _failed(self, key: str, exc: Exception | None) -> None:
+        """Later and later, by itself."""
+        service = self._services.get(key)
+        failures = 1
+        if service is not None:
+            failures = service.failures = service.failures + 1
+        if exc is not None and failures in (1, 10, 100):
+            log.warning("%s: pass failed, trying again: %s", key, exc or type(exc).__name__)
+        draw = self._jitter.uniform(0.0, 1.0)
+        wait_s = backoff_s(failures, first_s=RETRY_FIRST_S, cap_s=RETRY_CAP_S, draw=draw)
+        if isinstance(exc, ApiFailure) and exc.retry_after_s is not None:
+            wait_s = max(wait_s, min(exc.retry_after_s, RETRY_CAP_S))
+        self._queue.wake_at(key, self._world.clock.now_s() + wait_s)
+
+    def _log(self, service: Service, done: Pass) -> None:
+        """One line per decision that changed something."""
+        decision = done.decision
+        if decision.replicas == decision.current_replicas:
+            return
+        if not done.is_scaled and service.decision and service.decision.replicas == decision.replicas:
+            return
+        verb = "→" if done.is_scaled and service.scale_problem is None else "would be"
+        log.info(
+            "%s: %d %s %d replicas (%s)",
+            service.key,
+            decision.current_replicas,
+            verb,
+            decision.replicas,
+            decision.reason,
+        )
