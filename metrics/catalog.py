@@ -61,7 +61,7 @@ def _names_pattern() -> str:
 # Either the plain form that vLLM writes, or "something follows the name": that goes to the full parser.
 # A literal start ("\nvllm") lets the regex engine skip through the page at memory speed.
 _LINE = re.compile(
-    rf"\n(vllm[:_](?:{_names_pattern()}))(?:\{{([^\n]*)\}} ([^ \t\n_]+)\r?(?=\n)|(?=[ \t{{])([^\n]*))".encode()
+    rf"\n(vllm[:_](?:{_names_pattern()}))(?:\{{([^\n}}]*)\}} ([^ \t\n_]+)\r?(?=\n)|(?=[ \t\r\n{{])([^\n]*))".encode()
 )
 _INDENTED = re.compile(rb"\n[ \t]+")
 
@@ -112,7 +112,10 @@ class _Layout(NamedTuple):
 
 
 def _read_labels(raw: bytes) -> Labels:
-    (family,) = parse(b"x{" + raw + b"} 0\n")
+    try:
+        (family,) = parse(b"x{" + raw + b"} 0\n")
+    except ExpositionError as exc:
+        raise ExpositionError(0, exc.what) from None
     return tuple(sorted(family.series[0].labels))
 
 
@@ -208,7 +211,9 @@ def _values(lines: Sequence[_Line], row: Row) -> list[float]:
 
 def _total(values: list[float]) -> float | None:
     """Their sum; None of nothing, and None when a part is not a count."""
-    total = sum(values) if values else -1.0
+    if not values:
+        return None
+    total = sum(values)
     return total if isfinite(total) and min(values) >= 0 else None
 
 

@@ -51,7 +51,9 @@ class Family(NamedTuple):
 
 _NAME = r"[a-zA-Z_:][a-zA-Z0-9_:]*+"
 _LABELS = r"""(?:[^"{}]++|"(?:[^"\\]++|\\.)*+")*+"""
-_TEXT_LINE = re.compile(rf"({_NAME})[ \t]*+(?:\{{({_LABELS})\}})?+[ \t]*+([^ \t]++)(?:[ \t]++(-?[0-9]{{1,19}}))?+")
+_TEXT_LINE = re.compile(
+    rf"({_NAME})(?:[ \t]*+\{{({_LABELS})\}}[ \t]*+|[ \t]++)([^ \t{{]++)(?:[ \t]++(-?[0-9]{{1,19}}))?+"
+)
 _OPEN_LINE = re.compile(
     rf"({_NAME})(?:\{{({_LABELS})\}})?+ ([^ ]++)(?: ([^ #]++))?+(?: # \{{({_LABELS})\}} ([^ ]++)(?: ([^ ]++))?+)?+"
 )

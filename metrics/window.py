@@ -10,6 +10,7 @@ samples stay exact.
 from array import array
 from collections import deque
 from math import isnan, nan
+from operator import add
 from typing import NamedTuple
 
 from metrics.quantile import has_restarted
@@ -58,7 +59,9 @@ class Window:
         self._histograms = [_RunningHistogram() for _ in _HISTOGRAMS]
         self._moved_at_s = 0.0
 
-    def __len__(self) -> int:
+    @property
+    def kept_samples(self) -> int:
+        """How many samples stay. Not `__len__`: an empty window must not be falsy."""
         return len(self._entries)
 
     def add(self, sample: EngineSample) -> bool:
@@ -215,8 +218,8 @@ class _RunningHistogram:
         if last is not None and has_restarted(histogram, last):
             before = (*last.counts, last.sum)
             offset = self._offset or [0.0] * len(before)
-            self._offset = array("d", map(float.__add__, before, offset))
-        return row if self._offset is None else array("d", map(float.__add__, row, self._offset))
+            self._offset = array("d", map(add, before, offset))
+        return row if self._offset is None else array("d", map(add, row, self._offset))
 
 
 class _Rates(NamedTuple):
