@@ -31,6 +31,7 @@ class Memory:
     capacity: CapacityRecord = field(default_factory=CapacityRecord)
     forecast: ForecastRecord | None = None
     open_bin: OpenBin | None = None
+    is_restored: bool = False  # read from where it was saved, perhaps a minute before the last decision
 
     @classmethod
     def start(cls, replicas: int, now_s: float) -> "Memory":
@@ -50,6 +51,8 @@ def caught_up(memory: Memory, seen: Observation, now_s: float) -> Memory:
     elapsed_s = now_s - memory.decided_at_s
     if not 0 <= elapsed_s <= UNWATCHED_S:
         memory = shifted(memory, elapsed_s)
+    if memory.is_restored:
+        memory = _reseeded(memory, seen.replicas)
     starts = learn_starts(memory.starts, memory.starting, seen.pods)
     if starts is not memory.starts:
         memory = replace(memory, starts=starts)
@@ -65,6 +68,14 @@ def caught_up(memory: Memory, seen: Observation, now_s: float) -> Memory:
         requested_at_s=at_s if added > 0 else memory.requested_at_s,
         shrunk_at_s=at_s if added < 0 else memory.shrunk_at_s,
     )
+
+
+def _reseeded(memory: Memory, replicas: int) -> Memory:
+    """A saved wish may be older than the last decision: until a whole window has passed, the present number holds."""
+    wishes = memory.wishes
+    wish = max(wishes.wish, replicas)
+    highs = tuple(past for past in wishes.highs if past[1] > wish)
+    return replace(memory, wishes=Wishes(wish=wish, highs=highs, lows=wishes.lows), is_restored=False)
 
 
 def shifted(memory: Memory, by_s: float) -> Memory:
