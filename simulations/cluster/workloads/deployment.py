@@ -25,6 +25,7 @@ class DeploymentController:
         self.reconciler = Reconciler("deployment", self._reconcile, clock)
         mirror.listen(DEPLOYMENTS, lambda before, after: self._wake(after or before))
         mirror.listen(REPLICA_SETS, lambda before, after: self._wake_owner(after or before))
+        mirror.listen(PODS, self._wake_by_pod)
 
     def _wake(self, deployment: Object | None) -> None:
         if deployment is not None:
@@ -37,6 +38,13 @@ class DeploymentController:
         for reference in replica_set["metadata"].get("ownerReferences", ()):
             if reference["kind"] == "Deployment":
                 self.reconciler.wake((namespace, reference["name"]))
+
+    def _wake_by_pod(self, before: Object | None, after: Object | None) -> None:
+        """The Recreate strategy waits for pods to be gone, which no replica set's status tells."""
+        if before is None or after is not None:
+            return
+        for reference in before["metadata"].get("ownerReferences", ()):
+            self._wake_owner(self._mirror.get(REPLICA_SETS, (key_of(before)[0], reference["name"])))
 
     async def _reconcile(self, key: Key) -> float | None:
         deployment = self._mirror.get(DEPLOYMENTS, key)

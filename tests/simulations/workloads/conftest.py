@@ -16,7 +16,7 @@ STARTED_AT_S = 1_750_000_000.0
 
 def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
     for item in items:
-        if item.path.is_relative_to(__file__.rsplit("/", 1)[0]) and "real_time" not in item.keywords:
+        if item.path.is_relative_to(__file__.rsplit("/", 1)[0]) and "cluster" not in item.keywords:
             item.add_marker(pytest.mark.looptime)
 
 
@@ -93,3 +93,9 @@ async def cluster() -> Cluster:
 def cluster_of() -> Callable[..., Cluster]:
     """A cluster with other nodes, runtime or start-up times."""
     return Cluster
+
+
+@pytest.fixture
+def new_deployment() -> Callable[..., Object]:
+    """A Deployment of so many replicas."""
+    return deployment
