@@ -22,9 +22,10 @@ def pack(learned: Mapping[str, Any]) -> str | None:
 def unpack(text: str) -> dict[str, Any]:
     """What was packed; ValueError when this is something else (anyone who may write the status may have written it)."""
     try:
-        # Text that unpacks to more than the limit is cut there, so it is no JSON any more: refused below.
-        plain = zlib.decompressobj().decompress(base64.b64decode(text, validate=True), UNPACKED_MAX_BYTES)
-        learned = json.loads(plain)
+        unzip = zlib.decompressobj()
+        plain = unzip.decompress(base64.b64decode(text, validate=True), UNPACKED_MAX_BYTES)
+        # Cut, or larger than the limit: then nothing of it counts, and nothing is no JSON.
+        learned = json.loads(plain if unzip.eof else b"")
     except (binascii.Error, zlib.error, RecursionError, ValueError) as exc:
         raise ValueError(f"status.learned cannot be read: {exc}") from exc
     if not isinstance(learned, dict):

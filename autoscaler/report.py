@@ -165,6 +165,7 @@ def _decided(decision: Decision, report: ServiceReport) -> ScaledServiceStatus:
         "desired": decision.replicas,
         "ready": supply.ready,
         "starting": supply.starting,
+        "asleep": supply.asleep,
         "overdue": supply.overdue,
         "terminating": supply.terminating,
         "blind": supply.blind,

@@ -73,6 +73,8 @@ class ReplicasStatus(TypedDict, total=False):
     """Serving."""
     starting: int
     """On their way and on time: they count."""
+    asleep: int
+    """Asleep in place, seconds from serving."""
     overdue: int
     """Later than the P95 lead time, unschedulable or gated: they do not count."""
     terminating: int
