@@ -71,6 +71,10 @@ class KubeClient:
         """The API server's address."""
         return str(self._opened().configuration.host)
 
+    def wait_s(self) -> float:
+        """How long the next request would have to wait for its turn; takes that turn."""
+        return self._budget.reserve()
+
     async def get(self, path: str) -> Object:
         """One object, or any JSON document of the API such as /version."""
         return await self._json("GET", path)
