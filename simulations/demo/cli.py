@@ -1,0 +1,84 @@
+"""`warmtide demo`: options, views and exit codes."""
+
+import argparse
+import asyncio
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from metrics.clock import WallClock
+from simulations.demo.frame import View
+from simulations.demo.live import LiveView
+from simulations.demo.plain import PlainView
+from simulations.demo.run import Demo, play
+from simulations.demo.setting import SECONDS_DEFAULT, SECONDS_MAX, SECONDS_MIN, Setting
+from simulations.demo.workload import make_traffic
+from simulations.errors import DemoError, TraceError
+
+FOLDER = Path("build") / "demo"
+INTERRUPTED = 130  # 128 + SIGINT, as shells say it
+
+
+def main(arguments: Sequence[str]) -> int:
+    """0: the verdict holds. 1: it does not, or a part failed. 2: called wrongly or a bad trace. 130: interrupted."""
+    options = _parser().parse_args(arguments)
+    try:
+        setting = Setting(seconds=options.seconds, seed=options.seed)
+        traffic = make_traffic(setting, options.trace)
+        options.folder.mkdir(parents=True, exist_ok=True)
+    except (ValueError, TraceError, OSError) as exc:
+        sys.stderr.write(f"warmtide demo: {exc}\n")
+        return 2
+    demo = Demo(setting, traffic, options.folder, _view(plain=options.plain), WallClock())
+    return asyncio.run(_play_until_told(demo))
+
+
+async def _play_until_told(demo: Demo) -> int:
+    loop, this = asyncio.get_running_loop(), asyncio.current_task()
+    assert this is not None
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, this.cancel)
+    try:
+        verdict = await play(demo)
+    except asyncio.CancelledError:
+        demo.view.close()
+        sys.stderr.write("warmtide demo: interrupted; everything is stopped\n")
+        return INTERRUPTED
+    except DemoError as exc:
+        demo.view.close()
+        sys.stderr.write(f"warmtide demo: {exc}\n")
+        return 1
+    return 1 if verdict.shortfalls else 0
+
+
+def _view(*, plain: bool) -> View:
+    if plain or not sys.stdout.isatty():
+        return PlainView(sys.stdout)
+    return LiveView(Console())
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="warmtide demo",
+        description="One hour of real traffic in a minute and a half: the real controller scales an emulated vLLM "
+        "service on an embedded cluster. Results, logs and a timeline are left in the folder.",
+    )
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=SECONDS_DEFAULT,
+        metavar="N",
+        help=f"length of the compressed hour, {SECONDS_MIN:g} to {SECONDS_MAX:g} (default {SECONDS_DEFAULT:g})",
+    )
+    parser.add_argument("--trace", type=Path, metavar="FILE", help="replay this Azure LLM inference trace (CSV)")
+    parser.add_argument("--seed", type=int, default=1, metavar="N", help="of the generated traffic (default 1)")
+    parser.add_argument("--plain", action="store_true", help="a log, not a live view; the default without a terminal")
+    parser.add_argument("--folder", type=Path, default=FOLDER, metavar="DIR", help=f"default {FOLDER}")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,114 @@
+"""The Kubernetes objects of the demo, as a user would write them."""
+
+import math
+
+from simulations.cluster.api import Object
+from simulations.cluster.workloads.nodes import NodeSpec
+from simulations.demo.setting import (
+    GPUS_PER_NODE,
+    MODEL,
+    NAMESPACE,
+    NODES,
+    POLICY,
+    PROFILE,
+    REPLICAS_MAX,
+    REPLICAS_MIN,
+    SERVICE,
+    STABILIZATION_S,
+    TIME_SCALE,
+    TTFT_OBJECTIVE_S,
+    Setting,
+)
+
+CONTAINER_PORT = 8080
+STREAM_INTERVAL_TOKENS = 16  # vLLM's own option: fewer, larger events
+DRAIN_S = 60  # real time, as requests run in real time; the longest answer takes about ten
+QUEUE_REQUESTS = 6.0  # at three requests per second and replica a full batch of prompts waits a step or two
+RUNNING_REQUESTS = 8.0  # in flight per replica at about 70 % of its capacity, by replay of this traffic
+SCRAPE_PERIOD_S = 0.5  # a scrape per half second stands for one per twenty seconds of the hour
+
+
+def namespace(name: str) -> Object:
+    """A Namespace."""
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+
+
+def inference_service(setting: Setting) -> Object:
+    """One vLLM service on KServe, enrolled by one annotation."""
+    engine = setting.engine
+    arguments = [
+        f"--model={MODEL}",
+        f"--served-model-name={MODEL}",
+        f"--port={CONTAINER_PORT}",
+        f"--max-num-seqs={engine.max_num_seqs}",
+        f"--max-num-batched-tokens={engine.max_num_batched_tokens}",
+        f"--max-model-len={engine.max_model_len_tokens}",
+        f"--num-gpu-blocks-override={engine.num_gpu_blocks}",
+        "--no-enable-prefix-caching",
+        f"--stream-interval={STREAM_INTERVAL_TOKENS}",
+        f"--shutdown-timeout={DRAIN_S}",
+    ]
+    container = {
+        "name": "kserve-container",
+        "image": "vllm/vllm-openai:v0.32.0",
+        "args": arguments,
+        "env": [{"name": "VLLM_EMULATOR_ARGS", "value": f"--profile {PROFILE} --time-scale {TIME_SCALE}"}],
+        "ports": [{"containerPort": CONTAINER_PORT, "protocol": "TCP"}],
+        "resources": {"limits": {"nvidia.com/gpu": "1"}},
+    }
+    predictor = {
+        "minReplicas": REPLICAS_MIN,
+        "maxReplicas": REPLICAS_MAX,
+        "terminationGracePeriodSeconds": DRAIN_S + 5,
+        "containers": [container],
+    }
+    annotations = {
+        "serving.kserve.io/deploymentMode": "Standard",
+        "serving.kserve.io/autoscalerClass": "external",
+        "warmtide.dev/policy": POLICY,
+    }
+    return {
+        "apiVersion": "serving.kserve.io/v1beta1",
+        "kind": "InferenceService",
+        "metadata": {"name": SERVICE, "namespace": NAMESPACE, "annotations": annotations},
+        "spec": {"predictor": predictor},
+    }
+
+
+def scaling_policy(setting: Setting) -> Object:
+    """The policy; every time in it is that of the real hour, compressed, and at least what the API can say."""
+    window_s = max(1, math.floor(setting.compressed_s(STABILIZATION_S)))
+    spec = {
+        "mode": "direct",
+        "replicas": {"min": REPLICAS_MIN, "max": REPLICAS_MAX},
+        "objectives": {"ttftSeconds": TTFT_OBJECTIVE_S, "quantile": 0.95, "attainment": 0.95},
+        "targets": {
+            "queueRequests": QUEUE_REQUESTS,
+            "runningRequests": RUNNING_REQUESTS,
+            "kvCacheUtilization": 0.8,
+            "maxAgeSeconds": 5.0,
+        },
+        "metrics": {"periodSeconds": SCRAPE_PERIOD_S, "idlePeriodSeconds": SCRAPE_PERIOD_S},
+        "behavior": {
+            "scaleUp": {"policies": [{"type": "Pods", "value": 4, "periodSeconds": 1}]},
+            "scaleDown": {
+                "stabilizationWindowSeconds": window_s,
+                "policies": [{"type": "Percent", "value": 100, "periodSeconds": 1}],
+            },
+        },
+        "leadTimePriorSeconds": max(1.0, round(setting.cold_start_s, 1)),
+    }
+    return {
+        "apiVersion": "warmtide.dev/v1alpha1",
+        "kind": "ScalingPolicy",
+        "metadata": {"name": POLICY, "namespace": NAMESPACE},
+        "spec": spec,
+    }
+
+
+def nodes() -> tuple[NodeSpec, ...]:
+    """The machines of the embedded cluster."""
+    return tuple(
+        NodeSpec(name=f"gpu-{number}", gpus=GPUS_PER_NODE, gpu_product="NVIDIA-A100-SXM4-80GB")
+        for number in range(1, NODES + 1)
+    )

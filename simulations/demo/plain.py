@@ -1,0 +1,45 @@
+"""The demo as a log, where there is no terminal: a line per change of the number, and a summary now and then."""
+
+import math
+from typing import TextIO
+
+from autoscaler.sentences import sentence
+from simulations.demo.frame import Frame
+
+SUMMARY_S = 5.0
+
+
+class PlainView:
+    """Implements `View` on a text stream."""
+
+    def __init__(self, out: TextIO) -> None:
+        self._out = out
+        self._told = 0  # decisions
+        self._due_s = -math.inf
+
+    def say(self, text: str) -> None:
+        self._out.write(f"{text}\n")
+        self._out.flush()
+
+    def show(self, frame: Frame) -> None:
+        for decision in frame.decisions[self._told :]:
+            arrow = f"{decision.before} → {decision.after}"
+            self.say(f"{decision.at_s:6.1f} s  {arrow} replicas: {decision.reason}, {sentence(decision.reason)}")
+        self._told = len(frame.decisions)
+        if frame.now.at_s >= self._due_s:
+            self._due_s = frame.now.at_s + SUMMARY_S
+            self.say(summary(frame))
+
+    def close(self) -> None:
+        return
+
+
+def summary(frame: Frame) -> str:
+    """One line on the state of things."""
+    now = frame.now
+    ttft = "-" if frame.ttft_p95_s is None else f"{frame.ttft_p95_s:.2f} s"
+    return (
+        f"{now.at_s:6.1f} s  {now.demand_tokens_per_s:6.0f} tokens/s in, {now.waiting_requests:3.0f} waiting, "
+        f"KV {now.kv_cache_usage_ratio:3.0%}, replicas {now.ready} ready + {now.starting} starting "
+        f"+ {now.terminating} leaving, {now.served} of {frame.requests} served, {now.lost} lost, TTFT p95 {ttft}"
+    )
