@@ -63,9 +63,7 @@ async def _with_processes(demo: Demo) -> tuple[Observer, Run]:
     async with Children(demo.folder) as children:
         demo.view.say("starting the embedded cluster: API server, nodes, KServe")
         async with asyncio.TaskGroup() as guards:
-            await children.start(
-                "cluster", ["-m", "simulations.demo.cluster", f"--folder={demo.folder}", seconds], guards
-            )
+            await children.start("cluster", cluster_arguments(demo), guards)
             await _until(demo.clock, (demo.folder / READY).exists, "the embedded cluster to come up")
             async with HttpApi.from_kubeconfig(demo.folder / ADMIN_KUBECONFIG, demo.clock) as api:
                 await install(api, demo.clock)
