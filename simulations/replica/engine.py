@@ -236,7 +236,7 @@ class Engine:
 
     def _preempt(self, seq: _Sequence, plan: _Plan) -> None:
         self._release(seq)
-        seq.computed = seq.named = 0
+        seq.computed = 0
         seq.preemptions += 1
         self.counters.preemptions += 1
         plan.preempted.append(seq.request.id)

@@ -57,6 +57,15 @@ def test_a_speed_that_is_none_is_refused(factor: float) -> None:
         LLAMA_8B_H100.sped_up(factor)
 
 
+def test_a_profile_gives_back_the_published_fit() -> None:
+    tokens = 2048
+    fit_ms = 6.353 + 0.01456 * tokens + 1.291e-6 * tokens**2  # a + b·n + e·n², aiconfigurator on H100
+
+    prefill_s = LLAMA_8B_H100.duration_s(tokens, 0, kv_tokens=0, attention_pairs=tokens**2 / 2)
+
+    assert prefill_s - LLAMA_8B_H100.overhead_s == pytest.approx(fit_ms / 1e3)
+
+
 @pytest.mark.parametrize("profile", sorted(PROFILES))
 def test_published_profiles_are_plausible(profile: str) -> None:
     decode_s = PROFILES[profile].duration_s(0, 32, kv_tokens=32 * 1024, attention_pairs=0.0)

@@ -190,20 +190,17 @@ def test_when_the_cache_is_full_the_youngest_gives_way_and_loses_no_token() -> N
 
 
 def test_a_preempted_request_is_first_in_the_queue_and_waits_until_it_fits() -> None:
-    engine = Engine(small(num_gpu_blocks=17, caches_prefixes=False), UNIT)
+    engine = Engine(small(num_gpu_blocks=17, max_num_seqs=2, caches_prefixes=False), UNIT)
     engine.submit(request("old", prompt=15, output=40))
     engine.submit(request("young", prompt=1, output=40))
-    now_s = 0.0
-    while not engine.counters.preemptions:
-        engine.start_step(now_s)
-        now_s = engine.finish_step().ended_at_s
-    engine.submit(request("newcomer", prompt=1, output=1, at_s=now_s))
-    order = []
+    engine.submit(request("newcomer", prompt=1, output=1))  # waits for a place before anyone is preempted
+    now_s, order = 0.0, []
     while (step := engine.start_step(now_s)) is not None:
         order += step.admitted
         now_s = engine.finish_step().ended_at_s
 
-    assert order == ["young", "newcomer"]
+    assert engine.counters.preemptions == 1
+    assert order == ["old", "young", "young", "newcomer"]
 
 
 @pytest.mark.parametrize(("reserves", "admitted"), [(True, ("a",)), (False, ("a", "b"))])

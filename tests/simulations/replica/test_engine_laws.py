@@ -98,6 +98,7 @@ def test_no_step_exceeds_its_limits(config: EngineConfig, requests: list[Request
     for step in run.steps:
         assert 1 <= step.prefill_tokens + step.decode_sequences <= config.max_num_batched_tokens
         assert step.decode_sequences <= config.max_num_seqs
+        assert not (step.preempted and step.admitted)
 
 
 @given(configs, workloads(), st.frozensets(st.integers(0, 30), max_size=4))

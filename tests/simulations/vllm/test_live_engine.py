@@ -2,10 +2,12 @@
 
 import asyncio
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metrics.clock import ManualClock
+from simulations.cluster.vllm.errors import RefusedError
 from simulations.cluster.vllm.live_engine import Delivery, Job, LiveEngine
 from simulations.cluster.vllm.options import ServerOptions
 from simulations.replica import LLAMA_8B_H100, Engine, EngineConfig, Request
@@ -98,6 +100,26 @@ async def test_an_idle_engine_sleeps_without_a_timer() -> None:
         driver.cancel()
 
     assert clock.now_s() == 0.0
+
+
+async def test_the_limit_of_queued_tokens_counts_prompts_without_a_first_token() -> None:
+    live = LiveEngine(ServerOptions(engine=CONFIG, max_num_queued_tokens=100), ManualClock())
+    deliveries: asyncio.Queue[Delivery] = asyncio.Queue()
+
+    async with asyncio.TaskGroup() as tasks:
+        live.submit(job(Request(id="0", prompt_tokens=99, output_tokens=300), deliveries))
+        live.check_limits(1)
+        live.submit(job(Request(id="1", prompt_tokens=1, output_tokens=300), deliveries))
+        with pytest.raises(RefusedError) as refused:
+            live.check_limits(1)
+        driver = tasks.create_task(live.run())
+        for _ in range(2):
+            await deliveries.get()  # both have their first tokens
+        live.check_limits(1)
+        driver.cancel()
+
+    assert refused.value.status == 503
+    assert live.stats.scalars["admission_rejections"] == [0, 1]
 
 
 async def test_aborting_everything_tells_everyone() -> None:

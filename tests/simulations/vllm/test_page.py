@@ -49,13 +49,14 @@ def label_values(text: str) -> dict[str, frozenset[tuple[tuple[str, str], ...]]]
     }
 
 
-def served(options: ServerOptions, requests: int = 5) -> tuple[EngineStats, Page]:
-    """A page after some requests ran to their end."""
+def served(options: ServerOptions, requests: int = 5, shared_blocks: tuple[str, ...] = ()) -> tuple[EngineStats, Page]:
+    """A page after some requests of 300 + 20 tokens ran to their end."""
     stats = EngineStats(options.engine)
     page = Page(options, stats, created_at_s=1_795_206_015.75)
     engine = Engine(options.engine, STEPS)
     for number in range(requests):
-        engine.submit(Request(id=str(number), prompt_tokens=300, output_tokens=20))
+        name = str(number)
+        engine.submit(Request(id=name, prompt_tokens=300, output_tokens=20, prefix_block_ids=shared_blocks))
     now_s = 0.0
     while engine.start_step(now_s) is not None:
         result = engine.finish_step()
@@ -132,6 +133,27 @@ def test_the_catalog_reads_what_the_engine_did() -> None:
     assert sample.prompt_length_tokens is not None
     assert sample.prompt_length_tokens.sum == 1500
     assert sample.is_awake is True
+
+
+def test_cached_prompt_tokens_are_told_from_computed_ones() -> None:
+    stats, page = served(REAL, requests=2, shared_blocks=("a", "b"))
+
+    sample = read_sample(page.render().encode(), observed_at_s=0.0)
+
+    assert (sample.prompt_tokens_total, sample.computed_prompt_tokens_total) == (600, 600 - 256)
+    assert (sample.prefix_cache_queried_tokens_total, sample.prefix_cache_hit_tokens_total) == (600, 256)
+    assert stats.scalars["prompt_tokens_by_source"] == [344, 256, 0]
+    assert stats.histograms["request_prefill_kv_computed_tokens"].sum == 344
+
+
+def test_a_step_that_only_went_on_with_a_prefill_is_not_observed() -> None:
+    chunked = EngineConfig(max_num_seqs=8, max_num_batched_tokens=128, max_model_len_tokens=2048)
+
+    stats, _ = served(ServerOptions(engine=chunked), requests=1)
+
+    steps = stats.histograms["iteration_tokens_total"]
+    assert list(steps.cumulative())[-1] == 20  # 300 tokens took three steps, of which the last made a token
+    assert steps.sum == 320
 
 
 @pytest.mark.parametrize("version", VERSIONS)
