@@ -6,6 +6,7 @@ node affinity, and what is left of each resource. Scores: preferred node affinit
 
 import functools
 import json
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,17 +17,19 @@ from simulations.cluster.api import Object
 
 Amounts = dict[str, int]  # resource → thousandths: whole numbers add up exactly
 
-_SUFFIXES = {"m": Decimal("0.001"), "k": Decimal(10**3), "M": Decimal(10**6), "G": Decimal(10**9), "T": Decimal(10**12)}
-_SUFFIXES |= {"Ki": Decimal(2**10), "Mi": Decimal(2**20), "Gi": Decimal(2**30), "Ti": Decimal(2**40)}
+_QUANTITY = re.compile(r"([+-]?[0-9.]+(?:[eE][+-]?[0-9]+)?)(m|k|[KMGTPE]i|[MGTPE]|)")
+_SCALES = {"": Decimal(1), "m": Decimal("0.001"), "k": Decimal(10**3), "Ki": Decimal(2**10)}
+for _power, _letter in enumerate("MGTPE", start=2):
+    _SCALES |= {_letter: Decimal(1000**_power), f"{_letter}i": Decimal(1024**_power)}
 
 
 @functools.lru_cache(maxsize=1024)  # the same few texts over and over
 def thousandths(quantity: str | int | float) -> int:
     """A Kubernetes quantity, in thousandths."""
-    text = str(quantity)
-    number = text.rstrip("mkMGTi")
-    scale = _SUFFIXES[text[len(number) :]] if number != text else Decimal(1)
-    return int(Decimal(number) * scale * 1000)
+    match = _QUANTITY.fullmatch(str(quantity))
+    if match is None:
+        raise ValueError(f"{quantity!r} is not a Kubernetes quantity")
+    return int(Decimal(match[1]) * _SCALES[match[2]] * 1000)
 
 
 def allocatable(node: Object) -> Amounts:

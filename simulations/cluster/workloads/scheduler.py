@@ -62,22 +62,35 @@ class Scheduler:
     def __init__(self, mirror: Mirror, clock: Clock) -> None:
         self._mirror = mirror
         self._clock = clock
+        self._arrivals: dict[Key, int] = {}  # of pods that wait; creation times have whole seconds only
+        self._arrived = 0
         self._ledger = Ledger(mirror)  # listens first: a pass must see what has just been freed
         self.reconciler = Reconciler("scheduling", self._schedule, clock)
         mirror.listen(PODS, self._wake_by_pod)
         mirror.listen(NODES, lambda _before, _after: self.reconciler.wake(_PASS))
 
     def _wake_by_pod(self, before: Object | None, after: Object | None) -> None:
+        self._note_arrival(before, after)
         is_freed = _takes(before) and not _takes(after)
         is_waiting = after is not None and not node_of(after) and not is_over(after) and before is None
         is_ungated = before is not None and after is not None and _is_gated(before) and not _is_gated(after)
         if is_freed or is_waiting or is_ungated:
             self.reconciler.wake(_PASS)
 
+    def _note_arrival(self, before: Object | None, after: Object | None) -> None:
+        if after is not None and not node_of(after):
+            self._arrived += 1
+            self._arrivals.setdefault(key_of(after), self._arrived)
+        elif pod := before or after:
+            self._arrivals.pop(key_of(pod), None)
+
+    def _turn(self, pod: Object) -> tuple[int, int]:
+        return -pod["spec"].get("priority", 0), self._arrivals[key_of(pod)]
+
     async def _schedule(self, _key: Key) -> None:
         pending = [pod for pod in self._mirror.find(PODS, "node", "") if not is_over(pod) and not is_going(pod)]
         hopeless: dict[str, str] = {}  # shape → message; what did not fit does not fit again in this pass
-        for pod in sorted(pending, key=_turn):
+        for pod in sorted(pending, key=self._turn):
             if _is_gated(pod):
                 await self._say(pod, "SchedulingGated", "Scheduling is blocked due to non-empty scheduling gates")
                 continue
@@ -125,11 +138,6 @@ class Scheduler:
 
 def _is_gated(pod: Object) -> bool:
     return bool(pod["spec"].get("schedulingGates"))
-
-
-def _turn(pod: Object) -> tuple[int, str, str]:
-    metadata = pod["metadata"]
-    return -pod["spec"].get("priority", 0), metadata["creationTimestamp"], metadata["name"]
 
 
 def _fullness(wish: Wish, node: Object, free: Amounts) -> tuple[float, ...]:

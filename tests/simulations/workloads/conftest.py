@@ -1,5 +1,6 @@
 """One small cluster in virtual time, and the few verbs that the stories need."""
 
+import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any
@@ -9,6 +10,8 @@ import pytest
 from simulations.cluster.api import DEPLOYMENTS, PODS, Object
 from simulations.cluster.apiserver.local import LocalApi
 from simulations.cluster.workloads import ContainerRuntime, FixedStartup, InstantRuntime, NodeSpec, Workloads
+from simulations.cluster.workloads.addresses import LoopbackAddresses
+from simulations.cluster.workloads.errors import ContainerError
 from simulations.cluster.workloads.settle import LoopClock, running, settle
 
 STARTED_AT_S = 1_750_000_000.0
@@ -99,3 +102,57 @@ def cluster_of() -> Callable[..., Cluster]:
 def new_deployment() -> Callable[..., Object]:
     """A Deployment of so many replicas."""
     return deployment
+
+
+class SlowContainer:
+    """Ends so many seconds after SIGTERM; never, when there are none."""
+
+    def __init__(self, clock: LoopClock, stops_after_s: float | None) -> None:
+        self.exited = asyncio.Event()
+        self.log: list[str] = []
+        self._clock = clock
+        self._stops_after_s = stops_after_s
+
+    async def wait_ready(self) -> None:
+        return
+
+    async def terminate(self, grace_s: float) -> None:
+        self.log.append(f"terminate {grace_s}")
+        if self._stops_after_s is None:
+            await self.exited.wait()
+        else:
+            await self._clock.sleep(self._stops_after_s)
+        self.exited.set()
+
+    async def kill(self) -> None:
+        self.log.append("kill")
+        self.exited.set()
+
+
+class SlowRuntime:
+    """Keeps every container it started, by pod."""
+
+    def __init__(self, stops_after_s: float | None = 0.0, failure: str = "") -> None:
+        self.containers: dict[str, SlowContainer] = {}
+        self._stops_after_s = stops_after_s
+        self._failure = failure
+
+    async def start(self, pod: Object, *, ip: str, port: int) -> SlowContainer:
+        del ip, port
+        if self._failure:
+            raise ContainerError(self._failure)
+        container = SlowContainer(LoopClock(), self._stops_after_s)
+        self.containers[pod["metadata"]["name"]] = container
+        return container
+
+
+@pytest.fixture
+def slow_runtime() -> Callable[..., SlowRuntime]:
+    """A runtime whose containers take their time to stop, or fail to start."""
+    return SlowRuntime
+
+
+@pytest.fixture
+def one_address() -> LoopbackAddresses:
+    """Addresses as on a system that answers on 127.0.0.1 alone."""
+    return LoopbackAddresses(own_ips=False)

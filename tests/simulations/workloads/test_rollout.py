@@ -60,12 +60,12 @@ def test_a_rollout_stays_within_its_bounds_and_ends(
     most = max(desired + limits.surge, sum(old_sizes))
     least = min(desired - limits.unavailable, sum(old_sizes))
 
-    for _ in range(200):
+    for step in range(200):
         sizes = rolling_sizes(desired, limits, new, old)
         assert sum(sizes.values()) <= most
         assert sum(min(one.available, sizes[one.name]) for one in (new, *old)) >= least
         old = [Generation(name=one.name, replicas=sizes[one.name], available=sizes[one.name]) for one in old]
-        started = data.draw(st.integers(min(new.available, sizes["new"]), sizes["new"])) if _ < 20 else sizes["new"]
+        started = data.draw(st.integers(min(new.available, sizes["new"]), sizes["new"])) if step < 20 else sizes["new"]
         new = Generation(name="new", replicas=sizes["new"], available=started)
         if new.available == desired and not any(one.replicas for one in old):
             break
