@@ -10,7 +10,7 @@ from simulations.cluster.api import DEPLOYMENTS, HPAS, INFERENCE_SERVICES, REPLI
 from simulations.cluster.apiserver.local import LocalApi
 from simulations.cluster.apiserver.patches import merge_patch
 from simulations.cluster.kserve import KServe, names
-from simulations.cluster.workloads import InstantRuntime, NodeSpec, Workloads
+from simulations.cluster.workloads import FixedStartup, InstantRuntime, NodeSpec, Workloads
 from simulations.cluster.workloads.settle import LoopClock, running, settle
 
 STARTED_AT_S = 1_750_000_000.0
@@ -26,11 +26,11 @@ def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
 class Cluster:
     """An API, workload controllers and KServe; one InferenceService named `llm`."""
 
-    def __init__(self, version: str = "0.20.0") -> None:
+    def __init__(self, version: str = "0.20.0", startup: FixedStartup | None = None) -> None:
         self.clock = LoopClock(STARTED_AT_S)
         self.api = LocalApi.on_new_store(self.clock, seed=1)
         nodes = [NodeSpec(name="gpu-0", gpus=16)]
-        self.workloads = Workloads(self.api, nodes, InstantRuntime(), self.clock)
+        self.workloads = Workloads(self.api, nodes, InstantRuntime(), self.clock, startup)
         self.kserve = KServe(self.api, version, self.clock)
 
     def run(self) -> AbstractAsyncContextManager[None]:
@@ -119,7 +119,7 @@ async def cluster() -> Cluster:
 
 
 @pytest.fixture
-def cluster_of() -> Callable[[str], Cluster]:
+def cluster_of() -> Callable[..., Cluster]:
     """KServe of a version."""
     return Cluster
 
