@@ -21,7 +21,6 @@ from autoscaler.policy.recall import load
 from autoscaler.queue import Wake, WakeQueue
 from autoscaler.reconcile import Pass, reconcile
 from autoscaler.refusal import Refusal
-from autoscaler.resume import resumed
 from autoscaler.schedule import floor_at
 from autoscaler.service import Service
 from autoscaler.settings import ServicePolicy
@@ -137,7 +136,7 @@ class Controller:
     async def _decide(self, service: Service, target: Target, policy: ServicePolicy, wake: Wake) -> None:
         world, key = self._world, target.key
         if service.memory is None:
-            service.memory = self._recall(target)
+            service.memory = self._recall(key)
         started_s = world.clock.now_s()
         done = await reconcile(KubeTarget(world, service, target, policy), policy.spec, service.memory, world.clock)
         service.memory = done.memory
@@ -149,19 +148,16 @@ class Controller:
         self._log(service, done)
         service.decision, service.refusal = done.decision, None
 
-    def _recall(self, target: Target) -> Memory | None:
+    def _recall(self, key: str) -> Memory | None:
         """What an earlier leader learned; None: start from the replicas there are."""
-        world = self._world
-        view = world.cluster.scaled_services.get(target.key)
-        deployment = world.cluster.deployments.get(target.deployment or "")
+        view = self._world.cluster.scaled_services.get(key)
         text = view.status.get("learned") if view is not None else None
-        if not isinstance(text, str) or deployment is None:
+        if not isinstance(text, str):
             return None
-        now_s = world.clock.now_s()
         try:
-            return resumed(load(unpack(text), now_s=now_s), deployment.replicas, now_s)
+            return load(unpack(text), now_s=self._world.clock.now_s())
         except (BadMemoryError, ValueError) as exc:
-            log.warning("%s: what was learned cannot be read, it is learned again: %s", target.key, exc)
+            log.warning("%s: what was learned cannot be read, it is learned again: %s", key, exc)
             return None
 
     async def _refuse(self, service: Service, target: Target, refusal: Refusal) -> None:

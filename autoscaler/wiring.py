@@ -5,7 +5,7 @@ import logging
 from collections.abc import Coroutine
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from autoscaler.cluster import Cluster
 from autoscaler.collect import Collector
@@ -16,14 +16,16 @@ from autoscaler.kube.publish import Publisher
 from autoscaler.kube.resources import DEPLOYMENTS, PODS
 from autoscaler.kube.scale import Scaler
 from autoscaler.kube.target import NoPast, World
-from autoscaler.kube.writer import Writer
-from autoscaler.leader import Election, LeaseName
+from autoscaler.kube.watch import WatchClient
+from autoscaler.kube.writer import Api, Writer
+from autoscaler.leader import Election, LeaseClient, LeaseName
 from autoscaler.metering import Metering
 from autoscaler.policies import PolicyBook
 from autoscaler.queue import WakeQueue
 from autoscaler.serve import serving
 from metrics.clock import Clock, WallClock
-from metrics.scrape import ScrapeLoop, Scraper
+from metrics.scrape import Scraper
+from metrics.scrape_loop import ScrapeLoop, Scrapes
 from metrics.telemetry import Telemetry, TelemetryConfig, set_up
 
 if TYPE_CHECKING:
@@ -66,36 +68,45 @@ async def run(options: Options, stop: asyncio.Event) -> None:
             Scraper(clock) as scraper,
         ):
             client.on_answer = telemetry.api_answered
-            await Program(options, clock, telemetry, (client, lease_client), scraper).run(stop)
+            connections = Connections(client=client, lease_client=lease_client, scraper=scraper)
+            program = Program(options, clock, telemetry, connections)
+            host, port = options.listen_host, options.listen_port
+            async with serving(host, port, metrics=telemetry.exposition, unready=program.unready):
+                await program.run(stop)
     finally:
         await asyncio.to_thread(telemetry.shutdown)
+
+
+class Client(WatchClient, Api, Protocol):
+    """The API as all parts together need it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Connections:
+    """What reaches out of the process."""
+
+    client: Client
+    lease_client: LeaseClient
+    scraper: Scrapes
 
 
 class Program:
     """All parts of one controller process."""
 
-    def __init__(
-        self,
-        options: Options,
-        clock: Clock,
-        telemetry: Telemetry,
-        clients: tuple[KubeClient, KubeClient],
-        scraper: Scraper,
-    ) -> None:
-        client, lease_client = clients
-        self._options = options
+    def __init__(self, options: Options, clock: Clock, telemetry: Telemetry, connections: Connections) -> None:
+        client = connections.client
         self._clock = clock
         self._telemetry = telemetry
         self._queue = WakeQueue(clock)
         self._cluster = Cluster(wake=self._queue.wake, table_changed=lambda: self._queue.wake(SWEEP))
         self._collector = Collector(clock, wake=self._queue.wake, period_min_s=options.scrape_period_min_s)
         self._collector.on_failure = telemetry.scrape_failed
-        self._scrapes = ScrapeLoop(scraper, clock, self._collector.on_result)
+        self._scrapes = ScrapeLoop(connections.scraper, clock, self._collector.on_result)
         self._informers = informers_of(client, self._cluster, clock, options.namespace)
         for informer in self._informers:
             informer.on_relist = telemetry.relisted
         lease = LeaseName(namespace=options.home_namespace, name=LEASE_NAME, identity=options.identity)
-        self._election = Election(lease_client, lease, clock, self._lead)
+        self._election = Election(connections.lease_client, lease, clock, self._lead)
         self._backfill = _backfill_of(options, clock, self._queue)
         writer = Writer(client, self._election.may_write)
         world = World(
@@ -112,11 +123,7 @@ class Program:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Everything at once, until stopped; a part that dies takes the process with it."""
-        host, port = self._options.listen_host, self._options.listen_port
-        async with (
-            serving(host, port, metrics=self._telemetry.exposition, unready=self._unready),
-            asyncio.TaskGroup() as parts,
-        ):
+        async with asyncio.TaskGroup() as parts:
             running = [parts.create_task(part) for part in self._parts()]
             if await self._is_synced_before(stop):
                 await self._work_until(stop)
@@ -132,7 +139,7 @@ class Program:
 
     async def _is_synced_before(self, stop: asyncio.Event) -> bool:
         """Wait for the caches: decisions on half of the pods would be wrong. False: stopped first."""
-        while self._unready() and not stop.is_set():
+        while self.unready() and not stop.is_set():
             await self._clock.sleep(SYNC_LOOK_S)
         return not stop.is_set()
 
@@ -163,7 +170,7 @@ class Program:
             self._backfill.start_over()
         self._controller.lead(is_leading)
 
-    def _unready(self) -> str:
+    def unready(self) -> str:
         """The kinds that are not yet listed."""
         missing = [informer.kind for informer in self._informers if not informer.synced]
         return f"not yet listed: {', '.join(missing)}" if missing else ""

@@ -1,0 +1,279 @@
+"""A whole controller on a whole stand-in cluster, in one process and in virtual time."""
+
+import asyncio
+import math
+import re
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from autoscaler.crds import all_crds
+from autoscaler.errors import ApiFailure, Unreachable, api_failure
+from autoscaler.kube import resources
+from autoscaler.kube.resources import STREAM_OPEN, Object
+from autoscaler.wiring import Connections, Options, Program
+from metrics.errors import ScrapeError, ScrapeFailure
+from metrics.sample import EngineSample
+from metrics.target import ScrapeTarget
+from metrics.telemetry import TelemetryConfig, set_up
+from simulations.cluster.api import CRDS, DEPLOYMENTS, PODS, ApiError, Resource
+from simulations.cluster.apiserver.local import LocalApi
+from simulations.cluster.workloads import FixedStartup, InstantRuntime, NodeSpec, Workloads
+from simulations.cluster.workloads.settle import LoopClock
+
+STARTED_AT_S = 1_750_000_000.0
+CAPACITY_REQUESTS = 8.0  # what one engine runs at once
+_PATH = re.compile(
+    r"/(?:api|apis/(?P<group>[^/]+))/(?P<version>v[^/]+)(?:/namespaces/(?P<namespace>[^/]+))?"
+    r"/(?P<plural>[^/]+)(?:/(?P<name>[^/]+))?(?:/(?P<subresource>[^/]+))?$"
+)
+_KINDS = {r.plural: r for r in vars(resources).values() if isinstance(r, resources.Resource)}
+
+
+def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
+    for item in items:
+        if item.path.is_relative_to(__file__.rsplit("/", 1)[0]) and "realtime" not in item.path.stem:
+            item.add_marker(pytest.mark.looptime)
+
+
+class LocalKube:
+    """The controller's client on the stand-in's own objects: no network, so that it works in virtual time.
+
+    `down` makes every request fail and ends every watch, as an API server that is away does.
+    """
+
+    def __init__(self, api: LocalApi) -> None:
+        self._api = api
+        self._down = False
+        self._came_or_went = asyncio.Event()
+        self.refuse: Callable[[str, str], ApiFailure | None] = lambda _verb, _path: None
+        self.requests: list[tuple[str, str]] = []
+
+    @property
+    def down(self) -> bool:
+        return self._down
+
+    @down.setter
+    def down(self, value: bool) -> None:
+        self._down = value
+        self._came_or_went.set()
+        self._came_or_went = asyncio.Event()
+
+    async def get(self, path: str) -> Object:
+        resource, namespace, name, _ = self._enter("get", path)
+        return await self._answer(self._api.get(resource, namespace, name))
+
+    async def create(self, path: str, body: Object) -> Object:
+        resource, namespace, _, _ = self._enter("create", path)
+        body = body | {"metadata": {"namespace": namespace} | body["metadata"]}
+        return await self._answer(self._api.create(resource, body))
+
+    async def patch(self, path: str, body: Object) -> Object:
+        resource, namespace, name, subresource = self._enter("patch", path)
+        return await self._answer(self._api.patch(resource, namespace, name, body, subresource))
+
+    async def delete(self, path: str) -> None:
+        resource, namespace, name, _ = self._enter("delete", path)
+        await self._answer(self._api.delete(resource, namespace, name))
+
+    async def pages(self, path: str, *, labels: str | None = None) -> AsyncIterator[tuple[list[Object], str]]:
+        resource, namespace, _, _ = self._enter("list", path)
+        yield await self._answer(self._api.list(resource, namespace or None)), "0"
+
+    async def watch(self, path: str, *, resource_version: str, timeout_s: float) -> AsyncIterator[Object]:
+        resource, namespace, _, _ = self._enter("watch", path)
+        events = self._api.watch([resource])
+        yield {"type": STREAM_OPEN, "object": {}}
+        while True:
+            event = await self._next(events)
+            if not namespace or event.object["metadata"].get("namespace") == namespace:
+                yield {"type": event.type, "object": event.object}
+
+    async def _next(self, events: AsyncIterator[Any]) -> Any:
+        waiting = asyncio.ensure_future(anext(events))
+        ended = asyncio.ensure_future(self._came_or_went.wait())
+        try:
+            await asyncio.wait([waiting, ended], return_when=asyncio.FIRST_COMPLETED)
+            if self._down:
+                raise Unreachable(0, "WatchBroken", "the API server is away")
+            return await waiting
+        finally:
+            ended.cancel()
+            waiting.cancel()
+
+    def _enter(self, verb: str, path: str) -> tuple[Resource, str, str, str]:
+        self.requests.append((verb, path))
+        if self._down:
+            raise Unreachable(0, "Unreachable", "the API server is away")
+        if (failure := self.refuse(verb, path)) is not None:
+            raise failure
+        match = _PATH.match(path)
+        assert match, path
+        ours = _KINDS[match["plural"]]
+        resource = Resource(ours.group, ours.version, ours.plural, ours.kind, ours.namespaced)
+        return resource, match["namespace"] or "", match["name"] or "", match["subresource"] or ""
+
+    async def _answer(self, call: Any) -> Any:
+        try:
+            return await call
+        except ApiError as error:
+            raise api_failure(error.code, error.reason, error.message) from error
+        except KeyError as error:  # a kind that is not installed
+            raise api_failure(404, "NotFound", str(error)) from error
+
+
+class Engines:
+    """vLLM servers that share a number of requests: each runs up to eight, the rest waits."""
+
+    def __init__(self, api: LocalApi, clock: LoopClock) -> None:
+        self._api = api
+        self._clock = clock
+        self._totals: dict[str, tuple[float, float]] = {}  # by pod uid: at, tokens
+        self.requests: Callable[[float], float] = lambda _now_s: 0.0
+        self.distort: Callable[[str, EngineSample], EngineSample] = lambda _uid, sample: sample
+        self.hanging: bool = False
+
+    async def scrape(self, target: ScrapeTarget) -> EngineSample:
+        now_s = self._clock.now_s()
+        if self.hanging:
+            await self._clock.sleep(2.0)
+            raise ScrapeError(target.key, ScrapeFailure.TIMEOUT, "no whole answer within 2 s")
+        pods = [pod for pod in await self._api.list(PODS) if is_ready(pod)]
+        share = self.requests(now_s) / max(1, len(pods))
+        running = min(share, CAPACITY_REQUESTS)
+        at_s, tokens = self._totals.get(target.key, (now_s, 0.0))
+        tokens += running * 50.0 * (now_s - at_s)
+        self._totals[target.key] = (now_s, tokens)
+        sample = EngineSample(
+            observed_at_s=now_s,
+            running_requests=math.floor(running),
+            waiting_requests=math.floor(share - running),
+            kv_cache_usage_ratio=0.9 * running / CAPACITY_REQUESTS,
+            kv_cache_capacity_tokens=100_000.0,
+            prompt_tokens_total=tokens,
+            generation_tokens_total=tokens,
+            iterations_total=tokens,
+        )
+        return self.distort(target.key, sample)
+
+
+class Town:
+    """The cluster, its engines, and controllers as one likes."""
+
+    def __init__(self) -> None:
+        self.clock = LoopClock(STARTED_AT_S)
+        self.api = LocalApi.on_new_store(self.clock, seed=1)
+        self.engines = Engines(self.api, self.clock)
+        nodes = [NodeSpec(name=f"gpu-{i}", gpus=8, gpu_product="H100") for i in range(3)]
+        self.workloads = Workloads(self.api, nodes, InstantRuntime(), self.clock, FixedStartup(load_s=20.0))
+
+    async def install(self) -> None:
+        for crd in all_crds():
+            await self.api.create(CRDS, crd)
+
+    def client(self) -> LocalKube:
+        return LocalKube(self.api)
+
+    @asynccontextmanager
+    async def cluster(self) -> AsyncIterator[None]:
+        """24 GPUs, the CRDs, and policy `gold`: direct, 1 to 16 replicas, no forecast."""
+        await self.install()
+        await self.policy(forecast={"enabled": False})
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(self.workloads.run())
+            yield
+            task.cancel()
+
+    @asynccontextmanager
+    async def controller(
+        self, identity: str = "one", client: LocalKube | None = None, **options: Any
+    ) -> AsyncIterator[LocalKube]:
+        """A controller that runs within the block and ends in good order."""
+        client = client or self.client()
+        stop = asyncio.Event()
+        program = self.program(identity, client, **options)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(program.run(stop))
+            yield client
+            stop.set()
+
+    def program(self, identity: str, client: LocalKube, **options: Any) -> Program:
+        chosen = Options(identity=identity, home_namespace="default", **options)
+        connections = Connections(client=client, lease_client=client, scraper=self.engines)
+        return Program(chosen, self.clock, set_up(TelemetryConfig()), connections)
+
+    async def deploy(self, replicas: int = 2, name: str = "llm", **annotations: str) -> None:
+        noted = {"warmtide.dev/policy": "gold"} | {
+            k.replace("__", "/").replace("_", "-"): v for k, v in annotations.items()
+        }
+        await self.api.create(DEPLOYMENTS, deployment(name, replicas, noted))
+
+    async def policy(self, name: str = "gold", **spec: Any) -> None:
+        whole = {"mode": "direct", "replicas": {"min": 1, "max": 16}} | spec
+        known = {p["metadata"]["name"] for p in await self.api.list(POLICIES, "default")}
+        if name in known:
+            await self.api.patch(POLICIES, "default", name, {"spec": whole})
+            return
+        body = {"apiVersion": POLICIES.api_version, "kind": POLICIES.kind, "metadata": {"name": name}, "spec": whole}
+        await self.api.create(POLICIES, body)
+
+    async def replicas(self, name: str = "llm") -> int:
+        return int((await self.api.get(DEPLOYMENTS, "default", name))["spec"]["replicas"])
+
+    async def status(self, name: str = "llm") -> Mapping[str, Any]:
+        return dict((await self.api.get(SCALED_SERVICES, "default", name)).get("status") or {})
+
+    async def condition(self, kind: str, name: str = "llm") -> Mapping[str, Any]:
+        return next(c for c in (await self.status(name))["conditions"] if c["type"] == kind)
+
+    async def events(self) -> list[tuple[str, str]]:
+        found = await self.api.list(EVENTS, "default")
+        return [(e["reason"], e["message"]) for e in found if e["source"].get("component") == "warmtide"]
+
+    async def after(self, duration_s: float) -> None:
+        await self.clock.sleep(duration_s)
+
+
+POLICIES = Resource("warmtide.dev", "v1alpha1", "scalingpolicies", "ScalingPolicy")
+SCALED_SERVICES = Resource("warmtide.dev", "v1alpha1", "scaledservices", "ScaledService")
+EVENTS = Resource("", "v1", "events", "Event")
+
+
+def is_ready(pod: Object) -> bool:
+    conditions = (pod.get("status") or {}).get("conditions") or ()
+    ready = any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
+    return ready and "deletionTimestamp" not in pod["metadata"]
+
+
+def deployment(name: str, replicas: int, annotations: Mapping[str, str]) -> Object:
+    container = {
+        "name": "kserve-container",
+        "image": "vllm/vllm-openai:v0.32.0",
+        "ports": [{"containerPort": 8080, "name": "http"}],
+        "resources": {"limits": {"nvidia.com/gpu": "1"}},
+    }
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": name, "namespace": "default", "annotations": dict(annotations)},
+        "spec": {
+            "replicas": replicas,
+            "selector": {"matchLabels": {"app": name}},
+            "template": {"metadata": {"labels": {"app": name}}, "spec": {"containers": [container]}},
+        },
+    }
+
+
+@pytest.fixture
+async def town() -> Town:
+    """Nothing runs yet: `async with town.cluster(), town.controller():`."""
+    return Town()
+
+
+@pytest.fixture
+def without() -> Callable[..., EngineSample]:
+    """A sample with some series gone."""
+    return lambda sample, *names: replace(sample, **dict.fromkeys(names))
