@@ -4,6 +4,7 @@ import asyncio
 import json
 import uuid
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 from aiohttp import web
 
@@ -136,7 +137,14 @@ class Routes:
         self, request: web.Request, call: Call, answer: Answer, deliveries: asyncio.Queue[Delivery]
     ) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream; charset=utf-8"})
-        await response.prepare(request)
+        with suppress(ConnectionResetError):  # the client left: nobody reads the rest
+            await response.prepare(request)
+            await self._write_events(response, call, answer, deliveries)
+        return response
+
+    async def _write_events(
+        self, response: web.StreamResponse, call: Call, answer: Answer, deliveries: asyncio.Queue[Delivery]
+    ) -> None:
         open_choices = len(call.prompts) * call.copies
         while open_choices:
             delivery = await deliveries.get()
@@ -146,7 +154,6 @@ class Routes:
             await response.write(answer.usage_chunk())
         await response.write(b"data: [DONE]\n\n")
         await response.write_eof()
-        return response
 
     async def _whole(
         self, request: web.Request, call: Call, answer: Answer, deliveries: asyncio.Queue[Delivery]

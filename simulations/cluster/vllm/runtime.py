@@ -69,8 +69,8 @@ class EmulatorContainer:
 class EmulatorRuntime:
     """Starts an emulated server per pod. An `async with` block is its life; leaving kills what still runs.
 
-    Settings come from the first container's command line, then from its VLLM_EMULATOR_ARGS, then from
-    `defaults`, in the order of precedence last to first.
+    Settings come from `defaults`, then from the first container's command line, then from its
+    VLLM_EMULATOR_ARGS: what comes later wins.
     """
 
     def __init__(self, defaults: tuple[str, ...] = (), clock: Clock | None = None) -> None:

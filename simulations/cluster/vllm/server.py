@@ -75,6 +75,7 @@ class VLLMEmulator:
 
     async def terminate(self, grace_s: float) -> None:
         """SIGTERM, then SIGKILL after `grace_s`; returns when the server is gone."""
+        self._routes.is_draining = True
         timeout_s = self.options.shutdown_timeout_s
         if timeout_s > 0 and not await self._drain(min(timeout_s, grace_s)) and grace_s < timeout_s:
             await self.kill()
@@ -108,7 +109,6 @@ class VLLMEmulator:
 
     async def _drain(self, timeout_s: float) -> bool:
         """Complete what was admitted; False when time ran out."""
-        self._routes.is_draining = True
         try:
             async with asyncio.timeout(timeout_s):
                 await self._routes.wait_all_answered()

@@ -209,7 +209,9 @@ async def test_over_the_limit_of_queued_tokens_requests_are_refused(
     assert refused.status == 503
 
 
-async def test_a_client_that_leaves_frees_its_place(serve: Any, client: Any, until: Any) -> None:
+async def test_a_client_that_leaves_frees_its_place(
+    serve: Any, client: Any, until: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     server = await serve()
     body = {"prompt": PROMPT, "max_tokens": 1900, "ignore_eos": True, "stream": True}
 
@@ -224,6 +226,7 @@ async def test_a_client_that_leaves_frees_its_place(serve: Any, client: Any, unt
         return gone and 'vllm:num_requests_running{engine="0",model_name="m"} 0.0' in page
 
     await until(it_is_counted)
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []  # it is nobody's fault
 
 
 async def test_the_load_header_comes_where_it_is_asked_for(serve: Any, client: Any) -> None:
