@@ -78,7 +78,7 @@ def container_port(isvc: Object) -> int:
     """The port that the Service sends to."""
     for container in isvc["spec"]["predictor"].get("containers") or ():
         for port in container.get("ports") or ():
-            return int(port["containerPort"])
+            return int(port.get("containerPort") or names.PORT)
     return names.PORT
 
 
@@ -93,7 +93,7 @@ def _pod_spec(isvc: Object, rules: Rules) -> dict[str, Any]:
 
 
 def _with_service_name(container: Object, name: str) -> Object:
-    if container["name"] != names.CONTAINER:
+    if container.get("name") != names.CONTAINER:
         return container
     return {**container, "env": [*container.get("env", []), {"name": "INFERENCE_SERVICE_NAME", "value": name}]}
 

@@ -2,6 +2,7 @@
 
 Linux answers on all of 127.0.0.0/8; macOS on 127.0.0.1 alone. There every pod gets 127.0.0.1 with a
 free port of its own, and the kubelet rewrites the pod's `prometheus.kserve.io/port` annotation to it.
+A real API server takes such addresses on pods, but not in EndpointSlices: clients there go by the pods.
 """
 
 import ipaddress

@@ -65,6 +65,11 @@ class Workloads:
         )
         self._reconcilers = tuple(controller.reconciler for controller in controllers)
 
+    def leave_to_others(self) -> "Workloads":
+        """Run nodes only: where a real controller manager and scheduler do the rest."""
+        self._reconcilers = ()
+        return self
+
     @property
     def is_idle(self) -> bool:
         """No controller has anything left to do but wait for events and time."""
@@ -82,10 +87,12 @@ class Workloads:
             group.create_task(self.mirror.follow())
 
     async def _register(self, spec: NodeSpec) -> None:
-        """Create the Node, or take the one there is."""
+        """Create the Node, or take the one there is; a real API server taints it until its kubelet says otherwise."""
         try:
             await self._api.create(NODES, node_object(spec))
         except ApiError as error:
             if error.code != 409:
                 raise
+        taints = [dict(taint) for taint in spec.taints] or None
+        await self._api.patch(NODES, "", spec.name, {"spec": {"taints": taints}})
         await self._api.patch(NODES, "", spec.name, {"status": node_status(spec)}, "status")

@@ -42,7 +42,6 @@ def status_at(pod: Object, progress: Progress, now: str) -> dict[str, Any]:
         "conditions": conditions.rewritten(before.get("conditions", []), _verdicts(progress), now),
         "hostIP": "127.0.0.1",
         "startTime": before.get("startTime", now),
-        "qosClass": "Burstable",
         "containerStatuses": [_container(item, progress, now) for item in pod["spec"]["containers"]],
     }
     if pod["spec"].get("initContainers"):

@@ -94,15 +94,24 @@ class Scheduler:
             if _is_gated(pod):
                 await self._say(pod, "SchedulingGated", "Scheduling is blocked due to non-empty scheduling gates")
                 continue
+            node, message = self._place(pod, hopeless)
+            if node is not None:
+                await self._bind(pod, node)
+            else:
+                await self._say(pod, "Unschedulable", message)
+
+    def _place(self, pod: Object, hopeless: dict[str, str]) -> tuple[str | None, str]:
+        """A node for the pod, or why there is none."""
+        try:
             wish = wish_of(pod)
-            message = hopeless.get(wish.shape)
-            if message is None:
-                node, message = self._choose(wish)
-                if node is not None:
-                    await self._bind(pod, node)
-                    continue
-                hopeless[wish.shape] = message
-            await self._say(pod, "Unschedulable", message)
+            if wish.shape in hopeless:
+                return None, hopeless[wish.shape]
+            node, message = self._choose(wish)
+        except ValueError as error:  # the real API server would not have taken this pod
+            return None, f"pod {pod['metadata']['name']}: {error}"
+        if node is None:
+            hopeless[wish.shape] = message
+        return node, message
 
     def _choose(self, wish: Wish) -> tuple[str | None, str]:
         """The best node, or why there is none."""

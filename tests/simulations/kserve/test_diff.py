@@ -1,7 +1,7 @@
 """What counts as a difference from a live, defaulted object, and the patch that removes it."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simulations.cluster.apiserver.patches import merge_patch as apply
@@ -45,6 +45,7 @@ TREES = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(live=TREES, wanted=TREES)
 def test_after_the_patch_nothing_differs(live: dict, wanted: dict) -> None:
     patched = apply(live, merge_patch(live, wanted, removes=True))

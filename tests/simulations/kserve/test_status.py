@@ -174,3 +174,28 @@ async def test_what_the_webhook_would_have_refused_changes_nothing_when_nobody_a
         await cluster.settle()
 
         assert (await cluster.replicas(), await cluster.replica_sets()) == (4, 1)
+
+
+@pytest.mark.parametrize(
+    ("metric", "message"),
+    [
+        (
+            {
+                "type": "External",
+                "external": {"metric": {"backend": "prometheus", "query": ""}, "target": {"value": 1}},
+            },
+            "empty",
+        ),
+        ({"type": "External", "external": {"metric": {"backend": "prometheus"}}}, "External metric needs"),
+        ({"type": "PodMetric"}, "PodMetric"),
+        ({}, "None"),
+    ],
+    ids=["no query", "no target", "a type of later", "nothing"],
+)
+async def test_the_webhook_refuses_triggers_that_are_not_whole(cluster, service_of, metric: dict, message: str) -> None:
+    isvc = patched(service_of(), autoScaling={"metrics": [metric]})
+    cluster.kserve.admit(isvc)
+    isvc["metadata"]["annotations"][names.CLASS] = "keda"
+
+    with pytest.raises(ApiError, match=message):
+        cluster.kserve.admit(isvc)

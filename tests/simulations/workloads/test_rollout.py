@@ -1,7 +1,7 @@
 """Roll-out arithmetic: bounds hold at every step, and every roll-out ends."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simulations.cluster.workloads.rollout import (
@@ -44,6 +44,7 @@ def test_the_hash_depends_on_the_template_and_not_on_the_order_of_its_keys() -> 
     assert len(template_hash(one)) == 10
 
 
+@settings(deadline=None)
 @given(
     desired=st.integers(0, 12),
     surge=st.integers(0, 5),

@@ -1,6 +1,6 @@
 """Pods find nodes with room, wait for it, and say what they wait for."""
 
-from simulations.cluster.api import NODES, PODS, Object
+from simulations.cluster.api import DEPLOYMENTS, NODES, PODS, Object
 from simulations.cluster.workloads import NodeSpec
 from simulations.cluster.workloads.conditions import of
 from simulations.cluster.workloads.pods import is_ready, node_of
@@ -126,3 +126,17 @@ async def test_without_nodes_pods_wait(cluster_of) -> None:
         (pod,) = await cluster.pods()
 
     assert scheduled(pod) == ("False", "Unschedulable", "no nodes available to schedule pods")
+
+
+async def test_a_pod_that_a_real_api_would_refuse_waits_and_holds_up_nobody(cluster, new_deployment) -> None:
+    template = new_deployment()["spec"]["template"]
+    template["spec"]["containers"][0]["resources"] = {"requests": {"cpu": "many"}}
+    async with cluster.run():
+        await cluster.deploy(replicas=1, template=template)
+        await cluster.api.create(DEPLOYMENTS, new_deployment(name="good"))
+        await cluster.settle()
+        bad = [pod for pod in await cluster.pods() if not is_ready(pod)]
+        good = await cluster.names(is_ready)
+
+    assert len(good) == 1
+    assert "'many' is not a Kubernetes quantity" in scheduled(bad[0])[2]

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simulations.cluster.apiserver.metadata import timestamp
@@ -74,6 +74,7 @@ def test_a_cost_that_is_no_number_counts_as_zero() -> None:
     assert first([pod("a", cost="cheap"), pod("b", cost="-1")]) == "b"
 
 
+@settings(deadline=None)
 @given(costs=st.lists(st.integers(-100, 100), min_size=1, max_size=12), data=st.data())
 def test_the_dearest_pods_stay(costs: list[int], data: st.DataObject) -> None:
     pods = [pod(f"p{number}", cost=str(cost)) for number, cost in enumerate(costs)]
