@@ -8,6 +8,7 @@ webhook writes queue-proxy ports there (9088, 9091) that do not exist in Standar
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import zip_longest
 
 from autoscaler.kube.resources import Object
 
@@ -63,7 +64,7 @@ def _argument_port(container: Object) -> int | None:
     words = [
         w for line in [*(container.get("command") or ()), *(container.get("args") or ())] for w in str(line).split()
     ]
-    for word, following in zip(words, [*words[1:], ""], strict=True):
+    for word, following in zip_longest(words, words[1:], fillvalue=""):
         if found := _PORT_ARGUMENT.match(word):
             return _port(found.group(1) or following)
     return None
