@@ -6,8 +6,8 @@ NaN and infinity are dropped on the way in.
 
 Every query shipped here takes both spellings, `vllm:x` and `vllm_x`: a Prometheus that asks for
 OpenMetrics gets the second from prometheus_client (client_python#1177), and one history may hold both.
-They are joined by `or`, not by a regex on `__name__`: two names of one pod collide once `rate` drops
-the name ("vector cannot contain metrics with the same labelset").
+They are joined by `or`, not by a regex on `__name__`: once `rate` drops the name, the two collide, and
+Prometheus 2.42 refuses the whole range (HTTP 422, "vector cannot contain metrics with the same labelset").
 """
 
 import asyncio
@@ -115,9 +115,9 @@ class History:
                     end_time=datetime.fromtimestamp(end_s, tz=UTC),
                     step=f"{step_s:g}",
                 )
-                return _checked(session.answer)
+                return _checked(session.answers[-1])
             except PrometheusApiClientException as exc:
-                raise _refusal(session.answer, config.url, promql) from exc
+                raise _refusal(session.answers[-1], config.url, promql) from exc
             except (requests.RequestException, OSError) as exc:
                 raise HistoryOutageError(f"Prometheus {config.url} gave no answer: {exc}") from exc
             except (KeyError, TypeError, ValueError) as exc:
@@ -139,7 +139,7 @@ class _Session(requests.Session):
     def __init__(self, clock: Clock, timeout_s: float) -> None:
         super().__init__()
         self.trust_env = False  # else a .netrc replaces our Authorization header
-        self.answer: requests.Response | None = None
+        self.answers: list[requests.Response] = []
         self._clock = clock
         self._timeout_s = timeout_s
 
@@ -156,22 +156,18 @@ class _Session(requests.Session):
             if self._clock.now_s() > ends_at_s:
                 raise requests.Timeout(f"no whole answer within {self._timeout_s:g} s")
         response._content = bytes(body)  # what `stream=False` would have set
-        self.answer = response
+        self.answers.append(response)
         return response
 
 
-def _checked(response: requests.Response | None) -> Mapping[str, Any]:
-    answer = response.json() if response is not None else None
-    if not isinstance(answer, dict):
-        raise TypeError("no JSON object")
+def _checked(response: requests.Response) -> Mapping[str, Any]:
+    answer: dict[str, Any] = response.json()
     if answer["data"]["resultType"] != "matrix":
         raise ValueError(f"resultType {answer['data']['resultType']!r}")
     return answer
 
 
-def _refusal(response: requests.Response | None, url: str, promql: str) -> HistoryError:
-    if response is None:
-        return HistoryOutageError(f"Prometheus {url} gave no answer")
+def _refusal(response: requests.Response, url: str, promql: str) -> HistoryError:
     status, said = response.status_code, _error_text(response)
     if status in (401, 403):
         return HistoryUnauthorizedError(f"Prometheus {url} refuses our credentials: HTTP {status} {said}".rstrip())

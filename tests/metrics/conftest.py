@@ -1,11 +1,14 @@
 """Pages and hypothesis strategies that several tests of this folder use."""
 
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
-settings.register_profile("warmtide", deadline=None, max_examples=150, derandomize=True)
+# no deadline: other tests share the cores; derandomised: a red run is red again
+settings.register_profile("warmtide", deadline=None, derandomize=True)
 settings.load_profile("warmtide")
 
 SHARED = Path(__file__).parents[2] / ".." / "shared"
@@ -18,3 +21,22 @@ def real_page(request: pytest.FixtureRequest) -> bytes:
     if not path.exists():
         pytest.skip(f"no recorded vLLM page at {path.name}: ../shared is absent")
     return path.read_bytes()
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a CA, and a server certificate for localhost and 127.0.0.1 that it signed."""
+    if shutil.which("openssl") is None:
+        pytest.skip("no openssl on this machine to make certificates with")
+    folder = tmp_path_factory.mktemp("authority")
+
+    def openssl(*arguments: str) -> None:
+        subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True, timeout=30)
+
+    key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
+    openssl("req", "-x509", *key, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=Test CA", "-days", "2")
+    openssl("req", *key, "-keyout", "pod.key", "-out", "pod.csr", "-subj", "/CN=localhost")
+    (folder / "san").write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\n")
+    signing = ("-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2", "-extfile", "san")
+    openssl("x509", "-req", "-in", "pod.csr", "-out", "pod.pem", *signing)
+    return folder

@@ -1,6 +1,7 @@
 """One sample from one page: names of every generation, several engines, and what stops at the edge."""
 
 import contextlib
+import dataclasses
 import math
 import subprocess
 import sys
@@ -331,6 +332,11 @@ def test_the_table_names_every_field_of_a_sample() -> None:
 
     assert {row.field for row in ROWS} == fields
     assert all(f"| `{field}` |" in markdown_table() for field in fields)
+
+
+def test_a_row_for_a_field_that_does_not_exist_cannot_be_built() -> None:
+    with pytest.raises(ValueError, match="gpu_mood"):
+        dataclasses.replace(ROWS[0], field="gpu_mood")
 
 
 def test_the_module_prints_its_table() -> None:

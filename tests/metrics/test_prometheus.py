@@ -1,9 +1,11 @@
 """The four kinds of answer, from an HTTP server that speaks Prometheus' API; and from a Prometheus, where one is."""
 
 import asyncio
+import contextlib
 import json
 import shutil
 import socket
+import ssl
 import subprocess
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -43,15 +45,28 @@ class Server:
     authorizations: list[str | None] = field(default_factory=list)
     url: str = ""
     pause: asyncio.Event | None = None
+    drips: bool = False
 
     def says(self, *series: dict[str, Any], **more: object) -> None:
         self.body = json.dumps({"status": "success", "data": {"resultType": "matrix", "result": list(series)}, **more})
 
-    async def answer(self, request: web.Request) -> web.Response:
+    async def drip(self, request: web.Request) -> web.StreamResponse:
+        """Pieces that each come well within a read timeout, for ever."""
+        response = web.StreamResponse()
+        await response.prepare(request)
+        with contextlib.suppress(ConnectionError):
+            while True:
+                await response.write(b" " * 65_536)
+                await asyncio.sleep(0.02)
+        return response
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
         self.asked.append(dict(request.query))
         self.authorizations.append(request.headers.get("Authorization"))
         if self.pause is not None:
             await self.pause.wait()
+        if self.drips:
+            return await self.drip(request)
         return web.Response(status=self.status, text=self.body, headers=self.headers, content_type="application/json")
 
     async def ask(self, **config: Any) -> HistoryResult:
@@ -61,14 +76,28 @@ class Server:
 
 @pytest.fixture
 async def server() -> AsyncIterator[Server]:
+    async for one in serving(None):
+        yield one
+
+
+@pytest.fixture
+async def tls_server(authority: Path) -> AsyncIterator[Server]:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(authority / "pod.pem", authority / "pod.key")
+    async for one in serving(context):
+        one.says()
+        yield one
+
+
+async def serving(context: ssl.SSLContext | None) -> AsyncIterator[Server]:
     server = Server()
     app = web.Application()
     app.router.add_get("/api/v1/query_range", server.answer)
     runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
+    site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context)
     await site.start()
-    server.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    server.url = f"{'https' if context else 'http'}://127.0.0.1:{runner.addresses[0][1]}"
     yield server
     await runner.cleanup()
 
@@ -198,6 +227,13 @@ async def test_silence_is_an_outage(server: Server) -> None:
     server.pause.set()
 
 
+async def test_an_answer_that_drips_is_cut_at_its_deadline(server: Server) -> None:
+    server.drips = True
+
+    with pytest.raises(HistoryOutageError, match="no whole answer"):
+        await server.ask(timeout_s=0.3)
+
+
 async def test_an_answer_without_end_is_an_outage(server: Server) -> None:
     server.body = " " * (ANSWER_BYTES_MAX + 1)
 
@@ -245,6 +281,21 @@ async def test_a_netrc_does_not_replace_the_token(
     await server.ask(bearer_token_file=tmp_path / "token")
 
     assert server.authorizations == ["Bearer ours"]
+
+
+async def test_an_own_authority_is_trusted_where_named(tls_server: Server, authority: Path) -> None:
+    assert (await tls_server.ask(ca_file=authority / "ca.pem")).is_empty
+
+
+async def test_any_certificate_is_taken_where_asked_for(tls_server: Server) -> None:
+    assert (await tls_server.ask(insecure=True)).is_empty
+
+
+async def test_an_unknown_authority_is_an_outage_that_says_so(tls_server: Server) -> None:
+    with pytest.raises(HistoryOutageError, match="certificate verify failed"):
+        await tls_server.ask()
+
+    assert tls_server.asked == []
 
 
 async def test_a_ca_file_that_is_not_there_is_an_outage_that_names_it() -> None:

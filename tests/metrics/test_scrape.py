@@ -2,10 +2,8 @@
 
 import asyncio
 import gzip
-import shutil
 import socket
 import ssl
-import subprocess
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
@@ -326,25 +324,6 @@ async def test_a_token_file_that_is_not_there_is_a_failure_that_names_it(pod: Po
         await scraper.scrape(pod.target(bearer_token_file=Path("/no/such/token")))
 
     assert (caught.value.kind, pod.requests) == (ScrapeFailure.CREDENTIALS, [])
-
-
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a CA, and a server certificate for localhost that it signed."""
-    if shutil.which("openssl") is None:
-        pytest.skip("no openssl on this machine to make certificates with")
-    folder = tmp_path_factory.mktemp("authority")
-
-    def openssl(*arguments: str) -> None:
-        subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True, timeout=30)
-
-    key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
-    openssl("req", "-x509", *key, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=Test CA", "-days", "2")
-    openssl("req", *key, "-keyout", "pod.key", "-out", "pod.csr", "-subj", "/CN=localhost")
-    (folder / "san").write_text("subjectAltName=DNS:localhost\n")
-    signing = ("-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2", "-extfile", "san")
-    openssl("x509", "-req", "-in", "pod.csr", "-out", "pod.pem", *signing)
-    return folder
 
 
 @pytest.fixture
