@@ -19,7 +19,7 @@ from autoscaler.policy.evidence import Evidence, Lookout, gather, watch_demand
 from autoscaler.policy.lead_time import prior, watch_starts
 from autoscaler.policy.limits import Case, bounds_of, choose_victim, is_zero_allowed, limits_for
 from autoscaler.policy.memory import Memory, caught_up
-from autoscaler.policy.propose import foresee, held_for_freshness, on_their_way, propose
+from autoscaler.policy.propose import foresee, held, on_their_way, propose
 from autoscaler.policy.revisit import revisit_at_s
 from autoscaler.policy.spec import PolicySpec
 from autoscaler.policy.supply import take_stock
@@ -27,7 +27,9 @@ from autoscaler.policy.types import Decision, ForecastReading, LeadTime, Observa
 from autoscaler.policy.what_if import would_change
 
 # Steps that leave the number as it is, and yet are the reason for it.
-_TELLING = frozenset({Reason.STARTING_COUNTED, Reason.STARTING_OVERDUE})
+_TELLING = frozenset(
+    {Reason.STARTING_COUNTED, Reason.STARTING_OVERDUE, Reason.IDLE_LONG_ENOUGH, Reason.PAUSED, Reason.PINNED}
+)
 # A number that is already there and that only a lens speaks for.
 _FOLLOWING = frozenset(
     {
@@ -48,11 +50,11 @@ def decide(seen: Observation, policy: PolicySpec, memory: Memory, *, now_s: floa
     evidence = gather(seen, policy, fleet, capacity_at(memory.capacity, fleet.newest_sample_s), now_s=now_s)
     lookout = watch_demand(seen, policy, memory, evidence.demand_tokens_per_s, now_s=now_s)
 
-    steps = propose(seen, fleet, evidence)
-    forecast, foreseen = foresee(steps[-1].replicas, seen, policy, evidence, lookout)
+    steps, need, hold = propose(seen, fleet, evidence)
+    forecast, foreseen = foresee(need, seen, policy, evidence, lookout)
     steps += foreseen
-    steps += on_their_way(steps[-1].replicas, fleet)
-    steps += held_for_freshness(steps[-1].replicas, seen, fleet, evidence)
+    steps += on_their_way(foreseen[-1].replicas if foreseen else need, hold, fleet)
+    steps += held(steps[-1].replicas, seen, fleet, evidence)
 
     idle_since_s = (now_s if memory.idle_since_s is None else memory.idle_since_s) if evidence.is_idle else None
     case = Case(

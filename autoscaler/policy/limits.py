@@ -3,6 +3,7 @@
 Each limit is `(number, case) -> Step | None`; None means that it had nothing to say.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -205,18 +206,25 @@ def choose_victim(case: Case) -> PodSeen | None:
     for pod in case.fleet.surplus_first:
         if pod.name not in kept:
             return pod
+    victim: PodSeen | None = None
+    least: tuple[float, float] = (math.inf, math.inf)
+    for pod, sample in zip(case.fleet.sighted, case.fleet.signals, strict=True):
+        requests = (sample.running_requests or 0.0) + (sample.waiting_requests or 0.0)
+        load = (requests, sample.kv_cache_usage_ratio or 0.0)
+        if pod.name not in kept and (victim is None or load < least or (load == least and _is_younger(pod, victim))):
+            victim, least = pod, load
+    return victim or _youngest_blind(case)
+
+
+def _is_younger(pod: PodSeen, other: PodSeen) -> bool:
+    return (-pod.created_at_s, pod.name) < (-other.created_at_s, other.name)
+
+
+def _youngest_blind(case: Case) -> PodSeen | None:
+    """A blind replica may be the busiest: it goes when no other can."""
+    kept = case.seen.last_warm_copies
     pods = [pod for pod in case.seen.pods if pod.phase is PodPhase.READY and pod.name not in kept]
-    sighted = {pod.name for pod in case.fleet.sighted}
-    return min(pods, key=lambda pod: _load(pod, is_blind=pod.name not in sighted), default=None)
-
-
-def _load(pod: PodSeen, *, is_blind: bool) -> tuple[bool, float, float, float, str]:
-    """A blind replica may be the busiest: it goes last."""
-    sample = pod.signals
-    if is_blind or sample is None:
-        return (True, 0.0, 0.0, -pod.created_at_s, pod.name)
-    requests = (sample.running_requests or 0.0) + (sample.waiting_requests or 0.0)
-    return (False, requests, sample.kv_cache_usage_ratio or 0.0, -pod.created_at_s, pod.name)
+    return min(pods, key=lambda pod: (-pod.created_at_s, pod.name), default=None)
 
 
 LIMITS: tuple[Limit, ...] = (

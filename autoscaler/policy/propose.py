@@ -1,6 +1,7 @@
 """Where the number starts: the largest lens, what is on its way, and what the forecast adds."""
 
 import math
+from typing import NamedTuple
 
 from autoscaler.policy.evidence import Evidence, Lookout
 from autoscaler.policy.forecast import Outlook
@@ -10,14 +11,23 @@ from autoscaler.policy.supply import Fleet
 from autoscaler.policy.types import ForecastReading, Observation, Reason, Step
 
 
-def propose(seen: Observation, fleet: Fleet, evidence: Evidence) -> tuple[Step, ...]:
+class Proposal(NamedTuple):
+    """Replicas that must serve (`need`), and how many must at least be asked for where nothing can be read (`hold`)."""
+
+    steps: tuple[Step, ...]
+    need: int
+    hold: int = 0
+
+
+def propose(seen: Observation, fleet: Fleet, evidence: Evidence) -> Proposal:
     """What the signals ask for now, before forecast and limits."""
     binding = evidence.binding()
-    if seen.replicas == 0:
-        return (_from_zero(binding, evidence),)
+    if seen.replicas == 0 and fleet.serving == 0:
+        step = _from_zero(binding, evidence)
+        return Proposal((step,), step.replicas)
     if binding is None:
-        return (_unread(seen, fleet),)
-    return _follow(seen, fleet, evidence, binding)
+        return Proposal((_unread(seen, fleet),), 1, seen.replicas)
+    return _follow(evidence, binding)
 
 
 def _from_zero(binding: Reading | None, evidence: Evidence) -> Step:
@@ -35,24 +45,18 @@ def _unread(seen: Observation, fleet: Fleet) -> Step:
     return Step(replicas=seen.replicas, reason=Reason.NO_FRESH_DATA, detail="no lens can be read")
 
 
-def _follow(seen: Observation, fleet: Fleet, evidence: Evidence, binding: Reading) -> tuple[Step, ...]:
+def _follow(evidence: Evidence, binding: Reading) -> Proposal:
     lens = binding.lens
     number = lens.replicas or 0
-    clear = max((reading.unclamped for reading in evidence.readings if reading.lens.replicas is not None), default=0)
     if evidence.is_idle:
-        return (Step(replicas=number, reason=Reason.IDLE, detail="no request runs or waits, no token moves"),)
-    steps: tuple[Step, ...]
-    if binding.is_held:
-        steps = (Step(replicas=clear, reason=Reason.WITHIN_TOLERANCE, detail=_said(binding)),)
-    else:
-        steps = (Step(replicas=clear, reason=lens.reason, detail=_said(binding)),)
+        step = Step(replicas=number, reason=Reason.IDLE, detail="no request runs or waits, no token moves")
+        return Proposal((step,), number)
+    clear = max([reading.unclamped for reading in evidence.readings if reading.lens.replicas is not None])
+    reason = Reason.WITHIN_TOLERANCE if binding.is_held else lens.reason
+    steps: tuple[Step, ...] = (Step(replicas=clear, reason=reason, detail=_said(binding)),)
     if number > clear:
         steps += (Step(replicas=number, reason=Reason.PARTLY_BLIND, detail=f"{lens.name}: {lens.note}"),)
-    if number < seen.replicas and not any(r.is_use and r.lens.replicas is not None for r in evidence.readings):
-        # An empty queue says enough, not how little would be.
-        number = seen.replicas
-        steps += (Step(replicas=number, reason=Reason.STEADY, detail="no lens that is read says how few would do"),)
-    return steps
+    return Proposal(steps, number)
 
 
 def _said(reading: Reading) -> str:
@@ -62,24 +66,8 @@ def _said(reading: Reading) -> str:
     return f"{lens.name} {lens.value:.4g} of {lens.target:.4g} {lens.unit}"
 
 
-def on_their_way(number: int, fleet: Fleet) -> tuple[Step, ...]:
-    """Starting replicas count until they are overdue; then each one that is needed is ordered once more."""
-    supply = fleet.supply
-    short = number - supply.ready - supply.asleep
-    if short <= 0:
-        return ()
-    if supply.overdue:
-        replaced = min(fleet.stuck, short)
-        detail = f"{supply.overdue} of the replicas asked for are not coming"
-        return (Step(replicas=number + replaced, reason=Reason.STARTING_OVERDUE, detail=detail),)
-    if supply.starting:
-        detail = f"{min(supply.starting, short)} of them on their way"
-        return (Step(replicas=number, reason=Reason.STARTING_COUNTED, detail=detail),)
-    return ()
-
-
 def foresee(
-    number: int, seen: Observation, policy: PolicySpec, evidence: Evidence, lookout: Lookout | None
+    need: int, seen: Observation, policy: PolicySpec, evidence: Evidence, lookout: Lookout | None
 ) -> tuple[ForecastReading | None, tuple[Step, ...]]:
     """What the forecast adds: it may raise the number or veto a scale-in, nothing else."""
     if lookout is None:
@@ -88,8 +76,8 @@ def foresee(
     if outlook is None or demand is None:
         note = lookout.record.note if outlook is None else "demand cannot be seen"
         off = ForecastReading(active=False, horizon_s=lookout.horizon_s, demand_now_tokens_per_s=demand, note=note)
-        return off, (Step(replicas=number, reason=Reason.FORECAST_OFF, detail=note),)
-    most = math.ceil(max(number, 1) * (1.0 + policy.forecast.max_raise_ratio) - ROUNDING)
+        return off, (Step(replicas=need, reason=Reason.FORECAST_OFF, detail=note),)
+    most = math.ceil(max(need, 1) * (1.0 + policy.forecast.max_raise_ratio) - ROUNDING)
     wanted = min(_replicas_for(outlook, evidence), most)
     reading = ForecastReading(
         active=True,
@@ -102,7 +90,7 @@ def foresee(
         method=outlook.method,
         note=lookout.record.note,
     )
-    if wanted <= number:
+    if wanted <= need:
         return reading, ()
     reason = Reason.FORECAST_RAISED if wanted > seen.replicas else Reason.FORECAST_HELD
     detail = f"{outlook.p90_tokens_per_s:.4g} tokens/s at most expected in {lookout.horizon_s:.0f} s"
@@ -121,13 +109,33 @@ def _replicas_for(outlook: Outlook, evidence: Evidence) -> int:
     return math.ceil(min(replicas, REPLICAS_MAX) - ROUNDING)
 
 
-def held_for_freshness(number: int, seen: Observation, fleet: Fleet, evidence: Evidence) -> tuple[Step, ...]:
-    """Blind is not idle: a lens that is on and cannot be read vetoes every scale-in."""
-    if number >= seen.replicas:
+def on_their_way(need: int, hold: int, fleet: Fleet) -> tuple[Step, ...]:
+    """Starting replicas count until they are overdue; then each one that is needed is ordered once more."""
+    supply = fleet.supply
+    short = need - supply.ready - supply.asleep
+    if short <= 0:
+        return ()
+    if supply.overdue:
+        replicas = max(need + min(fleet.stuck, short), hold)
+        detail = f"{supply.overdue} of the replicas asked for are not coming"
+        return (Step(replicas=replicas, reason=Reason.STARTING_OVERDUE, detail=detail),)
+    if supply.starting and need > hold:
+        detail = f"{min(supply.starting, short)} of them on their way"
+        return (Step(replicas=need, reason=Reason.STARTING_COUNTED, detail=detail),)
+    return ()
+
+
+def held(number: int, seen: Observation, fleet: Fleet, evidence: Evidence) -> tuple[Step, ...]:
+    """Blind is not idle: a lens that is on and cannot be read vetoes every scale-in. So does knowing too little."""
+    current = seen.replicas
+    if number >= current:
         return ()
     names = evidence.silent_names()
-    if not names:
-        return ()
-    is_all_blind = fleet.serving > 0 and not fleet.signals
-    reason = Reason.NO_FRESH_DATA if is_all_blind else Reason.PARTLY_BLIND
-    return (Step(replicas=seen.replicas, reason=reason, detail=f"cannot be read: {names}"),)
+    if names:
+        is_all_blind = fleet.serving > 0 and not fleet.signals
+        reason = Reason.NO_FRESH_DATA if is_all_blind else Reason.PARTLY_BLIND
+        return (Step(replicas=current, reason=reason, detail=f"cannot be read: {names}"),)
+    if not evidence.is_idle and not any(r.is_use and r.lens.replicas is not None for r in evidence.readings):
+        # An empty queue says enough, not how little would be.
+        return (Step(replicas=current, reason=Reason.STEADY, detail="no lens that is read says how few would do"),)
+    return ()

@@ -1,0 +1,416 @@
+"""Whole stories in virtual time: what a service goes through, and what becomes of its replicas."""
+
+import itertools
+from dataclasses import replace
+
+import pytest
+
+from autoscaler.policy.examples import IDLE, Load, Service, latencies
+from autoscaler.policy.memory import Memory
+from autoscaler.policy.recall import dump, load_or_start
+from autoscaler.policy.spec import (
+    ForecastSpec,
+    LensTargets,
+    PolicySpec,
+    PolicyType,
+    RateLimit,
+    ScalingRules,
+    ZeroSpec,
+)
+from autoscaler.policy.types import Decision, PodPhase, Reason
+
+REACTIVE = PolicySpec(
+    replicas_max=10,
+    targets=LensTargets(use_learned_capacity=False),
+    forecast=ForecastSpec(enabled=False),
+)
+
+
+def numbers(decisions: list[Decision]) -> list[int]:
+    """The numbers decided, repeats left out."""
+    found: list[int] = []
+    for decision in decisions:
+        if not found or found[-1] != decision.replicas:
+            found.append(decision.replicas)
+    return found
+
+
+def quick(**changes: object) -> PolicySpec:
+    """A policy whose fleet may shrink after a minute."""
+    down = ScalingRules(tolerance_ratio=0.1, stabilization_window_s=60.0)
+    return replace(REACTIVE, scale_down=down, **changes)  # type: ignore[arg-type]  # the caller names real fields
+
+
+def test_a_steady_service_is_left_alone() -> None:
+    service = Service(policy=REACTIVE, replicas=2, load=Load(kv_cache_usage=1.3))
+
+    service.run(1200)
+
+    assert numbers(service.decisions) == [2]
+    assert service.decisions[-1].reason in {Reason.STEADY, Reason.WITHIN_TOLERANCE}
+
+
+def test_a_ramp_is_followed_up_and_never_down_on_the_way() -> None:
+    service = Service(policy=REACTIVE, replicas=1)
+    seen = []
+    for step in range(30):
+        service.load = Load(kv_cache_usage=0.4 + 0.1 * step, running_requests=8.0 + 2 * step)
+        seen += numbers(service.run(20))
+
+    assert seen == sorted(seen)
+    assert seen[-1] == 4
+
+
+def test_a_queue_edge_is_answered_in_the_same_decision() -> None:
+    service = Service(policy=REACTIVE, replicas=2)
+    service.run(60)
+    service.load = Load(waiting_requests=8.0)
+
+    [decision] = service.run(2)
+
+    assert decision.replicas == 4
+    assert (decision.reason, decision.binding_lens) == (Reason.FOLLOWING_QUEUE, "queue")
+
+
+def test_starting_replicas_are_not_ordered_twice() -> None:
+    service = Service(policy=REACTIVE, replicas=2, startup_s=120.0)
+    service.load = Load(waiting_requests=8.0)
+
+    decisions = service.run(100)
+
+    assert numbers(decisions) == [4]
+    assert Reason.STARTING_COUNTED in {step.reason for step in decisions[-1].steps}
+    assert decisions[-1].supply.starting == 2
+
+
+def test_after_a_burst_the_replicas_go_one_by_one_and_only_after_the_window() -> None:
+    service = Service(policy=REACTIVE, replicas=1, load=Load(kv_cache_usage=0.5))
+    service.run(20)
+    service.load = Load(waiting_requests=8.0, kv_cache_usage=1.0)
+    service.run(100)
+    service.load = Load(kv_cache_usage=0.5)
+    calm_at_s = service.now_s
+
+    decisions = service.run(400)
+
+    assert numbers(decisions) == [4, 3, 2, 1]
+    assert all(d.replicas == 4 for d in decisions if d.decided_at_s <= calm_at_s + 300)
+    shrinking = [d for d in decisions if d.replicas < d.current_replicas]
+    assert all(d.victim is not None for d in shrinking)
+    gaps = [b.decided_at_s - a.decided_at_s for a, b in itertools.pairwise(shrinking)]
+    assert min(gaps) >= 5.0
+
+
+def test_one_blind_pod_holds_the_fleet_and_says_so() -> None:
+    service = Service(policy=quick(), replicas=3, load=Load(kv_cache_usage=1.3))
+    blind = replace(service.observe().pods[0], signals=None)
+    service.seen_changes = {"pods": (blind, *service.observe().pods[1:])}
+    service.period_s = 2.0
+
+    decision = service.run(2)[0]
+
+    assert decision.replicas == 3
+    assert Reason.PARTLY_BLIND in {step.reason for step in decision.steps}
+    assert decision.supply.blind == 1
+
+
+def test_when_all_pods_are_blind_nothing_moves_however_long() -> None:
+    service = Service(policy=quick(), replicas=4, load=Load(kv_cache_usage=3.0))
+    service.run(60)
+    service.blind = True
+    service.load = Load(**{"kv_cache_usage": 0.0})
+    service.run(30)
+
+    decisions = service.run(3600)
+
+    assert numbers(decisions) == [4]
+    assert decisions[-1].reason is Reason.NO_FRESH_DATA
+    assert decisions[-1].supply.blind == 4
+
+
+def test_a_blind_fleet_still_grows_for_what_waits_upstream() -> None:
+    service = Service(policy=REACTIVE, replicas=2, load=Load(upstream_waiting_requests=0.0))
+    service.run(60)
+    service.blind = True
+    service.run(60)
+    service.load = Load(upstream_waiting_requests=6.0)
+
+    [decision] = service.run(2)
+
+    assert decision.replicas == 3
+
+
+def test_a_stuck_gauge_is_blind_not_idle() -> None:
+    service = Service(policy=quick(), replicas=3, load=Load(kv_cache_usage=2.0))
+    service.run(60)
+    service.load = Load(kv_cache_usage=0.1)
+    service.sample_changes = {"stalled_for_s": 45.0}
+
+    decisions = service.run(1200)
+
+    assert numbers(decisions) == [3]
+    assert decisions[-1].reason is Reason.NO_FRESH_DATA
+
+
+def test_renamed_series_are_blind_although_the_page_is_fresh() -> None:
+    service = Service(policy=quick(), replicas=3, load=Load(kv_cache_usage=2.0))
+    service.run(60)
+    service.sample_changes = {
+        "running_requests": None,
+        "waiting_requests": None,
+        "kv_cache_usage_ratio": None,
+        "prompt_tokens_per_s": None,
+        "generation_tokens_per_s": None,
+        "ttft_s": None,
+    }
+
+    decisions = service.run(1200)
+
+    assert numbers(decisions) == [3]
+    assert decisions[-1].reason is Reason.NO_FRESH_DATA
+    assert {lens.name: lens.note for lens in decisions[-1].lenses}["kv_cache"] == "no replica has a fresh sample of it"
+
+
+def test_one_renamed_series_vetoes_the_scale_in_and_is_named() -> None:
+    service = Service(policy=quick(), replicas=3, load=Load(kv_cache_usage=0.1))
+    service.sample_changes = {"waiting_requests": None}
+
+    decisions = service.run(600)
+
+    assert numbers(decisions) == [3]
+    assert decisions[-1].reason is Reason.PARTLY_BLIND
+    assert "queue" in decisions[-1].steps[-1].detail
+
+
+def test_a_pod_stuck_starting_is_replaced_once_after_its_p95() -> None:
+    policy = replace(REACTIVE, lead_time_prior_s=60.0)
+    service = Service(policy=policy, replicas=2)
+    service.run(20)
+    service.phase_of_new = PodPhase.STARTING
+    service.load = Load(waiting_requests=6.0)
+    asked_at_s = service.now_s + service.period_s
+
+    decisions = service.run(600)
+
+    assert numbers(decisions) == [3, 4]
+    first = next(d for d in decisions if d.replicas == 4)
+    assert first.decided_at_s == pytest.approx(asked_at_s + 60.0 * 1.88, abs=2.0)
+    assert first.reason is Reason.STARTING_OVERDUE
+    assert decisions[-1].supply.overdue == 2
+
+
+@pytest.mark.parametrize("phase", [PodPhase.UNSCHEDULABLE, PodPhase.GATED])
+def test_pods_without_a_node_are_no_supply_and_not_ordered_again(phase: PodPhase) -> None:
+    service = Service(policy=REACTIVE, replicas=2, phase_of_new=None)
+    service.run(20)
+    service.phase_of_new = phase
+    service.load = Load(waiting_requests=8.0)
+
+    decisions = service.run(600)
+
+    assert numbers(decisions) == [4]
+    assert decisions[-1].reason is Reason.STARTING_OVERDUE
+    assert decisions[-1].supply.overdue == 2
+
+
+def test_growth_stops_where_the_free_gpus_end() -> None:
+    service = Service(policy=REACTIVE, replicas=2)
+    service.seen_changes = {"schedulable_replicas": 1}
+    service.load = Load(waiting_requests=20.0)
+
+    decision = service.run(2)[0]
+
+    assert (decision.replicas, decision.reason) == (3, Reason.NOT_SCHEDULABLE)
+    assert "free GPUs for 7 more would let it grow to 10" in decision.would_change
+
+
+def test_a_restart_in_the_middle_of_a_ramp_costs_no_replica() -> None:
+    service = Service(policy=quick(), replicas=2, load=Load(waiting_requests=8.0, kv_cache_usage=2.5))
+    service.run(100)
+    before = service.decisions[-1].replicas
+    service.memory = None
+    service.load = Load(kv_cache_usage=0.5)
+
+    decisions = service.run(58)
+
+    assert numbers(decisions) == [before]
+
+
+def test_a_new_leader_reads_the_memory_and_goes_on() -> None:
+    service = Service(policy=quick(), replicas=2, load=Load(waiting_requests=8.0, kv_cache_usage=2.5))
+    service.run(200)
+    assert service.memory is not None
+    saved = dump(service.memory)
+    service.memory, problem = load_or_start(saved, replicas=service.replicas, now_s=service.now_s + 40)
+    service.now_s += 40
+
+    decisions = service.run(58)
+
+    assert problem == ""
+    assert numbers(decisions) == [4]
+    assert decisions[-1].lead_times[0].starts == 2
+
+
+def test_growth_keeps_to_the_rate() -> None:
+    rules = ScalingRules(
+        tolerance_ratio=0.1,
+        stabilization_window_s=0.0,
+        rate_limits=(RateLimit(type=PolicyType.PODS, value=2, period_s=60.0),),
+    )
+    service = Service(policy=replace(REACTIVE, scale_up=rules), replicas=1, load=Load(waiting_requests=20.0))
+
+    decisions = service.run(200)
+
+    grown = [d for d in decisions if d.replicas > d.current_replicas]
+    assert [d.replicas for d in grown] == [3, 5, 7, 9]
+    assert [b.decided_at_s - a.decided_at_s for a, b in itertools.pairwise(grown)] == [60.0, 60.0, 60.0]
+    assert grown[0].reason is Reason.RATE_UP
+
+
+@pytest.mark.parametrize(
+    ("usage", "replicas", "reason"),
+    [
+        pytest.param(1.75, 2, Reason.WITHIN_TOLERANCE, id="just under the upper tolerance"),
+        pytest.param(1.77, 3, Reason.FOLLOWING_KV_CACHE, id="just over it"),
+        pytest.param(0.73, 2, Reason.WITHIN_TOLERANCE, id="one replica would be over the target less tolerance"),
+        pytest.param(0.71, 1, Reason.FOLLOWING_KV_CACHE, id="one replica would do"),
+    ],
+)
+def test_tolerance_keeps_small_differences_from_moving_anything(usage: float, replicas: int, reason: Reason) -> None:
+    rules = ScalingRules(tolerance_ratio=0.1, stabilization_window_s=0.0)
+    service = Service(policy=replace(REACTIVE, scale_down=rules), replicas=2, load=Load(kv_cache_usage=usage))
+
+    decision = service.run(2)[0]
+
+    assert decision.replicas == replicas
+    assert decision.steps[0].reason is reason or decision.reason is Reason.STEADY
+
+
+def test_an_idle_service_goes_to_zero_when_asked_for_and_wakes_at_once() -> None:
+    policy = quick(replicas_min=0, zero=ZeroSpec(enabled=True, idle_s=120.0))
+    service = Service(policy=policy, replicas=1, load=Load(upstream_waiting_requests=0.0))
+    service.run(20)
+    service.sample_changes = dict(IDLE)
+    idle_at_s = service.now_s + service.period_s
+
+    gone = next(d for d in service.run(300) if d.replicas == 0)
+    service.load = Load(upstream_waiting_requests=1.0)
+    [woken] = service.run(2)
+
+    assert gone.decided_at_s == idle_at_s + 120.0
+    assert gone.reason is Reason.IDLE_LONG_ENOUGH
+    assert (woken.replicas, woken.reason) == (1, Reason.WAKING)
+
+
+def test_an_idle_service_keeps_one_replica_when_zero_was_not_asked_for() -> None:
+    service = Service(policy=quick(replicas_min=0), replicas=2, load=Load(upstream_waiting_requests=0.0))
+    service.sample_changes = dict(IDLE)
+
+    decisions = service.run(1200)
+
+    assert numbers(decisions) == [2, 1]
+    assert decisions[-1].reason is Reason.KEEPING_ONE
+
+
+def test_nothing_goes_to_zero_that_nobody_could_wake() -> None:
+    policy = quick(replicas_min=0, zero=ZeroSpec(enabled=True, idle_s=120.0))
+    service = Service(policy=policy, replicas=1)
+    service.sample_changes = dict(IDLE)
+
+    decisions = service.run(1200)
+
+    assert numbers(decisions) == [1]
+
+
+def test_a_short_silence_within_the_idle_time_starts_it_anew() -> None:
+    policy = quick(replicas_min=0, zero=ZeroSpec(enabled=True, idle_s=120.0))
+    service = Service(policy=policy, replicas=1, load=Load(upstream_waiting_requests=0.0))
+    service.sample_changes = dict(IDLE)
+    service.run(100)
+    service.sample_changes = {}
+    service.run(2)
+    service.sample_changes = dict(IDLE)
+
+    assert numbers(service.run(118)) == [1]
+    assert numbers(service.run(10)) == [1, 0]
+
+
+def test_a_latency_over_its_objective_grows_the_fleet_and_then_waits_for_the_growth_to_show() -> None:
+    policy = replace(REACTIVE, targets=LensTargets(queue_requests=None, use_learned_capacity=False))
+    service = Service(policy=policy, replicas=2, startup_s=20.0, load=Load(running_requests=40.0))
+    service.sample_changes = {"ttft_s": latencies(requests=100, mean_s=1.0)}
+
+    decisions = service.run(48)
+
+    assert numbers(decisions) == [4]
+    assert decisions[0].reason is Reason.FOLLOWING_TTFT
+
+
+def test_capacity_is_learned_from_saturated_windows_and_then_holds_the_fleet() -> None:
+    policy = quick(targets=LensTargets())
+    service = Service(policy=policy, replicas=2, load=Load(waiting_requests=6.0, tokens_per_s=4000.0))
+    service.run(300)
+    learned = service.decisions[-1].capacity
+
+    assert learned.windows >= 3
+    assert learned.tokens_per_s == pytest.approx(4000 / 3, rel=0.35)
+    assert learned.regime == "batch"
+
+
+def test_lead_times_are_learned_from_starts_that_were_watched() -> None:
+    service = Service(policy=REACTIVE, replicas=1, startup_s=45.0, load=Load(waiting_requests=4.0))
+
+    service.run(120)
+
+    [learned] = service.decisions[-1].lead_times
+    assert (learned.node_class, learned.starts, learned.p50_s) == ("H100", 1, 45.0)
+
+
+def test_an_operator_pin_is_reached_at_once_and_a_pause_stops_everything() -> None:
+    service = Service(policy=replace(REACTIVE, pinned_replicas=7), replicas=2)
+    [pinned] = service.run(2)
+    service.policy = replace(REACTIVE, paused=True)
+    service.load = Load(waiting_requests=50.0)
+
+    decisions = service.run(60)
+
+    assert (pinned.replicas, pinned.reason) == (7, Reason.PINNED)
+    assert numbers(decisions) == [7]
+    assert decisions[-1].reason is Reason.PAUSED
+
+
+def test_the_last_warm_copy_stays() -> None:
+    service = Service(policy=quick(), replicas=3, load=Load(kv_cache_usage=0.1))
+    service.seen_changes = {"last_warm_copies": frozenset({"pod-1", "pod-2"})}
+
+    decisions = service.run(600)
+
+    assert numbers(decisions) == [3, 2]
+    assert decisions[-1].reason is Reason.LAST_WARM_COPY
+    assert {pod.name for pod in service.observe().pods} == {"pod-1", "pod-2"}
+
+
+def test_the_schedule_and_the_budget_move_the_bounds() -> None:
+    service = Service(policy=REACTIVE, replicas=1)
+    service.seen_changes = {"schedule_floor": 6}
+    [lifted] = service.run(2)
+    service.seen_changes = {"schedule_floor": 6, "budget_replicas": 4}
+    [cut] = service.run(2)
+
+    assert (lifted.replicas, lifted.reason) == (6, Reason.SCHEDULE_FLOOR)
+    assert (cut.replicas, cut.reason) == (4, Reason.GPU_BUDGET)
+
+
+@pytest.mark.parametrize("jump_s", [-3600.0, 3600.0], ids=["an hour back", "an hour on"])
+def test_a_clock_that_jumps_by_an_hour_costs_no_replica(jump_s: float) -> None:
+    service = Service(policy=REACTIVE, replicas=4, load=Load(kv_cache_usage=3.0))
+    service.run(60)
+    service.load = Load(kv_cache_usage=0.2)
+    service.run(10)
+    service.now_s += jump_s
+
+    decisions = service.run(280)
+
+    assert numbers(decisions) == [4]
+    assert service.memory is not None
+    assert isinstance(service.memory, Memory)
