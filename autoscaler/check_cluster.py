@@ -67,20 +67,17 @@ async def _crd(client: Reader, wanted: Object) -> Finding:
 
 async def _permissions(client: Reader, account: str) -> Finding:
     """Every verb of the controller's role, asked of the API server's own authorizer."""
-    subject = f"permissions of {account}"
-    missing: list[tuple[Permission, str]] = []
-    path = _SUBJECT_REVIEWS
-    for permission, verb in _asked():
+    asked = (
+        (_SUBJECT_REVIEWS, f"permissions of {account}"),
+        (_SELF_REVIEWS, "permissions of you (those of others you may not ask for)"),
+    )
+    for path, subject in asked:
         try:
-            is_allowed = await _allowed(client, path, account, permission, verb)
+            missing = [(p, verb) for p, verb in _asked() if not await _allowed(client, path, account, p, verb)]
         except (Forbidden, NotFound):
-            if path == _SELF_REVIEWS:
-                return warn(subject, "the API server answers no access reviews", "kubectl auth can-i --list")
-            path, subject = _SELF_REVIEWS, "permissions of you (those of others you may not ask for)"
-            is_allowed = await _allowed(client, path, account, permission, verb)
-        if not is_allowed:
-            missing.append((permission, verb))
-    return _judged(subject, missing)
+            continue
+        return _judged(subject, missing)
+    return warn(f"permissions of {account}", "the API server answers no access reviews", "kubectl auth can-i --list")
 
 
 def _asked() -> Iterable[tuple[Permission, str]]:
@@ -146,7 +143,7 @@ async def _leader(client: Reader, lease: str, now_s: float) -> Finding:
 async def _kserve(client: Reader) -> AsyncGenerator[Finding, None]:
     crd = await _optional(client, CRDS.path(name="inferenceservices.serving.kserve.io"))
     if crd is None:
-        yield warn("KServe", "is not installed, or you may not see it", "none needed to scale Deployments of vLLM")
+        yield ok("KServe", "is not installed, or you may not see it; Deployments of vLLM need none")
         return
     version = version_of(image for images in await _controller_images(client) for image in images)
     features = _features(crd, await _optional(client, CRDS.path(name="llminferenceservices.serving.kserve.io")))

@@ -172,11 +172,10 @@ async def _metrics(
     if not failures:
         return ok(subject, f"{len(tried)} of {len(pods)} ready pods read from here")
     first = next(result for result in results if result is not None)
-    said = f"{failures.total()} of {len(tried)} pods tried cannot be read from here: {first.what}"
+    share = f"{failures.total()} of {len(tried)} cannot be read from here"
     if controller == "":
-        return ok(
-            subject, f"the controller reads them all ({failures.total()} of {len(tried)} cannot be read from here)"
-        )
+        return ok(subject, f"the controller reads all pods ({share})")
+    said = f"{share}: {first.what}"
     where = "run this check inside the cluster, or see spec.metrics of the policy and network policies"
     return fail(subject, f"{said}; the controller: {controller}" if controller else said, where)
 

@@ -34,7 +34,7 @@ CORE = (
     Permission(group="", resource="pods", verbs=READ, purpose="replicas, their phases and metrics ports"),
     Permission(group="", resource="nodes", verbs=READ, purpose="node classes, free GPUs, warm nodes", is_optional=True),
     Permission(group="apps", resource="deployments", verbs=READ, purpose="the workloads to scale"),
-    Permission(group="apps", resource="deployments/scale", verbs=("get", "patch"), purpose="scaling (mode direct)"),
+    Permission(group="apps", resource="deployments/scale", verbs=("patch",), purpose="scaling (mode direct)"),
     Permission(
         group="autoscaling",
         resource="horizontalpodautoscalers",
@@ -59,11 +59,11 @@ CORE = (
     Permission(
         group="warmtide.dev", resource="scaledservices/status", verbs=("patch",), purpose="decisions with their reasons"
     ),
-    Permission(group="", resource="events", verbs=("create", "patch"), purpose="saying what changed and why"),
+    Permission(group="", resource="events", verbs=("create",), purpose="saying what changed and why"),
     Permission(
         group="coordination.k8s.io",
         resource="leases",
-        verbs=("get", "create", "update", "patch"),
+        verbs=("get", "create", "patch"),
         purpose="one of two controllers leads",
         own_namespace=True,
     ),

@@ -1,0 +1,440 @@
+"""`warmtide check` against an API server: what it finds, and what it says to do."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from autoscaler.check import main
+from autoscaler.check_cluster import LEASE_STALE_S, examine_cluster
+from autoscaler.check_services import STATUS_FRESH_S
+from autoscaler.crds import all_crds
+from autoscaler.errors import Forbidden, NotFound
+from autoscaler.findings import Finding, Verdict, as_text, fail, ok, warn
+from autoscaler.kube.client import KubeClient
+from autoscaler.permissions import CORE, pod_deletion_cost_rbac, rbac
+from autoscaler.timestamps import rfc3339
+from autoscaler.wiring import LEASE_NAME
+from metrics.clock import WallClock
+from simulations.cluster.apiserver import ApiServer, User
+
+Object = dict[str, Any]
+
+STRANGER = "stranger-token"
+CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+RBAC = "/apis/rbac.authorization.k8s.io/v1"
+TEAM = "namespaces/team-a"
+ACCOUNT = "warmtide/warmtide-controller"
+
+
+class Cluster:
+    """A stand-in API server, and short ways to fill it."""
+
+    def __init__(self, server: ApiServer, client: KubeClient, folder: Path) -> None:
+        self.server = server
+        self.client = client
+        self.folder = folder
+
+    async def create(self, path: str, *objects: Object) -> None:
+        for obj in objects:
+            await self.client.create(path, obj)
+
+    async def install(self) -> None:
+        """What `kubectl apply -k manifests` brings, as far as the check looks at it."""
+        await self.create(CRDS, *all_crds())
+        for obj in [*rbac(), *pod_deletion_cost_rbac()]:
+            kind, namespace = obj["kind"], obj["metadata"].get("namespace")
+            if kind != "ServiceAccount":
+                folder = f"{RBAC}/namespaces/{namespace}" if namespace else RBAC
+                await self.create(f"{folder}/{kind.lower()}s", obj)
+        await self.lease(holder="pod-1", age_s=1.0)
+
+    async def lease(self, *, holder: str, age_s: float) -> None:
+        renewed = rfc3339(WallClock().now_s() - age_s).replace("Z", ".000000Z")
+        spec = {"holderIdentity": holder, "renewTime": renewed, "leaseDurationSeconds": 15}
+        body = {"metadata": {"name": LEASE_NAME}, "spec": spec}
+        await self.create("/apis/coordination.k8s.io/v1/namespaces/warmtide/leases", body)
+
+    async def policy(self, spec: Object, name: str = "gold") -> None:
+        await self.create(
+            f"/apis/warmtide.dev/v1alpha1/{TEAM}/scalingpolicies", {"metadata": {"name": name}, "spec": spec}
+        )
+
+    async def deployment(self, policy: str = "gold") -> None:
+        labels = {"app": "qwen"}
+        pod = {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "vllm", "image": "vllm"}]}}
+        metadata = {"name": "qwen", "annotations": {"warmtide.dev/policy": policy}}
+        spec = {"selector": {"matchLabels": labels}, "template": pod}
+        await self.create(f"/apis/apps/v1/{TEAM}/deployments", {"metadata": metadata, "spec": spec})
+
+    async def pod(self) -> None:
+        spec = {"containers": [{"name": "vllm", "image": "vllm"}]}
+        await self.create(
+            f"/api/v1/{TEAM}/pods", {"metadata": {"name": "qwen-1", "labels": {"app": "qwen"}}, "spec": spec}
+        )
+        ready = {"type": "Ready", "status": "True", "lastTransitionTime": rfc3339(0)}
+        status = {"phase": "Running", "podIP": "127.0.0.1", "conditions": [ready]}
+        await self.client.patch(f"/api/v1/{TEAM}/pods/qwen-1/status", {"status": status})
+
+    async def status(self, status: Object) -> None:
+        """What the controller said about the service."""
+        path = f"/apis/warmtide.dev/v1alpha1/{TEAM}/scaledservices"
+        target = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "qwen"}
+        labels = {"app.kubernetes.io/managed-by": "warmtide"}
+        spec = {"targetRef": target, "policyRef": {"name": "gold"}}
+        await self.create(path, {"metadata": {"name": "qwen", "labels": labels}, "spec": spec})
+        await self.client.patch(f"{path}/qwen/status", {"status": status})
+
+    async def hpa(self) -> None:
+        target = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "qwen"}
+        spec = {"scaleTargetRef": target, "maxReplicas": 3}
+        await self.create(
+            f"/apis/autoscaling/v2/{TEAM}/horizontalpodautoscalers", {"metadata": {"name": "old"}, "spec": spec}
+        )
+
+    async def check(self, *arguments: str, token: str | None = None) -> tuple[int, Object]:
+        """The command itself: exit code and JSON answer."""
+        kubeconfig = self.server.write_kubeconfig(self.folder / "asked", token)
+        code, text = await _run([*arguments, "-o", "json", "--kubeconfig", str(kubeconfig)])
+        return code, json.loads(text)
+
+
+async def _run(arguments: list[str]) -> tuple[int, str]:
+    """`main` in a thread of its own: it runs a loop of its own."""
+    import contextlib
+    import io
+
+    out = io.StringIO()
+
+    def call() -> int:
+        with contextlib.redirect_stdout(out):
+            return main(arguments)
+
+    return await asyncio.to_thread(call), out.getvalue()
+
+
+@pytest.fixture
+async def cluster(tmp_path: Path) -> AsyncIterator[Cluster]:
+    async with (
+        ApiServer(tokens={STRANGER: User("stranger", ("system:authenticated",))}) as server,
+        KubeClient.from_config(server.write_kubeconfig(tmp_path / "kubeconfig")) as client,
+    ):
+        cluster = Cluster(server, client, tmp_path)
+        await cluster.create("/api/v1/namespaces", *({"metadata": {"name": name}} for name in ("warmtide", "team-a")))
+        yield cluster
+
+
+@asynccontextmanager
+async def metrics_page(text: str) -> AsyncIterator[int]:
+    """A pod's metrics page on loopback; gives its port."""
+
+    async def answer(_request: web.Request) -> web.Response:
+        return web.Response(text=text)
+
+    app = web.Application()
+    app.router.add_get("/metrics", answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        yield runner.addresses[0][1]
+    finally:
+        await runner.cleanup()
+
+
+def found(answer: Object, subject: str) -> Object:
+    (finding,) = (check for check in answer["checks"] if check["subject"] == subject)
+    return dict(finding)
+
+
+def verdicts(answer: Object) -> dict[str, str]:
+    return {check["subject"]: check["verdict"] for check in answer["checks"]}
+
+
+async def test_an_empty_cluster_lacks_everything_and_says_how_to_get_it(cluster: Cluster) -> None:
+    code, answer = await cluster.check()
+
+    assert code == 1
+    assert not answer["ok"]
+    assert verdicts(answer) == {
+        "Kubernetes": "ok",
+        "CRD scalingpolicies.warmtide.dev": "fail",
+        "CRD scaledservices.warmtide.dev": "fail",
+        f"permissions of {ACCOUNT}": "fail",
+        "controller": "fail",
+        "KServe": "ok",
+        "services": "warn",
+    }
+    assert all(check["todo"] for check in answer["checks"] if check["verdict"] != "ok")
+
+
+async def test_a_cluster_in_order_is_all_ok(cluster: Cluster) -> None:
+    await cluster.install()
+    await cluster.deployment()
+    await cluster.pod()
+    async with metrics_page("vllm:num_requests_running 1\nvllm:num_requests_waiting 0\n") as port:
+        await cluster.policy({"mode": "direct", "metrics": {"port": port}})
+
+        code, answer = await cluster.check()
+
+    assert (code, answer["ok"], set(verdicts(answer).values())) == (0, True, {"ok"})
+    assert found(answer, f"permissions of {ACCOUNT}")["message"].startswith("are complete, and it may choose")
+    assert found(answer, "controller")["message"] == "pod-1 leads"
+    assert found(answer, "team-a/qwen metrics")["message"] == "1 of 1 ready pods read from here"
+
+
+@pytest.mark.parametrize(("mode", "verdict", "code"), [("direct", "fail", 1), ("advise", "warn", 0)])
+async def test_another_scaler_is_a_conflict_only_for_who_writes(
+    cluster: Cluster, mode: str, verdict: str, code: int
+) -> None:
+    await cluster.install()
+    await cluster.deployment()
+    await cluster.policy({"mode": mode})
+    await cluster.hpa()
+
+    exit_code, answer = await cluster.check()
+
+    finding = found(answer, "team-a/qwen")
+    assert (finding["verdict"], exit_code) == (verdict, code)
+    assert finding["message"].startswith("HorizontalPodAutoscaler team-a/old: spec.scaleTargetRef names Deployment")
+
+
+@pytest.mark.parametrize(
+    ("annotation", "said"),
+    [
+        ("gold", 'ScalingPolicy team-a/gold: spec.schedules[0].timeZone: "Mars" is no IANA time zone'),
+        ("silver", "there is no ScalingPolicy silver in namespace team-a or warmtide; create it"),
+        ("Not A Name", 'Deployment team-a/qwen: metadata.annotations[warmtide.dev/policy]: "Not A Name" must be'),
+    ],
+)
+async def test_a_policy_that_cannot_be_used_is_named(cluster: Cluster, annotation: str, said: str) -> None:
+    window = {"name": "w", "start": "0 8 * * *", "end": "0 9 * * *", "timeZone": "Mars", "minReplicas": 1}
+    await cluster.install()
+    await cluster.policy({"schedules": [window]})
+    await cluster.deployment(annotation)
+
+    code, answer = await cluster.check("--namespace", "team-a")
+
+    assert code == 1
+    assert said in found(answer, "team-a/qwen")["message"]
+
+
+@pytest.mark.parametrize(
+    ("freshness", "age_s", "verdict", "said"),
+    [
+        pytest.param(None, 0.0, "fail", "1 of 1 cannot be read from here", id="the controller said nothing"),
+        pytest.param({"podsScraped": 1}, 1.0, "ok", "the controller reads all pods", id="the controller reads it"),
+        pytest.param({"podsScraped": 1}, STATUS_FRESH_S + 60, "fail", "cannot be read", id="it did, long ago"),
+        pytest.param({"podsScraped": 1, "podsBlind": 1}, 1.0, "fail", "the controller: 1 blind", id="it is half blind"),
+        pytest.param(
+            {"podsScraped": 1, "scrapeFailures": {"Timeout": 1}},
+            1.0,
+            "fail",
+            "the controller: Timeout ×1",
+            id="it says why",
+        ),
+    ],
+)
+async def test_metrics_that_cannot_be_read_from_here_are_judged_by_what_the_controller_sees(
+    cluster: Cluster, freshness: Object | None, age_s: float, verdict: str, said: str
+) -> None:
+    await cluster.install()
+    await cluster.deployment()
+    await cluster.pod()
+    async with metrics_page("") as port:
+        await cluster.policy({"metrics": {"port": port}})
+        if freshness is not None:
+            await cluster.status({"time": rfc3339(WallClock().now_s() - age_s), "freshness": freshness})
+
+        _, answer = await cluster.check()
+
+    finding = found(answer, "team-a/qwen metrics")
+    assert finding["verdict"] == verdict
+    assert said in finding["message"]
+
+
+async def test_before_a_pod_is_ready_nothing_can_be_read(cluster: Cluster) -> None:
+    await cluster.install()
+    await cluster.deployment()
+    await cluster.policy({})
+
+    _, answer = await cluster.check()
+
+    assert found(answer, "team-a/qwen metrics")["message"] == "no pod is ready"
+
+
+@pytest.mark.parametrize(
+    ("holder", "age_s", "verdict", "said"),
+    [
+        ("pod-1", LEASE_STALE_S - 5, "ok", "pod-1 leads"),
+        ("pod-1", LEASE_STALE_S + 5, "fail", "pod-1 led, but last said so 35s ago"),
+        ("", 0.0, "fail", "nobody leads"),
+    ],
+)
+async def test_the_lease_tells_whether_a_controller_runs(
+    cluster: Cluster, holder: str, age_s: float, verdict: str, said: str
+) -> None:
+    await cluster.lease(holder=holder, age_s=age_s)
+
+    _, answer = await cluster.check()
+
+    finding = found(answer, "controller")
+    assert finding["verdict"] == verdict
+    assert finding["message"].startswith(said[:-6])
+
+
+async def test_who_may_read_little_is_told_what_could_not_be_examined(cluster: Cluster) -> None:
+    await cluster.install()
+
+    _, answer = await cluster.check(token=STRANGER)
+
+    assert found(answer, "CRD scalingpolicies.warmtide.dev")["message"] == "you may not read it"
+    assert "permissions of you (those of others you may not ask for)" in verdicts(answer)
+
+
+async def test_a_crd_of_another_version_is_a_warning(cluster: Cluster) -> None:
+    await cluster.install()
+    change = {"spec": {"versions": [all_crds()[0]["spec"]["versions"][0] | {"additionalPrinterColumns": []}]}}
+    await cluster.client.patch(f"{CRDS}/scalingpolicies.warmtide.dev", change)
+
+    _, answer = await cluster.check()
+
+    assert found(answer, "CRD scalingpolicies.warmtide.dev")["verdict"] == "warn"
+
+
+async def test_a_cluster_that_does_not_answer_is_one_finding(cluster: Cluster) -> None:
+    kubeconfig = cluster.server.write_kubeconfig(cluster.folder / "kubeconfig")
+    await cluster.server.stop()
+
+    code, text = await _run(["--kubeconfig", str(kubeconfig)])
+
+    assert code == 1
+    assert text.startswith("fail  API server  The cluster does not answer")
+    assert text.endswith("\n1 fail\n")
+
+
+class Api:
+    """Answers by path; reviews allow what `allowed` says."""
+
+    def __init__(self, objects: dict[str, Any], *, minor: str = "33", denied: frozenset[str] = frozenset()) -> None:
+        self._objects = {"/version": {"major": "1", "minor": minor, "gitVersion": f"v1.{minor}.0"}} | objects
+        self._denied = denied
+
+    async def get(self, path: str) -> Object:
+        found_object = self._objects.get(path, NotFound(404, "NotFound", path))
+        if isinstance(found_object, Exception):
+            raise found_object
+        return dict(found_object)
+
+    async def list(self, path: str) -> list[Object]:
+        return list((await self.get(path))["items"])
+
+    async def create(self, path: str, body: Object) -> Object:
+        if path in self._denied:
+            raise Forbidden(403, "Forbidden", path)
+        asked = body["spec"]["resourceAttributes"]
+        name = "/".join(part for part in (asked["resource"], asked["subresource"]) if part)
+        return {"status": {"allowed": f"{asked['verb']} {name}" not in self._denied}}
+
+
+async def examined(api: Api, subject: str) -> Finding:
+    findings = [finding async for finding in examine_cluster(api, ACCOUNT, ACCOUNT, 0.0)]
+    return next(finding for finding in findings if finding.subject.startswith(subject))
+
+
+def kserve(tag: str, *, canary: bool = False, llm: str | None = None) -> dict[str, Any]:
+    spec: Object = {"properties": {"spec": {"properties": {"canary": {}} if canary else {}}}}
+    crd = {"spec": {"versions": [{"name": "v1beta1", "served": True, "schema": {"openAPIV3Schema": spec}}]}}
+    container = {"image": f"kserve/kserve-controller:{tag}"}
+    controller = {"spec": {"template": {"spec": {"containers": [container]}}}}
+    objects: dict[str, Any] = {
+        f"{CRDS}/inferenceservices.serving.kserve.io": crd,
+        "/apis/apps/v1/namespaces/kserve/deployments": {"items": [controller]},
+    }
+    if llm:
+        objects[f"{CRDS}/llminferenceservices.serving.kserve.io"] = {
+            "spec": {"versions": [{"name": llm, "served": True}]}
+        }
+    return objects
+
+
+@pytest.mark.parametrize(
+    ("objects", "verdict", "said"),
+    [
+        (kserve("v0.14.1"), Verdict.OK, "version 0.14.1; its CRDs say 0.16 or older"),
+        (kserve("v0.15.0"), Verdict.FAIL, "version 0.15.0; its CRDs say 0.16 or older"),
+        (kserve("v0.15.2"), Verdict.OK, "version 0.15.2; its CRDs say 0.16 or older"),
+        (kserve("v0.16.0-rc0", llm="v1alpha1"), Verdict.FAIL, "version 0.16.0-rc0; its CRDs say 0.16 or older"),
+        (kserve("v0.17.1", llm="v1alpha2"), Verdict.OK, "version 0.17.1; its CRDs say 0.17 to 0.19"),
+        (
+            kserve("latest", llm="v1alpha2", canary=True),
+            Verdict.OK,
+            "version unknown; its CRDs say 0.20 or newer (canaries)",
+        ),
+        ({}, Verdict.OK, "is not installed, or you may not see it; Deployments of vLLM need none"),
+    ],
+)
+async def test_kserve_is_known_by_its_image_and_its_crds(objects: dict[str, Any], verdict: Verdict, said: str) -> None:
+    finding = await examined(Api(objects), "KServe")
+
+    assert (finding.verdict, finding.message) == (verdict, said)
+
+
+@pytest.mark.parametrize(("minor", "verdict"), [("24", Verdict.FAIL), ("25", Verdict.OK), ("33+", Verdict.OK)])
+async def test_a_server_without_rules_in_crds_is_too_old(minor: str, verdict: Verdict) -> None:
+    assert (await examined(Api({}, minor=minor), "Kubernetes")).verdict is verdict
+
+
+REVIEWS = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
+SELF_REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+
+
+@pytest.mark.parametrize(
+    ("denied", "verdict", "said"),
+    [
+        pytest.param(set(), Verdict.OK, "are complete, and it may choose which replica goes", id="all"),
+        pytest.param({"patch pods"}, Verdict.OK, "are complete; Kubernetes chooses which replica goes", id="core"),
+        pytest.param(
+            {"watch nodes"}, Verdict.WARN, "missing, so these are off: watch nodes (node classes", id="optional"
+        ),
+        pytest.param(
+            {"patch deployments/scale", "list pods", "watch pods"},
+            Verdict.FAIL,
+            "missing: list/watch pods (replicas, their phases and metrics ports); patch deployments/scale.apps (",
+            id="needed",
+        ),
+        pytest.param(
+            {REVIEWS, SELF_REVIEWS}, Verdict.WARN, "the API server answers no access reviews", id="no reviews"
+        ),
+    ],
+)
+async def test_missing_permissions_are_named_with_what_they_are_for(
+    denied: set[str], verdict: Verdict, said: str
+) -> None:
+    finding = await examined(Api({}, denied=frozenset(denied)), "permissions")
+
+    assert finding.verdict is verdict
+    assert finding.message.startswith(said)
+
+
+def test_the_table_has_what_to_do_below_each_line_that_needs_it() -> None:
+    findings = [ok("a", "fine"), warn("long name", "odd", "look"), fail("b", "broken", "mend")]
+
+    assert as_text(findings) == (
+        "ok    a          fine\n"
+        "warn  long name  odd\n"
+        "      -> look\n"
+        "fail  b          broken\n"
+        "      -> mend\n"
+        "\n"
+        "1 ok, 1 warn, 1 fail\n"
+    )
+
+
+def test_every_permission_says_what_it_is_for() -> None:
+    assert all(permission.purpose for permission in CORE)
