@@ -1,7 +1,8 @@
 """What the controller knows of the cluster, indexed for one question: which service does a change concern?
 
 Fed by informers (`kube/watch.py`), or directly where there is no API server. The table of enrolled services is
-rebuilt lazily, and only when something changed that enrolment is read from.
+rebuilt by `refresh`, after `table_changed` told that something changed that enrolment is read from: a roll-out of
+hundreds of services is then a few rebuilds and not hundreds.
 """
 
 from collections import Counter, defaultdict
@@ -9,7 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 from autoscaler.conflicts import Rivals, version_of
-from autoscaler.enrol import Objects, Target, targets
+from autoscaler.enrol import Objects, Target, is_ours, targets
 from autoscaler.gpus import GpuLedger
 from autoscaler.kube.views import (
     DeploymentView,
@@ -28,8 +29,8 @@ _Label = tuple[str, str, str]  # namespace, key, value
 
 
 class Cluster:
-    """All views by key. `wake(key)` is called for each service that a change concerns; `table_changed()` once when
-    the table of enrolled services may have changed, until it is next asked for."""
+    """All views by key. `wake(key)` is called for each service that a change concerns; `table_changed()` when
+    the table of enrolled services may have changed, once until it is refreshed."""
 
     def __init__(self, *, wake: Callable[[str], None], table_changed: Callable[[], None]) -> None:
         self._wake = wake
@@ -107,34 +108,37 @@ class Cluster:
     def scaled_service_changed(
         self, key: str, before: ScaledServiceView | None, after: ScaledServiceView | None
     ) -> None:
-        """A ScaledService; our own status writes come back here and must wake nobody."""
+        """A ScaledService. What we wrote ourselves comes back here, and enrols nothing."""
         _keep(self.scaled_services, key, after)
-        if before is None or after is None or (before.spec, before.meta.labels) != (after.spec, after.meta.labels):
+        if _enrols(before) != _enrols(after):
             self._table_changed()
 
     # what is asked
 
     def targets(self) -> dict[str, Target]:
-        """Every enrolled service by key."""
+        """Every enrolled service by key, as of the last `refresh`."""
+        return self._targets
+
+    def refresh(self) -> set[str]:
+        """Read the table anew; the keys of services that are new, gone or different."""
+        before = self._targets
         if self._is_table_old:
             self._is_table_old = False
             self._rebuild()
-        return self._targets
+        now = self._targets
+        return {key for key in before.keys() | now.keys() if before.get(key) != now.get(key)}
 
     def rivals_of(self, deployment: str) -> tuple[ScalerView, ...]:
         """HPAs and ScaledObjects of a Deployment, as they are now."""
-        self.targets()
         found = (self.scalers.get((v.kind, v.meta.key)) for v in self._rivals.of_deployment(deployment))
         return tuple(view for view in found if view is not None)
 
     def keys_of_deployment(self, deployment: str) -> list[str]:
         """The services that a Deployment belongs to: one, unless it is enrolled twice."""
-        self.targets()
         return self._keys_by_deployment.get(deployment, [])
 
     def keys_of_pod(self, pod: PodView) -> Iterable[str]:
         """The services that a pod belongs to."""
-        self.targets()
         for label in self._anchor_labels & pod.labels.keys():
             for name in self._deployments_by_anchor.get((pod.namespace, label, pod.labels[label]), ()):
                 deployment = self.deployments.get(name)
@@ -239,6 +243,11 @@ def _deployment_identity(view: DeploymentView) -> tuple[object, ...]:
         view.images,
         view.is_multi_node,
     )
+
+
+def _enrols(view: ScaledServiceView | None) -> object:
+    """What a user's ScaledService says; None for ours, or none."""
+    return None if view is None or is_ours(view) else (view.spec, view.meta.is_deleted)
 
 
 def _scaler_identity(view: ScalerView) -> tuple[object, ...]:

@@ -31,10 +31,10 @@ class _Track:
     """One pod: its window, what it said when its service last had a reason to look, how the last scrape went."""
 
     key: str
-    pod: str
     window: Window = field(default_factory=Window)
     level: tuple[int, ...] | None = None
     failure: str | None = None
+    aimed: object = None  # address, endpoint and period that it is read by
     judged: EngineSample | None = None
     signals: PodSignals | None = None
 
@@ -60,12 +60,8 @@ class Collector:
         wanted = {pod.uid: pod for pod in pods if self._is_readable(pod)}
         for uid in self._pods.get(key, frozenset()) - wanted.keys():
             self._drop(uid)
-        for uid, pod in wanted.items():
-            self._tracks.setdefault(uid, _Track(key=key, pod=f"{pod.namespace}/{pod.name}"))
-            timed = TimedTarget(target=scrape_target(pod, policy.endpoint), period_s=max(period_s, self._period_min_s))
-            if self._targets.get(uid) != timed:
-                self._targets[uid] = timed
-                self._changed.set()
+        for pod in wanted.values():
+            self._aim(key, pod, policy.endpoint, max(period_s, self._period_min_s))
         self._pods[key] = frozenset(wanted)
 
     def forget(self, key: str) -> None:
@@ -127,6 +123,17 @@ class Collector:
             self._changed.clear()
             set_targets(self._targets)
             await self._clock.sleep(HAND_OVER_S)
+
+    def _aim(self, key: str, pod: PodView, endpoint: MetricsEndpoint, period_s: float) -> None:
+        """Read one pod at a period; most passes change nothing about it."""
+        track = self._tracks.get(pod.uid)
+        if track is None:
+            track = self._tracks[pod.uid] = _Track(key=key)
+        aimed = (pod.ip, pod.address, endpoint, period_s)
+        if track.aimed != aimed:
+            track.aimed = aimed
+            self._targets[pod.uid] = TimedTarget(target=scrape_target(pod, endpoint), period_s=period_s)
+            self._changed.set()
 
     def _is_readable(self, pod: PodView) -> bool:
         """Ready, or ready once: an overloaded server fails its probe, and is just then worth listening to."""

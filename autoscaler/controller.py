@@ -108,10 +108,11 @@ class Controller:
             self._queue.done(key)
 
     def _sweep(self) -> None:
-        """Wake every service whose enrolment may have changed, and those that are gone."""
-        targets = self._world.cluster.targets()
-        ours = {key for key, view in self._world.cluster.scaled_services.items() if is_ours(view)}
-        for key in targets.keys() | self._services.keys() | ours:
+        """Wake the services whose enrolment changed, and those of which only our own writing is left."""
+        cluster = self._world.cluster
+        changed = cluster.refresh()
+        ours = {key for key, view in cluster.scaled_services.items() if is_ours(view)}
+        for key in changed | (ours - cluster.targets().keys()):
             self._queue.wake(key)
 
     async def _pass(self, target: Target, wake: Wake) -> float:
