@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector, generate_latest
 
 from .cache_config import cache_config_labels
-from .families import FAMILIES, Family
+from .errors import BadOptionsError
+from .families import FAMILIES, VERSIONS, Family
 from .options import ServerOptions
 from .stats import EngineStats
 
@@ -25,12 +26,19 @@ class PageFaults:
     is_empty: bool = False  # 200 without a byte
     has_nan_gauges: bool = False
     has_stuck_gauges: bool = False  # the load gauges stay as they are; counters go on
+    metrics_version: str = ""  # shows another version's names
+
+    def __post_init__(self) -> None:
+        if self.metrics_version and self.metrics_version not in VERSIONS:
+            known = ", ".join(VERSIONS)
+            raise BadOptionsError(f"PageFaults.metrics_version is {self.metrics_version!r}, known are {known}")
 
 
 class Page:
     """One server's page."""
 
     def __init__(self, options: ServerOptions, stats: EngineStats, *, created_at_s: float) -> None:
+        self._options = options
         self._stats = stats
         self._labels = {"engine": "0", "model_name": options.model_name}
         self._created = go_time(created_at_s)
@@ -38,11 +46,7 @@ class Page:
         self._readers: list[Callable[[], Iterable[object]]] = []
         self._stuck: dict[str, list[float]] | None = None
         self._faults = PageFaults()
-        for family in FAMILIES:
-            if family.is_shown_by(options.metrics_version):
-                self._add(family)
-        self._add_cache_config(options)
-        self._template = "".join(self._lines)
+        self._template = self._made_for(options.metrics_version)
         self._process = _process_registry()
 
     def set_faults(self, faults: PageFaults) -> None:
@@ -50,11 +54,21 @@ class Page:
         self._faults = faults
         scalars = self._stats.scalars
         self._stuck = {name: list(scalars[name]) for name in LOAD_GAUGES} if faults.has_stuck_gauges else None
+        self._template = self._made_for(faults.metrics_version or self._options.metrics_version)
 
     def render(self) -> str:
         """The page now, without the HTTP families."""
         values = tuple(value for read in self._readers for value in read())
         return generate_latest(self._process).decode() + self._template % values
+
+    def _made_for(self, version: str) -> str:
+        """The template of a version's page; the readers of its values come in the same order."""
+        self._lines, self._readers = [], []
+        for family in FAMILIES:
+            if family.is_shown_by(version):
+                self._add(family)
+        self._add_cache_config(self._options)
+        return "".join(self._lines)
 
     def _add(self, family: Family) -> None:
         if family.kind == "histogram":

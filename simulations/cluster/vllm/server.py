@@ -99,12 +99,13 @@ class VLLMEmulator:
             self._routes.app(), access_log=None, handler_cancellation=True, shutdown_timeout=FLUSH_S
         )
         await self._runner.setup()
-        self._site = web.TCPSite(self._runner, host, port, backlog=BACKLOG)
+        site = web.TCPSite(self._runner, host, port, backlog=BACKLOG)
         try:
-            await self._site.start()
+            await site.start()
         except OSError:
             await self._runner.cleanup()
             raise
+        self._site = site
         self._driver = self._tasks.create_task(self._engine.run(), name=f"engine of {self.options.model_name}")
 
     async def _drain(self, timeout_s: float) -> bool:

@@ -8,7 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from metrics.catalog import read_sample
 from metrics.errors import NotAnEngineError
-from simulations.cluster.vllm import PageFaults, ServerOptions
+from simulations.cluster.vllm import BadOptionsError, PageFaults, ServerOptions
 from simulations.cluster.vllm.families import VERSIONS
 from simulations.cluster.vllm.http_metrics import HttpMetrics
 from simulations.cluster.vllm.page import Page
@@ -222,6 +222,21 @@ def test_stuck_gauges_stay_while_counters_move_until_the_fault_ends() -> None:
 
     assert (stuck.running_requests, stuck.generation_tokens_total) == (3.0, 900.0)
     assert healed.running_requests == 8.0
+
+
+def test_a_server_can_change_its_names_while_it_runs() -> None:
+    _, page = served(REAL)
+
+    page.set_faults(PageFaults(metrics_version="0.8"))
+    renamed = page.render()
+    page.set_faults(PageFaults())
+
+    assert "vllm:gpu_cache_usage_perc" in renamed
+    assert "vllm:kv_cache_usage_perc" not in renamed
+    assert "vllm:kv_cache_usage_perc" in page.render()
+    assert read_sample(renamed.encode(), observed_at_s=0.0).generation_tokens_total == 100
+    with pytest.raises(BadOptionsError, match=r"'0\.9'"):
+        PageFaults(metrics_version="0.9")
 
 
 async def test_an_empty_page_is_a_200_without_a_byte(serve: Any, client: Any) -> None:

@@ -60,6 +60,18 @@ async def test_a_process_answers_and_on_sigterm_aborts_and_ends_with_0(process: 
     assert code == 0
 
 
+def test_an_address_that_is_taken_ends_with_1_and_is_named(caplog: pytest.LogCaptureFixture) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+
+        code = main(["--host", "127.0.0.1", "--port", str(port)])
+
+    assert code == 1
+    assert f"m cannot listen at 127.0.0.1:{port}" in caplog.text
+
+
 def test_bad_arguments_end_with_2_and_say_what_is_wrong(capsys: pytest.CaptureFixture[str]) -> None:
     code = main(["--port", "http"])
 
