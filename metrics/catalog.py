@@ -25,8 +25,13 @@ __all__ = ["ROWS", "markdown_table", "read_sample"]
 _Line = tuple[bytes, bytes]  # label set without braces, value
 _Found = dict[bytes, list[_Line]]  # by sample name
 
-_MEMO_BYTES_MAX = 8192  # larger label sets are read anew each time: bounds what the memos can hold
-_MEMO_ENTRIES_MAX = 4096  # about 600 services of different model names
+LINES_MAX = 20_000  # of series we use: a hundred engines; more would hold up every other pod's scrape
+# Pages repeat their label sets from scrape to scrape, so what was read is kept; sized for 600 services of
+# different model names. Longer label sets are read anew each time, which bounds what is kept to some 100 MB at worst.
+_LABELS_MEMO_ENTRIES = 16_384
+_LABELS_MEMO_BYTES = 1_024
+_MEMO_ENTRIES = 4_096
+_MEMO_BYTES = 8_192
 
 
 def read_sample(page: bytes, *, observed_at_s: float) -> EngineSample:
@@ -37,7 +42,12 @@ def read_sample(page: bytes, *, observed_at_s: float) -> EngineSample:
         raise NotAnEngineError(f"no vLLM series on a page of {len(page)} bytes that starts {bytes(page[:60])!r}")
     if not page.endswith(b"\n"):
         raise ExpositionError(page.count(b"\n") + 1, "it was cut: the page does not end in a line feed")
-    fields = {name: read(found) for name, read in _READERS}
+    fields = {}
+    for name, read in _READERS:
+        try:
+            fields[name] = read(found)
+        except ExpositionError as exc:
+            raise ExpositionError(exc.line, f"{name} cannot be read: {exc.what}") from None
     return EngineSample(observed_at_s=observed_at_s, **fields)  # type: ignore[arg-type]  # a table cannot show it
 
 
@@ -70,7 +80,10 @@ def _select(page: bytes) -> _Found:
     found: _Found = defaultdict(list)
     if _INDENTED.search(page):  # legal, though no exporter does it
         page = _INDENTED.sub(b"\n", page)
-    for name, labels, value, other in _LINE.findall(b"\n" + page):
+    lines = _LINE.findall(b"\n" + page)
+    if len(lines) > LINES_MAX:
+        raise ExpositionError(0, f"{len(lines)} lines of vLLM series, more than {LINES_MAX}")
+    for name, labels, value, other in lines:
         if other:
             labels, value = _read_other(page, name, other)
         found[name].append((labels, value))
@@ -167,21 +180,21 @@ def _positive(text: str | None) -> float | None:
     return value if isfinite(value) and value > 0 else None
 
 
-_labels_memo = lru_cache(maxsize=_MEMO_ENTRIES_MAX)(_read_labels)
-_layout_memo = lru_cache(maxsize=_MEMO_ENTRIES_MAX)(_read_layout)
-_capacity_memo = lru_cache(maxsize=_MEMO_ENTRIES_MAX)(_read_capacity)
+_labels_memo = lru_cache(maxsize=_LABELS_MEMO_ENTRIES)(_read_labels)
+_layout_memo = lru_cache(maxsize=_MEMO_ENTRIES)(_read_layout)
+_capacity_memo = lru_cache(maxsize=_MEMO_ENTRIES)(_read_capacity)
 
 
 def _labels_of(raw: bytes) -> Labels:
-    return _labels_memo(raw) if len(raw) <= _MEMO_BYTES_MAX else _read_labels(raw)
+    return _labels_memo(raw) if len(raw) <= _LABELS_MEMO_BYTES else _read_labels(raw)
 
 
 def _layout_of(raws: tuple[bytes, ...]) -> _Layout:
-    return _layout_memo(raws) if sum(map(len, raws)) <= _MEMO_BYTES_MAX else _read_layout(raws)
+    return _layout_memo(raws) if sum(map(len, raws)) <= _MEMO_BYTES else _read_layout(raws)
 
 
 def _capacity_of(raw: bytes) -> float | None:
-    return _capacity_memo(raw) if len(raw) <= _MEMO_BYTES_MAX else _read_capacity(raw)
+    return _capacity_memo(raw) if len(raw) <= _MEMO_BYTES else _read_capacity(raw)
 
 
 # --- fields ----------------------------------------------------------------------------------------------------------

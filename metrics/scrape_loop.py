@@ -75,7 +75,7 @@ class ScrapeLoop:
             if plan is None:
                 plan = self._plans[key] = _Plan(key, timed, phase=zlib.crc32(key.encode()) / 2**32)
                 self._schedule(plan, now_s + plan.phase * min(timed.period_s, FIRST_SCRAPE_WITHIN_S))
-            elif plan.timed != timed:
+            elif plan.timed is not timed and plan.timed != timed:
                 self._change(plan, timed, now_s)
 
     def wake(self, key: str) -> None:

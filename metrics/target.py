@@ -16,9 +16,8 @@ class ScrapeTarget:
     insecure: bool = False  # take any certificate
 
     def __post_init__(self) -> None:
-        parts = urlsplit(self.url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError(f"scrape target {self.key}: url must be http(s)://host…, got {self.url!r}")
+        if not _is_usable(self.url):
+            raise ValueError(f"scrape target {self.key}: url must be http(s)://host[:port]/path, got {self.url!r}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,3 +30,13 @@ class TimedTarget:
     def __post_init__(self) -> None:
         if not self.period_s > 0:
             raise ValueError(f"scrape target {self.target.key}: period must be > 0 s, got {self.period_s}")
+
+
+def _is_usable(url: str) -> bool:
+    """Whether a client can try it: what is wrong with an address must show here, not within a scrape."""
+    try:
+        parts = urlsplit(url)
+        port, host = parts.port, (parts.hostname or "").encode("idna")
+    except ValueError:  # UnicodeError of a host that is no name is one
+        return False
+    return parts.scheme in ("http", "https") and bool(host) and port != 0 and url.isprintable() and " " not in url

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metrics.catalog import ROWS, markdown_table, read_sample
+from metrics.catalog import LINES_MAX, ROWS, markdown_table, read_sample
 from metrics.errors import ExpositionError, NotAnEngineError
 from metrics.exposition import LINE_BYTES_MAX, PAGE_BYTES_MAX, parse
 from metrics.names import NOT_USED
@@ -322,6 +322,22 @@ def test_a_page_or_a_line_beyond_its_limit_is_refused() -> None:
         read(ours + b"\n" * PAGE_BYTES_MAX)
     with pytest.raises(ExpositionError, match="more than"):
         read(ours + b"x" * (LINE_BYTES_MAX + 1) + b"\n")
+
+
+@pytest.mark.parametrize(("extra", "is_taken"), [(-1, True), (0, True), (1, False)], ids=["under", "at", "over"])
+def test_more_series_than_any_server_has_are_refused(extra: int, *, is_taken: bool) -> None:
+    page = "vllm:num_requests_running 1\n" * (LINES_MAX + extra)
+
+    if is_taken:
+        assert read(page).running_requests == 1.0
+    else:
+        with pytest.raises(ExpositionError, match="20001 lines"):
+            read(page)
+
+
+def test_an_error_names_the_field_and_the_value() -> None:
+    with pytest.raises(ExpositionError, match=r"running_requests cannot be read: b'four'"):
+        read('vllm:num_requests_running{engine="0"} four\n')
 
 
 # --- the table -------------------------------------------------------------------------------------------------------

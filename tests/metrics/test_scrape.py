@@ -295,7 +295,23 @@ async def test_a_scraper_that_was_not_entered_is_a_bug(pod: Pod) -> None:
         await Scraper(WallClock()).scrape(pod.target())
 
 
-@pytest.mark.parametrize("url", ["", "10.0.0.1:8000/metrics", "ftp://x/metrics", "http:///metrics"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        pytest.param("", id="nothing"),
+        pytest.param("10.0.0.1:8000/metrics", id="no scheme"),
+        pytest.param("ftp://x/metrics", id="another scheme"),
+        pytest.param("http:///metrics", id="no host"),
+        pytest.param("http://x:99999/metrics", id="port out of range"),
+        pytest.param("http://x:0/metrics", id="port 0"),
+        pytest.param("http://x:http/metrics", id="port by name"),
+        pytest.param("http://[::1/metrics", id="open bracket"),
+        pytest.param("http://a..b/metrics", id="empty label"),
+        pytest.param(f"http://{'a' * 64}/metrics", id="label too long"),
+        pytest.param("http://x/metr ics", id="blank"),
+        pytest.param("http://x/metrics\nHost: y", id="line feed"),
+    ],
+)
 def test_a_target_without_a_usable_address_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match="ns/pod"):
         ScrapeTarget(key="ns/pod", url=url)

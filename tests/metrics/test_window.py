@@ -1,6 +1,7 @@
 """Rates, increases and stalls over a bounded window."""
 
 import math
+import tracemalloc
 from dataclasses import replace
 
 import pytest
@@ -225,3 +226,19 @@ def test_a_stall_is_work_without_progress(
     seen = signals(*(sample(float(at_s), tokens, running_requests=running) for at_s, running, tokens in scrapes))
 
     assert seen.stalled_for_s == stalled_for_s
+
+
+# --- memory ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_full_window_stays_small_enough_for_thousands_of_pods() -> None:
+    pages = [read_sample(vllm_page(steps=1000 + step), observed_at_s=2.0 * step) for step in range(100)]
+    tracemalloc.start()
+    window = Window()
+    for page in pages:
+        window.add(page)
+
+    size_bytes, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert size_bytes < 20_000
