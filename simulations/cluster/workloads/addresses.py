@@ -45,6 +45,11 @@ class LoopbackAddresses:
         self._next = _FIRST + (seed * _SPREAD) % (_LAST - _FIRST)
         self._taken: set[Address] = set()
 
+    @property
+    def in_use(self) -> int:
+        """How many are handed out."""
+        return len(self._taken)
+
     def take(self, port: int) -> Address:
         """A free address for a server that wants this port."""
         address = self._take_ip(port) if self.has_own_ips else self._take_port()

@@ -174,10 +174,15 @@ async def test_a_foreign_hpa_of_the_same_name(cluster_of, version: str, stays: b
         assert await cluster.has_hpa() is stays
 
 
-@pytest.mark.parametrize(("version", "stays"), [("0.18.1", True), ("0.20.0", False)])
-async def test_a_foreign_deployment_with_predictor_labels(cluster_of, version: str, stays: bool) -> None:
+@pytest.mark.parametrize(
+    ("version", "component", "stays"),
+    [("0.18.1", "predictor", True), ("0.20.0", "predictor", False), ("0.20.0", "transformer", True)],
+)
+async def test_a_foreign_deployment_with_labels_of_the_service(
+    cluster_of, version: str, component: str, stays: bool
+) -> None:
     cluster = cluster_of(version)
-    labels = {names.SERVICE_LABEL: "llm", "component": "predictor", "app": "mine"}
+    labels = {names.SERVICE_LABEL: "llm", "component": component, "app": "mine"}
     template = {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "c", "image": "i"}]}}
     spec = {"selector": {"matchLabels": {"app": "mine"}}, "template": template}
     async with cluster.run():

@@ -80,7 +80,11 @@ async def test_every_pod_has_an_address_of_its_own(cluster) -> None:
         await cluster.deploy(replicas=5)
         addresses = {pod["status"]["podIP"] for pod in await cluster.pods()}
 
-    assert len(addresses) == 5
+        used = cluster.workloads.kubelet.addresses.in_use
+        await cluster.scale(0)
+
+    assert len(addresses) == used == 5
+    assert cluster.workloads.kubelet.addresses.in_use == 0
 
 
 async def test_where_only_one_address_exists_pods_get_ports_and_say_so(cluster_of, one_address) -> None:

@@ -1,11 +1,11 @@
 """The mirror sees its own writes; the reconcile loop retries, coalesces and comes back when asked to."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 import pytest
 
-from simulations.cluster.api import PODS, ApiError, Object
+from simulations.cluster.api import PODS, ApiError, Object, Resource
 from simulations.cluster.apiserver.local import LocalApi
 from simulations.cluster.workloads.mirror import Key, Mirror, by_label, is_going
 from simulations.cluster.workloads.reconciler import Reconciler
@@ -65,13 +65,48 @@ async def test_deleting_what_is_gone_forgets_it(mirror: Mirror, api: LocalApi) -
     assert mirror.get(PODS, KEY) is None
 
 
-async def test_an_old_version_never_replaces_a_newer_one(mirror: Mirror, api: LocalApi) -> None:
-    async with running(Follower(mirror)):
-        old = await api.create(PODS, pod())
-        await mirror.patch(PODS, KEY, {"metadata": {"labels": {"n": "2"}}})
-        await settle(LoopClock(), Follower(mirror))
+class LateApi:
+    """An API whose answers arrive after whatever `meanwhile` does, and after its events."""
 
-    assert int((mirror.get(PODS, KEY) or {})["metadata"]["resourceVersion"]) > int(old["metadata"]["resourceVersion"])
+    def __init__(self, api: LocalApi, meanwhile: Callable[[], Awaitable[object]]) -> None:
+        self._api = api
+        self._meanwhile = meanwhile
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._api, name)
+
+    async def create(self, resource: Resource, obj: Object) -> Object:
+        return await self._late(await self._api.create(resource, obj))
+
+    async def patch(
+        self, resource: Resource, namespace: str, name: str, patch: Object, subresource: str = ""
+    ) -> Object:
+        return await self._late(await self._api.patch(resource, namespace, name, patch, subresource))
+
+    async def _late(self, answer: Object) -> Object:
+        await self._meanwhile()
+        await asyncio.sleep(1)
+        return answer
+
+
+async def test_a_late_answer_never_replaces_a_newer_version(mirror: Mirror, api: LocalApi) -> None:
+    await api.create(PODS, pod())
+    async with running(Follower(mirror)):
+        await settle(LoopClock(), Follower(mirror))
+        newer = {"metadata": {"labels": {"n": "newer"}}}
+        mirror.api = LateApi(api, lambda: api.patch(PODS, *KEY, newer))
+        await mirror.patch(PODS, KEY, {"metadata": {"labels": {"n": "older"}}})
+
+    assert (mirror.get(PODS, KEY) or {})["metadata"]["labels"] == {"n": "newer"}
+
+
+async def test_a_late_answer_never_brings_back_what_is_gone(mirror: Mirror, api: LocalApi) -> None:
+    async with running(Follower(mirror)):
+        await settle(LoopClock(), Follower(mirror))  # the watch stands
+        mirror.api = LateApi(api, lambda: api.delete(PODS, *KEY, 0))
+        await mirror.create(PODS, pod())
+
+    assert mirror.get(PODS, KEY) is None
 
 
 async def test_the_mirror_follows_and_forgets(mirror: Mirror, api: LocalApi) -> None:

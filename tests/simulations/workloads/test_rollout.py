@@ -85,6 +85,13 @@ def test_pods_that_serve_nobody_go_first() -> None:
     assert sizes == {"new": 1, "healthy": 4, "broken": 0}
 
 
+def test_new_pods_that_are_not_available_yet_spare_old_ones() -> None:
+    new = Generation(name="new", replicas=1, available=0)
+    half = Generation(name="half", replicas=4, available=2)
+
+    assert rolling_sizes(4, Bounds(surge=1, unavailable=1), new, [half]) == {"new": 1, "half": 3}
+
+
 @pytest.mark.parametrize(
     ("old_pods", "expected"),
     [
