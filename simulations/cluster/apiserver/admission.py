@@ -1,5 +1,6 @@
 """Between a request and the store: what an object must look like before it is kept."""
 
+from dataclasses import dataclass, field
 from typing import Literal
 
 from simulations.cluster.api import CRDS, Object
@@ -11,6 +12,16 @@ from simulations.cluster.apiserver.metadata import check_metadata
 from simulations.cluster.apiserver.store import Stored
 
 FieldValidation = Literal["Strict", "Warn", "Ignore"]
+
+
+@dataclass(frozen=True, slots=True)
+class UnknownFields:
+    """What to do about fields that no schema knows; the pruned ones are collected for the client."""
+
+    validation: FieldValidation = "Ignore"
+    pruned: list[str] = field(default_factory=list)
+
+
 _CONDITIONAL_ONLY = {"Lease"}  # built-in kinds whose PUT must name the version it replaces; so must every custom one
 
 
@@ -18,6 +29,8 @@ def check_type(kind: Kind, obj: Object) -> None:
     """The body must be of the kind and version that the path names."""
     resource = kind.resource
     found = obj.setdefault("kind", resource.kind), obj.setdefault("apiVersion", resource.api_version)
+    if found[0] != resource.kind and kind.is_custom:
+        raise invalid(resource, "", [invalid_value("kind", found[0], f"must be {resource.kind}")])
     if found[0] != resource.kind:
         raise bad_request(f"{found[0]} in version {found[1]!r} cannot be handled as a {resource.kind}: unexpected kind")
     if found[1] != resource.api_version:
@@ -49,11 +62,11 @@ def check_preconditions(kind: Kind, old: Stored, metadata: Object, *, is_put: bo
         raise invalid(kind.resource, old.name, [cause])
 
 
-def admit(kind: Kind, obj: Object, old: Object | None, fields: FieldValidation = "Ignore") -> list[str]:
-    """Default, prune and validate in place; returns warnings or raises the 4xx of the real server."""
+def admit(kind: Kind, obj: Object, old: Object | None, unknown: UnknownFields) -> None:
+    """Default, prune and validate in place, or raise the 4xx of the real server."""
     if not kind.is_custom:
         check_shape(obj)
-    warnings = _prune(kind, obj, fields)
+    _prune(kind, obj, unknown)
     if kind.custom and kind.custom.schema:
         kind.custom.schema.set_defaults(obj)
     elif kind.resource == CRDS:
@@ -69,16 +82,15 @@ def admit(kind: Kind, obj: Object, old: Object | None, fields: FieldValidation =
         causes += builtin.check(kind, obj, old)
     if causes:
         raise invalid(kind.resource, obj["metadata"].get("name") or "", causes)
-    return warnings
 
 
-def _prune(kind: Kind, obj: Object, fields: FieldValidation) -> list[str]:
+def _prune(kind: Kind, obj: Object, unknown: UnknownFields) -> None:
     gone = kind.custom.schema.prune(obj) if kind.custom and kind.custom.schema else []
-    if gone and fields == "Strict":
+    if gone and unknown.validation == "Strict":
         listed = ", ".join(f'unknown field "{path}"' for path in gone)
         resource = kind.resource
         raise bad_request(
             f'{resource.kind} in version "{resource.version}" cannot be handled as a {resource.kind}: '
             f"strict decoding error: {listed}"
         )
-    return [f'unknown field "{path}"' for path in gone] if fields == "Warn" else []
+    unknown.pruned.extend(gone)

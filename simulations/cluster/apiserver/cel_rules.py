@@ -98,7 +98,7 @@ def _check(rule: Object, schema: Object, value: object, old: object, path: str) 
     try:
         holds = _run(expression, variables)
     except (ValueError, TypeError, RuntimeError) as exc:
-        yield _cause(rule, schema, path, f"rule evaluation error: {exc}: evaluating rule: {expression}")
+        yield _cause(rule, schema, path, f"{exc} evaluating rule: {rule.get('message') or expression}")
         return
     if holds is not True:
         yield _cause(rule, schema, path, _message(rule, variables))

@@ -8,6 +8,7 @@ from simulations.cluster.apiserver.kinds import Column, Kind, ScalePaths, Versio
 from simulations.cluster.apiserver.metadata import timestamp
 from simulations.cluster.apiserver.schema import Schema
 
+_COLUMN_TEXT = "Custom resource definition column (in JSONPath format): "  # the real server's
 _AGE = Column(name="Age", path=".metadata.creationTimestamp", type="date")
 
 
@@ -139,6 +140,7 @@ def _column(raw: Object) -> Column:
         path=raw["jsonPath"],
         type=raw.get("type", "string"),
         priority=raw.get("priority", 0),
-        description=raw.get("description", ""),
+        description=raw.get("description")
+        or f"Custom resource definition column (in JSONPath format): {raw['jsonPath']}",
         format=raw.get("format", ""),
     )

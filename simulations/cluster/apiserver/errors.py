@@ -127,7 +127,7 @@ def too_large_version(version: int, current: int) -> ApiError:
         "causes": [{"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}],
         "retryAfterSeconds": 1,
     }
-    return ApiError(504, "Timeout", f"Too large resource version: {version}, current: {current}", details)
+    return ApiError(504, "Timeout", f"Timeout: Too large resource version: {version}, current: {current}", details)
 
 
 REASONS = {

@@ -32,22 +32,20 @@ class DeleteOptions:
     version: str | None = None
 
 
-def check_preconditions(kind_registry: Registry, stored: Stored, options: DeleteOptions) -> None:
+def check_preconditions(registry: Registry, stored: Stored, options: DeleteOptions) -> None:
     """Refuse to delete another object, or another version, than the caller meant."""
-    resource = kind_registry.stored(stored.collection).resource
-    if options.uid is not None and options.uid != stored.uid:
-        raise conflict(
-            resource,
-            stored.name,
-            f"Precondition failed: UID in precondition: {options.uid}, UID in object meta: {stored.uid}",
-        )
-    if options.version is not None and options.version != str(stored.version):
-        raise conflict(
-            resource,
-            stored.name,
-            f"Precondition failed: ResourceVersion in precondition: {options.version}, "
-            f"ResourceVersion in object meta: {stored.version}",
-        )
+    resource = registry.stored(stored.collection).resource
+    for what, asked, found, why in (
+        ("UID", options.uid, stored.uid, "deleted and then recreated"),
+        ("ResourceVersion", options.version, str(stored.version), "modified"),
+    ):
+        if asked is not None and asked != found:
+            raise conflict(
+                resource,
+                stored.name,
+                f"the {what} in the precondition ({asked}) does not match the {what} in record ({found}). "
+                f"The object might have been {why}",
+            )
 
 
 class Remover:

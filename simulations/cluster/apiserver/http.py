@@ -10,7 +10,7 @@ from aiohttp import hdrs, web
 from metrics.clock import Clock
 from simulations.cluster.api import NAMESPACES, ApiError, Object
 from simulations.cluster.apiserver import discovery, reviews
-from simulations.cluster.apiserver.admission import FieldValidation
+from simulations.cluster.apiserver.admission import UnknownFields
 from simulations.cluster.apiserver.answers import Answers, Form, form_of, json_response, status_response
 from simulations.cluster.apiserver.calls import Call, parse_call
 from simulations.cluster.apiserver.errors import (
@@ -25,7 +25,7 @@ from simulations.cluster.apiserver.gc import DeleteOptions
 from simulations.cluster.apiserver.kinds import Kind
 from simulations.cluster.apiserver.objects import Objects, Patch, Target
 from simulations.cluster.apiserver.queries import ListQuery, list_page, parse_version
-from simulations.cluster.apiserver.rbac import Access, User, authenticate
+from simulations.cluster.apiserver.rbac import AUTHENTICATED, Access, User, authenticate
 from simulations.cluster.apiserver.selectors import matcher, parse_fields, parse_labels
 from simulations.cluster.apiserver.watches import Watches, WatchRequest
 
@@ -60,6 +60,7 @@ class Front:
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         user = authenticate(self.tokens, request.headers.get(hdrs.AUTHORIZATION, ""))
+        user = self._impersonated(request, user)
         call = parse_call(request.method, request.path, request.query)
         if call is None:
             return self._about_server(request, user)
@@ -73,6 +74,14 @@ class Front:
         if call.group in reviews.GROUPS:
             return json_response(reviews.answer(call, await _body(request), user, self.access), code=201)
         return await self._on_resource(request, call)
+
+    def _impersonated(self, request: web.Request, user: User) -> User:
+        """`kubectl --as`: acting as somebody else is a right of its own."""
+        name = request.headers.get("Impersonate-User")
+        if not name:
+            return user
+        self.access.check(user, Call(verb="impersonate", group="", version="v1", plural="users", name=name))
+        return User(name, (*request.headers.getall("Impersonate-Group", []), AUTHENTICATED))
 
     def _about_server(self, request: web.Request, user: User) -> web.Response:
         self.access.check_path(user, request.method.lower(), request.path)
@@ -150,11 +159,11 @@ class Front:
         if call.verb == "delete":
             return self._deleted(target, await _delete_options(request))
         if call.verb == "patch":
-            patch = Patch(request.content_type, await _json(request))
-            return self._one(request, target, self.objects.patch(target, patch, _fields(request)))
-        body = await _body(request)
+            patch, unknown = Patch(request.content_type, await _json(request)), _unknown_fields(request)
+            return _warned(self._one(request, target, self.objects.patch(target, patch, unknown)), unknown)
+        body, unknown = await _body(request), _unknown_fields(request)
         if call.verb == "update":
-            return self._one(request, target, self.objects.update(target, body, _fields(request)))
+            return _warned(self._one(request, target, self.objects.update(target, body, unknown)), unknown)
         return self._created(request, target, body)
 
     def _one(self, request: web.Request, target: Target, obj: Object) -> web.Response:
@@ -171,7 +180,8 @@ class Front:
             return json_response(_success(201), code=201)
         if target.name:
             raise method_not_allowed()
-        return json_response(self.objects.create(target, body, _fields(request)), code=201)
+        unknown = _unknown_fields(request)
+        return _warned(json_response(self.objects.create(target, body, unknown), code=201), unknown)
 
     def _deleted(self, target: Target, options: DeleteOptions) -> web.Response:
         if target.subresource:
@@ -212,13 +222,20 @@ async def _body(request: web.Request) -> Object:
     return body
 
 
-def _fields(request: web.Request) -> FieldValidation:
+def _unknown_fields(request: web.Request) -> UnknownFields:
     value = request.query.get("fieldValidation") or "Warn"
     match value:
         case "Ignore" | "Strict" | "Warn":
-            return value
+            return UnknownFields(value)
     supported = '"Ignore", "Strict", "Warn"'
     raise bad_request(f'fieldValidation: Unsupported value: "{value}": supported values: {supported}')
+
+
+def _warned(response: web.Response, unknown: UnknownFields) -> web.Response:
+    """Tell the client which of its fields were dropped."""
+    for path in unknown.pruned if unknown.validation == "Warn" else ():
+        response.headers.add(hdrs.WARNING, f'299 - "unknown field \\"{path}\\""')
+    return response
 
 
 def _refuse_dry_run(request: web.Request) -> None:

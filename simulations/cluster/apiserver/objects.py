@@ -10,12 +10,14 @@ from dataclasses import dataclass
 
 from simulations.cluster.api import CRDS, NAMESPACES, PODS, ApiError, Object
 from simulations.cluster.apiserver import builtin, events
-from simulations.cluster.apiserver.admission import FieldValidation, admit, check_preconditions, check_type
+from simulations.cluster.apiserver.admission import UnknownFields, admit, check_preconditions, check_type
 from simulations.cluster.apiserver.crds import established, kinds_of
 from simulations.cluster.apiserver.errors import (
+    Cause,
     already_exists,
     bad_request,
     forbidden,
+    invalid,
     no_such_path,
     not_found,
 )
@@ -84,7 +86,7 @@ class Objects:
     def collection(kind: Kind) -> tuple[str, str]:
         return events.CORE if kind.collection == events.NEW else kind.collection
 
-    def create(self, target: Target, obj: Object, fields: FieldValidation = "Ignore") -> Object:
+    def create(self, target: Target, obj: Object, unknown: UnknownFields | None = None) -> Object:
         kind, metadata = target.kind, self._checked_metadata(target, obj)
         self._check_namespace(kind, target.namespace, metadata.get("name", ""))
         if kind.resource.namespaced:
@@ -95,14 +97,14 @@ class Objects:
         elif kind.custom and kind.has_status:
             obj.pop("status", None)
         obj = self._for_storage(kind, obj)
-        admit(kind, obj, None, fields)
+        admit(kind, obj, None, unknown or UnknownFields())
         collection = self.collection(kind)
         if self.store.get(collection, target.namespace, metadata["name"]) is not None:
             raise already_exists(kind.resource, metadata["name"])
         stored = self._after_birth(kind, self.store.put(collection, obj))
         return self.view(kind, stored)
 
-    def update(self, target: Target, obj: Object, fields: FieldValidation = "Ignore") -> Object:
+    def update(self, target: Target, obj: Object, unknown: UnknownFields | None = None) -> Object:
         old = self.existing(target)
         if target.subresource == "scale":
             return self._rescale(target, old, obj)
@@ -111,9 +113,9 @@ class Objects:
             named = obj["metadata"]["name"]
             raise bad_request(f"the name of the object ({named}) does not match the name on the URL ({target.name})")
         check_preconditions(target.kind, old, obj["metadata"], is_put=True)
-        return self._replace(target, old, obj, fields)
+        return self._replace(target, old, obj, unknown or UnknownFields())
 
-    def patch(self, target: Target, patch: Patch, fields: FieldValidation = "Ignore") -> Object:
+    def patch(self, target: Target, patch: Patch, unknown: UnknownFields | None = None) -> Object:
         old = self.existing(target)
         is_custom = target.kind.is_custom
         if target.subresource == "scale":
@@ -123,7 +125,7 @@ class Objects:
         obj = copy_json(apply_patch(patch.media_type, shown, patch.body, is_custom=is_custom))
         self._checked_metadata(target, obj)
         check_preconditions(target.kind, old, obj["metadata"], is_put=False)
-        return self._replace(target, old, obj, fields)
+        return self._replace(target, old, obj, unknown or UnknownFields())
 
     def delete(self, target: Target, options: DeleteOptions) -> tuple[Object, bool]:
         """Returns the last version and whether the object is gone at once."""
@@ -205,7 +207,7 @@ class Objects:
             return stored
         return self.store.put(stored.collection, copy_json(stored.object | {"status": status}))
 
-    def _replace(self, target: Target, old: Stored, obj: Object, fields: FieldValidation) -> Object:
+    def _replace(self, target: Target, old: Stored, obj: Object, unknown: UnknownFields) -> Object:
         kind = target.kind
         if target.subresource == "status":
             obj = _with_status(old.object, obj)
@@ -214,7 +216,7 @@ class Objects:
             self._keep_status(kind, obj, old.object)
             self._check_finalizers(kind, obj, old.object)
         keep_server_fields(obj["metadata"], old.object["metadata"])
-        admit(kind, obj, old.object, fields)
+        admit(kind, obj, old.object, unknown)
         if obj == old.object:
             return self.view(kind, old)  # no change, no new version: as the real server
         if kind.has_generation and _wanted(kind, obj) != _wanted(kind, old.object):
@@ -240,14 +242,15 @@ class Objects:
             return
         added = set(obj["metadata"].get("finalizers") or ()) - set(old["metadata"].get("finalizers") or ())
         if added:
-            why = f"no new finalizers can be added if the object is being deleted, found new finalizers {sorted(added)}"
-            raise forbidden(kind.resource, old["metadata"]["name"], why)
+            why = "Forbidden: no new finalizers can be added if the object is being deleted, found new finalizers "
+            cause = Cause("metadata.finalizers", why + str(sorted(added)), "FieldValueForbidden")
+            raise invalid(kind.resource, old["metadata"]["name"], [cause])
 
     def _rescale(self, target: Target, old: Stored, scale: Object) -> Object:
         kind, paths = target.kind, self._scale_paths(target)
         check_preconditions(kind, old, scale.get("metadata") or {}, is_put=False)
         changed = with_scale(kind, paths, self.view(kind, old), scale)
-        shown = self._replace(Target(kind, target.namespace, target.name), old, changed, "Ignore")
+        shown = self._replace(Target(kind, target.namespace, target.name), old, changed, UnknownFields())
         return scale_of(kind, paths, shown)
 
 

@@ -10,7 +10,7 @@ from simulations.cluster.apiserver.store import Store
 
 GROUP = "rbac.authorization.k8s.io"
 _MASTERS = "system:masters"
-_AUTHENTICATED = "system:authenticated"
+AUTHENTICATED = "system:authenticated"
 _UNAUTHENTICATED = "system:unauthenticated"
 
 
@@ -40,7 +40,7 @@ def authenticate(tokens: Mapping[str, User], header: str) -> User:
     user = tokens.get(token.strip()) if scheme.lower() == "bearer" else None
     if user is None:
         raise unauthorized()
-    return User(user.name, (*user.groups, _AUTHENTICATED))
+    return User(user.name, (*user.groups, AUTHENTICATED))
 
 
 class Access:
@@ -139,9 +139,9 @@ _EVERYTHING = [
 # name, rules, groups bound: the first roles of the real server that clients rely on
 FIRST_ROLES: tuple[tuple[str, list[Object], tuple[str, ...]], ...] = (
     ("cluster-admin", _EVERYTHING, (_MASTERS,)),
-    ("system:basic-user", [_REVIEWS], (_AUTHENTICATED,)),
-    ("system:discovery", [{"nonResourceURLs": _DISCOVERY, "verbs": ["get"]}], (_AUTHENTICATED,)),
-    ("system:public-info-viewer", [{"nonResourceURLs": _HEALTH, "verbs": ["get"]}], (_AUTHENTICATED, _UNAUTHENTICATED)),
+    ("system:basic-user", [_REVIEWS], (AUTHENTICATED,)),
+    ("system:discovery", [{"nonResourceURLs": _DISCOVERY, "verbs": ["get"]}], (AUTHENTICATED,)),
+    ("system:public-info-viewer", [{"nonResourceURLs": _HEALTH, "verbs": ["get"]}], (AUTHENTICATED, _UNAUTHENTICATED)),
 )
 
 

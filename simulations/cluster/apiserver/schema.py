@@ -15,6 +15,11 @@ from simulations.cluster.apiserver.store import copy_json
 _ROOT_FIELDS = ("apiVersion", "kind", "metadata")
 _PRESERVE = "x-kubernetes-preserve-unknown-fields"
 _EMBEDDED = "x-kubernetes-embedded-resource"
+_RULES_UNCHECKED = Cause(
+    "<nil>",
+    "Invalid value: null: some validation rules were not checked because the object was invalid; correct the existing "
+    "errors to complete validation",
+)
 _INT_OR_STRING = "x-kubernetes-int-or-string"
 
 
@@ -53,17 +58,20 @@ class Schema:
         if self._validator is None:
             self._validator = jsonschema.Draft4Validator(_json_schema(self.root))
         causes = [cause for error in self._validator.iter_errors(obj) for cause in _causes(error)]
-        if causes or not self._has_rules:
+        if not self._has_rules:
             return causes
-        return check_rules(self.root, obj, old)
+        return [*causes, _RULES_UNCHECKED] if causes else check_rules(self.root, obj, old)
 
 
 # --- defaulting ---
 
 
 def _default_member(obj: Object, name: str, schema: Object) -> None:
-    if "default" in schema and (name not in obj or (obj[name] is None and not schema.get("nullable"))):
+    is_null = name in obj and obj[name] is None and not schema.get("nullable")
+    if "default" in schema and (name not in obj or is_null):
         obj[name] = copy_json({"": schema["default"]})[""]
+    elif is_null:
+        del obj[name]  # as if it had not been given
     if name in obj:
         _default(obj[name], schema)
 

@@ -113,13 +113,10 @@ def _text(value: object) -> str:
     return "" if value is None else str(value)
 
 
-def _unsupported(kind: Kind, text: str, name: str) -> Exception:
-    resource = kind.resource
-    subject = f"{resource.api_version if resource.group else '/v1'}, Resource={resource.plural}"
-    return bad_request(
-        f'Unable to find "{subject}" that match label selector "", field selector "{text}": '
-        f"field label not supported: {name}"
-    )
+def _unsupported(kind: Kind, name: str) -> Exception:
+    if kind.resource.kind not in _FIELDS and not kind.is_custom:  # kinds without fields of their own say it differently
+        return bad_request(f'"{name}" is not a known field selector: only "metadata.name", "metadata.namespace"')
+    return bad_request(f"field label not supported: {name}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +144,7 @@ def parse_fields(text: str, kind: Kind) -> tuple[FieldRequirement, ...]:
         if found is None:
             raise bad_request(f"invalid field selector {text!r}: {term!r} is neither name=value nor name!=value")
         if found[1] not in known:
-            raise _unsupported(kind, text, found[1])
+            raise _unsupported(kind, found[1])
         terms.append(FieldRequirement(known[found[1]], found[3], found[2] != "!="))
     return tuple(terms)
 

@@ -194,7 +194,9 @@ async def test_a_body_of_more_than_three_megabytes_is_refused(cluster, config_ma
     [
         pytest.param({"replicas": -1}, "spec.replicas", id="negative replicas"),
         pytest.param({"selector": None}, "spec.selector", id="no selector"),
-        pytest.param({"selector": {"matchLabels": {"app": "other"}}}, "spec.template.metadata.labels", id="foreign labels"),
+        pytest.param(
+            {"selector": {"matchLabels": {"app": "other"}}}, "spec.template.metadata.labels", id="foreign labels"
+        ),
     ],
 )
 async def test_a_deployment_that_cannot_work_is_refused(cluster, deployment, spec, field):
