@@ -16,7 +16,7 @@ from autoscaler.kube import resources
 from autoscaler.kube.resources import STREAM_OPEN, Object
 from autoscaler.wiring import Connections, Options, Program
 from metrics.errors import ScrapeError, ScrapeFailure
-from metrics.sample import EngineSample
+from metrics.sample import EngineSample, Histogram
 from metrics.target import ScrapeTarget
 from metrics.telemetry import TelemetryConfig, set_up
 from simulations.cluster.api import CRDS, DEPLOYMENTS, PODS, ApiError, Resource
@@ -24,6 +24,7 @@ from simulations.cluster.apiserver.local import LocalApi
 from simulations.cluster.workloads import FixedStartup, InstantRuntime, NodeSpec, Workloads
 from simulations.cluster.workloads.settle import LoopClock
 
+ENROLLED = {"warmtide.dev/policy": "gold"}
 STARTED_AT_S = 1_750_000_000.0
 CAPACITY_REQUESTS = 8.0  # what one engine runs at once
 _PATH = re.compile(
@@ -59,6 +60,10 @@ class LocalKube:
     @down.setter
     def down(self, value: bool) -> None:
         self._down = value
+        self.break_watches()
+
+    def break_watches(self) -> None:
+        """End every watch; whether it comes back is up to `down` and `refuse`."""
         self._came_or_went.set()
         self._came_or_went = asyncio.Event()
 
@@ -97,8 +102,8 @@ class LocalKube:
         ended = asyncio.ensure_future(self._came_or_went.wait())
         try:
             await asyncio.wait([waiting, ended], return_when=asyncio.FIRST_COMPLETED)
-            if self._down:
-                raise Unreachable(0, "WatchBroken", "the API server is away")
+            if not waiting.done():
+                raise Unreachable(0, "WatchBroken", "the connection broke")
             return await waiting
         finally:
             ended.cancel()
@@ -125,12 +130,25 @@ class LocalKube:
             raise api_failure(404, "NotFound", str(error)) from error
 
 
+class JumpingClock(LoopClock):
+    """The loop's time, that a test may make jump."""
+
+    offset_s = 0.0
+
+    def now_s(self) -> float:
+        return super().now_s() + self.offset_s
+
+    def jump(self, by_s: float) -> None:
+        self.offset_s += by_s
+
+
 class Engines:
     """vLLM servers that share a number of requests: each runs up to eight, the rest waits."""
 
     def __init__(self, api: LocalApi, clock: LoopClock) -> None:
         self._api = api
         self._clock = clock
+        self._counted_at_s, self._count = 0.0, 0
         self._totals: dict[str, tuple[float, float]] = {}  # by pod uid: at, tokens
         self.requests: Callable[[float], float] = lambda _now_s: 0.0
         self.distort: Callable[[str, EngineSample], EngineSample] = lambda _uid, sample: sample
@@ -141,8 +159,7 @@ class Engines:
         if self.hanging:
             await self._clock.sleep(2.0)
             raise ScrapeError(target.key, ScrapeFailure.TIMEOUT, "no whole answer within 2 s")
-        pods = [pod for pod in await self._api.list(PODS) if is_ready(pod)]
-        share = self.requests(now_s) / max(1, len(pods))
+        share = self.requests(now_s) / max(1, await self._serving(now_s))
         running = min(share, CAPACITY_REQUESTS)
         at_s, tokens = self._totals.get(target.key, (now_s, 0.0))
         tokens += running * 50.0 * (now_s - at_s)
@@ -156,15 +173,23 @@ class Engines:
             prompt_tokens_total=tokens,
             generation_tokens_total=tokens,
             iterations_total=tokens,
+            ttft_s=Histogram(bounds=(1.0, math.inf), counts=(tokens / 100, tokens / 100), sum=tokens / 1000),
         )
         return self.distort(target.key, sample)
+
+    async def _serving(self, now_s: float) -> int:
+        """Ready pods, looked up once a second."""
+        if abs(now_s - self._counted_at_s) >= 1.0:
+            self._counted_at_s = now_s
+            self._count = sum(is_ready(pod) for pod in await self._api.list(PODS))
+        return self._count
 
 
 class Town:
     """The cluster, its engines, and controllers as one likes."""
 
     def __init__(self) -> None:
-        self.clock = LoopClock(STARTED_AT_S)
+        self.clock = JumpingClock(STARTED_AT_S)
         self.api = LocalApi.on_new_store(self.clock, seed=1)
         self.engines = Engines(self.api, self.clock)
         nodes = [NodeSpec(name=f"gpu-{i}", gpus=8, gpu_product="H100") for i in range(3)]
@@ -179,9 +204,9 @@ class Town:
 
     @asynccontextmanager
     async def cluster(self) -> AsyncIterator[None]:
-        """24 GPUs, the CRDs, and policy `gold`: direct, 1 to 16 replicas, no forecast."""
+        """24 GPUs, the CRDs, and policy `gold`: direct, 1 to 16 replicas, no forecast, 60 s down."""
         await self.install()
-        await self.policy(forecast={"enabled": False})
+        await self.policy()
         async with asyncio.TaskGroup() as group:
             task = group.create_task(self.workloads.run())
             yield
@@ -212,7 +237,14 @@ class Town:
         await self.api.create(DEPLOYMENTS, deployment(name, replicas, noted))
 
     async def policy(self, name: str = "gold", **spec: Any) -> None:
-        whole = {"mode": "direct", "replicas": {"min": 1, "max": 16}} | spec
+        defaults = {
+            "mode": "direct",
+            "replicas": {"min": 1, "max": 16},
+            "forecast": {"enabled": False},
+            "metrics": {"periodSeconds": 4},
+            "behavior": {"scaleDown": {"stabilizationWindowSeconds": 60}},
+        }
+        whole = defaults | spec
         known = {p["metadata"]["name"] for p in await self.api.list(POLICIES, "default")}
         if name in known:
             await self.api.patch(POLICIES, "default", name, {"spec": whole})
@@ -232,6 +264,11 @@ class Town:
     async def events(self) -> list[tuple[str, str]]:
         found = await self.api.list(EVENTS, "default")
         return [(e["reason"], e["message"]) for e in found if e["source"].get("component") == "warmtide"]
+
+    async def annotate(self, name: str, value: str | None) -> None:
+        await self.api.patch(
+            DEPLOYMENTS, "default", name, {"metadata": {"annotations": {"warmtide.dev/policy": value}}}
+        )
 
     async def after(self, duration_s: float) -> None:
         await self.clock.sleep(duration_s)

@@ -137,7 +137,10 @@ async def test_a_kind_that_is_not_installed_is_off_and_no_trouble(client: KubeCl
 async def test_a_kind_that_is_needed_is_waited_for(tmp_path: Path, eventually) -> None:
     async with ApiServer(tokens={"nobody-token": User("nobody")}) as server:
         path = server.write_kubeconfig(tmp_path / "kubeconfig", "nobody-token")
-        async with KubeClient.from_config(path) as client, running(Informer(client, watched(Seen()), WallClock())) as it:
+        async with (
+            KubeClient.from_config(path) as client,
+            running(Informer(client, watched(Seen()), WallClock())) as it,
+        ):
             await eventually(lambda: "Forbidden" in it.last_failure)
 
             assert not it.synced
