@@ -52,6 +52,36 @@ def test_a_chat_without_a_limit_may_fill_the_context() -> None:
     assert (call.prompts[0].tokens, call.max_tokens, call.finish_reason) == (10, 54, "length")
 
 
+@pytest.mark.parametrize(
+    ("content", "tokens"),
+    [
+        pytest.param("a" * 40, 14, id="text"),
+        pytest.param([{"type": "text", "text": "a" * 20}, {"type": "text", "text": "a" * 20}], 14, id="parts"),
+        pytest.param([{"type": "image_url", "image_url": {"url": "x"}}], 4, id="an image has no text"),
+        pytest.param(None, 4, id="nothing"),
+    ],
+)
+def test_a_message_counts_its_text_and_four_tokens_more(content: object, tokens: int) -> None:
+    call = parse_call({"messages": [{"role": "user", "content": content}]}, OPTIONS, is_chat=True)
+
+    assert call.prompts[0].tokens == tokens
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({"messages": [{"content": 5}]}, "messages"),
+        ({"messages": [5]}, "messages"),
+        ({"messages": [{"content": "x"}], "stream_options": [1]}, "stream_options"),
+    ],
+)
+def test_a_chat_that_is_none_is_refused_by_its_field(body: dict[str, object], param: str) -> None:
+    with pytest.raises(RefusedError) as refused:
+        parse_call(body, OPTIONS, is_chat=True)
+
+    assert refused.value.param == param
+
+
 @pytest.mark.parametrize(("text", "tokens"), [("", 1), ("abcd", 1), ("abcde", 2), ("ü" * 4, 2)])
 def test_a_text_has_a_token_per_four_bytes(text: str, tokens: int) -> None:
     assert prompt_of_text(text, block_size_tokens=16).tokens == tokens
