@@ -151,30 +151,18 @@ def _crd(
     columns: Sequence[tuple[str, str, str, str]],
 ) -> Schema:
     plural = {"ScalingPolicy": "scalingpolicies", "ScaledService": "scaledservices"}[kind]
-    schema: Schema = {
-        "type": "object",
-        "description": description,
-        "properties": {
-            "apiVersion": {"type": "string", "description": "Version of this schema."},
-            "kind": {"type": "string", "description": "Kind of this object."},
-            "metadata": {"type": "object"},
-        }
-        | dict(parts),
-    }
-    if "status" in parts:
-        schema["required"] = ["spec"]
+    names = {"kind": kind, "listKind": f"{kind}List", "plural": plural, "singular": kind.lower()}
     version: Schema = {
         "name": VERSION,
         "served": True,
         "storage": True,
-        "schema": {"openAPIV3Schema": schema},
+        "schema": {"openAPIV3Schema": _root(parts, description)},
         "additionalPrinterColumns": [
             {"name": name, "type": type_, "jsonPath": path, "description": text} for name, type_, path, text in columns
         ],
     }
     if "status" in parts:
         version["subresources"] = {"status": {}}
-    names = {"kind": kind, "listKind": f"{kind}List", "plural": plural, "singular": kind.lower()}
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
@@ -186,6 +174,17 @@ def _crd(
             "versions": [version],
         },
     }
+
+
+def _root(parts: Mapping[str, Schema], description: str) -> Schema:
+    about = {
+        "apiVersion": {"type": "string", "description": "Version of this schema."},
+        "kind": {"type": "string", "description": "Kind of this object."},
+        "metadata": {"type": "object"},
+    }
+    schema: Schema = {"type": "object", "description": description, "properties": about | dict(parts)}
+    # A policy that says nothing is a good policy; a ScaledService must name what it scales.
+    return schema | ({"required": ["spec"]} if "status" in parts else {})
 
 
 def as_yaml(crd: Schema) -> str:

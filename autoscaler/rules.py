@@ -95,70 +95,74 @@ def _below_age(period: str, max_age_s: float) -> str:
 
 def policy_rules(*, max_age_s: float) -> tuple[Rule, ...]:
     """Rules of a ScalingPolicy, given the default they compare with."""
-    https = "(has(self.scheme) && self.scheme == 'https')"
-    return (
-        Rule(
-            at=("replicas",),
-            cel="!has(self.min) || !has(self.max) || self.min <= self.max",
-            message="min must not exceed max",
-            field="spec.replicas.min",
-            check=_min_exceeds_max,
-        ),
+    return *_SIZE_RULES, *_period_rules(max_age_s), *_TLS_RULES, *_SCHEDULE_RULES
+
+
+def _period_rules(max_age_s: float) -> tuple[Rule, ...]:
+    return tuple(
         Rule(
             at=(),
-            cel="!has(self.zero) || !has(self.zero.enabled) || !self.zero.enabled"
-            " || !has(self.replicas) || !has(self.replicas.min) || self.replicas.min == 0",
-            message="zero.enabled needs replicas.min to be 0 or absent",
-            field="spec.zero.enabled",
-            check=_zero_against_min,
-        ),
-        Rule(
-            at=(),
-            cel=_below_age("periodSeconds", max_age_s),
-            message="metrics.periodSeconds must be below targets.maxAgeSeconds",
-            field="spec.metrics.periodSeconds",
-            check=_slower_than_age("periodSeconds"),
-        ),
-        Rule(
-            at=(),
-            cel=_below_age("idlePeriodSeconds", max_age_s),
-            message="metrics.idlePeriodSeconds must be below targets.maxAgeSeconds",
-            field="spec.metrics.idlePeriodSeconds",
-            check=_slower_than_age("idlePeriodSeconds"),
-        ),
-        Rule(
-            at=("metrics",),
-            cel=f"!has(self.caFile) || {https}",
-            message="caFile has a meaning only with scheme https",
-            field="spec.metrics.caFile",
-            check=_tls_only("caFile"),
-        ),
-        Rule(
-            at=("metrics",),
-            cel=f"!has(self.insecureSkipVerify) || !self.insecureSkipVerify || {https}",
-            message="insecureSkipVerify has a meaning only with scheme https",
-            field="spec.metrics.insecureSkipVerify",
-            check=_tls_only("insecureSkipVerify"),
-        ),
-        Rule(
-            at=("metrics",),
-            cel="!has(self.caFile) || !has(self.insecureSkipVerify) || !self.insecureSkipVerify",
-            message="caFile contradicts insecureSkipVerify",
-            field="spec.metrics.caFile",
-            check=_ca_and_no_verification,
-        ),
-        Rule(
-            at=("schedules", "[]"),
-            cel="self.start != self.end",
-            message="start and end must differ",
-            field="spec.schedules",
-            check=_same_times,
-        ),
-        # The API server's own words for this are those of x-kubernetes-list-type: map.
-        Rule(at=(), cel="", message="", field="spec.schedules", check=_same_names),
+            cel=_below_age(period, max_age_s),
+            message=f"metrics.{period} must be below targets.maxAgeSeconds",
+            field=f"spec.metrics.{period}",
+            check=_slower_than_age(period),
+        )
+        for period in ("periodSeconds", "idlePeriodSeconds")
     )
 
 
+_SIZE_RULES = (
+    Rule(
+        at=("replicas",),
+        cel="!has(self.min) || !has(self.max) || self.min <= self.max",
+        message="min must not exceed max",
+        field="spec.replicas.min",
+        check=_min_exceeds_max,
+    ),
+    Rule(
+        at=(),
+        cel="!has(self.zero) || !has(self.zero.enabled) || !self.zero.enabled"
+        " || !has(self.replicas) || !has(self.replicas.min) || self.replicas.min == 0",
+        message="zero.enabled needs replicas.min to be 0 or absent",
+        field="spec.zero.enabled",
+        check=_zero_against_min,
+    ),
+)
+_HTTPS = "(has(self.scheme) && self.scheme == 'https')"
+_TLS_RULES = (
+    Rule(
+        at=("metrics",),
+        cel=f"!has(self.caFile) || {_HTTPS}",
+        message="caFile has a meaning only with scheme https",
+        field="spec.metrics.caFile",
+        check=_tls_only("caFile"),
+    ),
+    Rule(
+        at=("metrics",),
+        cel=f"!has(self.insecureSkipVerify) || !self.insecureSkipVerify || {_HTTPS}",
+        message="insecureSkipVerify has a meaning only with scheme https",
+        field="spec.metrics.insecureSkipVerify",
+        check=_tls_only("insecureSkipVerify"),
+    ),
+    Rule(
+        at=("metrics",),
+        cel="!has(self.caFile) || !has(self.insecureSkipVerify) || !self.insecureSkipVerify",
+        message="caFile contradicts insecureSkipVerify",
+        field="spec.metrics.caFile",
+        check=_ca_and_no_verification,
+    ),
+)
+_SCHEDULE_RULES = (
+    Rule(
+        at=("schedules", "[]"),
+        cel="self.start != self.end",
+        message="start and end must differ",
+        field="spec.schedules",
+        check=_same_times,
+    ),
+    # The API server's own words for this are those of x-kubernetes-list-type: map.
+    Rule(at=(), cel="", message="", field="spec.schedules", check=_same_names),
+)
 SCALED_SERVICE_RULES = (
     Rule(
         at=("targetRef",),

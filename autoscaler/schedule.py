@@ -89,8 +89,7 @@ def _around(expression: str, time_zone: str, now_s: float) -> tuple[float, float
         return last, next(CronSim(expression, now)).timestamp()
     # cronsim counts on the wall clock and loses its place within an hour that occurs twice: come from before it.
     last = next(CronSim(expression, earlier.replace(second=1), reverse=True)).timestamp()
-    for moment in CronSim(expression, earlier.replace(second=1)):
-        if moment.timestamp() > now_s:
-            return last, moment.timestamp()
+    moments = CronSim(expression, earlier.replace(second=1))
+    while (moment := next(moments)).timestamp() <= now_s:
         last = moment.timestamp()
-    raise ValueError(f"{expression} never happens")  # check_cron lets no such expression through
+    return last, moment.timestamp()

@@ -1,16 +1,19 @@
 """`warmtide why` in five situations, word for word, and its answers when there is nothing to explain."""
 
+import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from autoscaler.conditions import Problem
+from autoscaler.crds import all_crds
 from autoscaler.errors import ApiFailure, BadSpecError, Forbidden, NotEnrolledError, NotFound, Unauthorized, Unreachable
 from autoscaler.explain import NAMES_SHOWN, complaint, main, read
 from autoscaler.explanation import as_json, explain, table
+from autoscaler.kube.client import KubeClient
 from autoscaler.policy.spec import Mode
 from autoscaler.policy.types import (
     Capacity,
@@ -24,6 +27,7 @@ from autoscaler.policy.types import (
     Tier,
 )
 from autoscaler.report import Freshness, ServiceReport, render
+from simulations.cluster.apiserver import ApiServer
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 NOW_S = 1_800_000_000.0
@@ -280,6 +284,39 @@ async def test_a_service_that_is_not_enrolled_is_answered_with_those_that_are(
 )
 def test_failures_are_told_to_people(failure: Any, said: str) -> None:
     assert said in complaint(failure, "read it")
+
+
+@pytest.fixture
+async def kubeconfig(tmp_path: Path) -> AsyncIterator[Path]:
+    """Of an API server with the situations' services."""
+    async with ApiServer() as server:
+        path = server.write_kubeconfig(tmp_path / "kubeconfig")
+        async with KubeClient.from_config(path) as client:
+            await client.create("/api/v1/namespaces", {"metadata": {"name": "team-a"}})
+            for crd in all_crds():
+                await client.create("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", crd)
+            target = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "llama"}
+            spec = {"targetRef": target, "policyRef": {"name": "gold"}}
+            await client.create(ONE, {"metadata": {"name": "llama"}, "spec": spec})
+            await client.patch(f"{ONE}/llama/status", {"status": SITUATIONS["ramp"]["status"]})
+        yield path
+
+
+async def test_the_command_reads_the_cluster(kubeconfig: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = await asyncio.to_thread(main, ["team-a/llama", "--kubeconfig", str(kubeconfig)])
+    told = capsys.readouterr().out
+    as_data = await asyncio.to_thread(main, ["team-a/llama", "-o", "json", "--kubeconfig", str(kubeconfig)])
+
+    assert (text, as_data) == (0, 0)
+    assert "Steps from 3 to 5 replicas, within 1 to 12" in told
+    assert json.loads(capsys.readouterr().out) == as_json(SITUATIONS["ramp"])
+
+
+async def test_the_command_says_what_there_is_instead(kubeconfig: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code = await asyncio.to_thread(main, ["qwen", "--kubeconfig", str(kubeconfig)])
+
+    assert code == 1
+    assert capsys.readouterr().err.startswith("No service default/qwen is enrolled. Enrolled are:\n  team-a/llama\n")
 
 
 def test_a_kubeconfig_that_is_missing_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -62,6 +62,7 @@ def test_the_command_writes_them(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_no_permission_is_broad() -> None:
     for permission in (*CORE, POD_DELETION_COST):
+        assert permission.purpose
         assert "*" not in (permission.group, permission.resource, *permission.verbs)
         assert permission.resource != "secrets"
         assert permission.resource != "nodes" or set(permission.verbs) <= {"get", "list", "watch"}

@@ -113,6 +113,13 @@ def test_what_is_no_cron_expression_is_refused(expression: str) -> None:
         check_cron(expression)
 
 
+def test_what_never_happens_is_refused() -> None:
+    first_day_and_fifth_monday = "0 0 */31 2 1#5"
+
+    with pytest.raises(ValueError, match="never happens"):
+        check_cron(first_day_and_fifth_monday)
+
+
 @pytest.mark.parametrize("name", ["", "Mars/Base", "../../etc/passwd", "/etc/passwd", "Europe", "x" * 70_000, "a\0b"])
 def test_what_is_no_time_zone_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match="IANA"):
