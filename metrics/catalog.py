@@ -11,12 +11,11 @@ values stop here: the field is None. `python -m metrics.catalog` prints the tabl
 import re
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from functools import lru_cache
-from math import inf, isfinite
-from typing import NamedTuple
+from math import isfinite
 
 from metrics.errors import ExpositionError, NotAnEngineError
 from metrics.exposition import Labels, check_size, parse
+from metrics.label_sets import Layout, capacity_of, labels_of, layout_of
 from metrics.names import ROWS, Row, Shape, markdown_table, spellings
 from metrics.sample import EngineSample, Histogram
 
@@ -26,12 +25,6 @@ _Line = tuple[bytes, bytes]  # label set without braces, value
 _Found = dict[bytes, list[_Line]]  # by sample name
 
 LINES_MAX = 20_000  # of series we use: a hundred engines; more would hold up every other pod's scrape
-# Pages repeat their label sets from scrape to scrape, so what was read is kept; sized for 600 services of
-# different model names. Longer label sets are read anew each time, which bounds what is kept to some 100 MB at worst.
-_LABELS_MEMO_ENTRIES = 16_384
-_LABELS_MEMO_BYTES = 1_024
-_MEMO_ENTRIES = 4_096
-_MEMO_BYTES = 8_192
 
 
 def read_sample(page: bytes, *, observed_at_s: float) -> EngineSample:
@@ -78,9 +71,10 @@ _INDENTED = re.compile(rb"\n[ \t]+")
 
 def _select(page: bytes) -> _Found:
     found: _Found = defaultdict(list)
-    if _INDENTED.search(page):  # legal, though no exporter does it
-        page = _INDENTED.sub(b"\n", page)
-    lines = _LINE.findall(b"\n" + page)
+    text = b"\n" + page
+    if _INDENTED.search(text):  # legal, though no exporter does it
+        text = _INDENTED.sub(b"\n", text)
+    lines = _LINE.findall(text)
     if len(lines) > LINES_MAX:
         raise ExpositionError(0, f"{len(lines)} lines of vLLM series, more than {LINES_MAX}")
     for name, labels, value, other in lines:
@@ -113,90 +107,6 @@ def _line_of(page: bytes, text: bytes) -> int:
     return page.count(b"\n", 0, max(0, page.find(text))) + 1
 
 
-# --- label sets ------------------------------------------------------------------------------------------------------
-
-
-class _Layout(NamedTuple):
-    """What the `le` labels of a histogram's lines say, which one scrape after the other repeats."""
-
-    bounds: tuple[float, ...]
-    slots: tuple[int, ...] | None  # the bucket of each line, -1 for a repeated one; None: in order, one engine
-    engines: int
-
-
-def _read_labels(raw: bytes) -> Labels:
-    try:
-        (family,) = parse(b"x{" + raw + b"} 0\n")
-    except ExpositionError as exc:
-        raise ExpositionError(0, exc.what) from None
-    return tuple(sorted(family.series[0].labels))
-
-
-def _read_layout(raws: tuple[bytes, ...]) -> _Layout:
-    seen: set[Labels] = set()
-    engines: defaultdict[Labels, set[float]] = defaultdict(set)
-    places: list[float | None] = []
-    for raw in raws:
-        labels = _read_labels(raw)
-        bound = _bound_of(labels)
-        places.append(None if labels in seen else bound)
-        seen.add(labels)
-        engines[tuple(label for label in labels if label[0] != "le")].add(bound)
-    first, *others = engines.values()
-    if inf not in first or any(other != first for other in others):
-        raise ExpositionError(0, f"it was cut, or engines disagree: buckets of {raws[0][:80]!r}")
-    bounds = tuple(sorted(first))
-    if tuple(places) == bounds:
-        return _Layout(bounds, None, 1)
-    index = {bound: place for place, bound in enumerate(bounds)}
-    return _Layout(bounds, tuple(-1 if place is None else index[place] for place in places), len(engines))
-
-
-def _bound_of(labels: Labels) -> float:
-    try:
-        bound = float(dict(labels)["le"])
-    except (KeyError, ValueError):
-        raise ExpositionError(0, f"a bucket without a numeric le: {labels!r}") from None
-    if bound != bound:
-        raise ExpositionError(0, f"a bucket with le NaN: {labels!r}")
-    return bound
-
-
-def _read_capacity(raw: bytes) -> float | None:
-    """Tokens that one engine's KV cache holds; a value may be "None"."""
-    labels = dict(_read_labels(raw))
-    told = _positive(labels.get("kv_cache_size_tokens"))
-    if told is not None:
-        return told
-    blocks, block_tokens = _positive(labels.get("num_gpu_blocks")), _positive(labels.get("block_size"))
-    return None if blocks is None or block_tokens is None else blocks * block_tokens
-
-
-def _positive(text: str | None) -> float | None:
-    try:
-        value = float(text) if text else 0.0
-    except ValueError:
-        return None
-    return value if isfinite(value) and value > 0 else None
-
-
-_labels_memo = lru_cache(maxsize=_LABELS_MEMO_ENTRIES)(_read_labels)
-_layout_memo = lru_cache(maxsize=_MEMO_ENTRIES)(_read_layout)
-_capacity_memo = lru_cache(maxsize=_MEMO_ENTRIES)(_read_capacity)
-
-
-def _labels_of(raw: bytes) -> Labels:
-    return _labels_memo(raw) if len(raw) <= _LABELS_MEMO_BYTES else _read_labels(raw)
-
-
-def _layout_of(raws: tuple[bytes, ...]) -> _Layout:
-    return _layout_memo(raws) if sum(map(len, raws)) <= _MEMO_BYTES else _read_layout(raws)
-
-
-def _capacity_of(raw: bytes) -> float | None:
-    return _capacity_memo(raw) if len(raw) <= _MEMO_BYTES else _read_capacity(raw)
-
-
 # --- fields ----------------------------------------------------------------------------------------------------------
 
 
@@ -211,11 +121,11 @@ def _values(lines: Sequence[_Line], row: Row) -> list[float]:
     """The values of the row's series, each series once."""
     if len(lines) == 1 and not row.picks:  # most of them: one engine, one series
         ((raw, value),) = lines
-        _labels_of(raw)
+        labels_of(raw)
         return [_number(value)]
     once: dict[Labels, float] = {}
     for raw, value in lines:
-        labels = _labels_of(raw)
+        labels = labels_of(raw)
         number = _number(value)  # also of series we pass over: a used family must be right
         if not row.picks or not row.picks.isdisjoint(labels):
             once.setdefault(labels, number)
@@ -255,7 +165,7 @@ def _capacity_reader(names: list[bytes]) -> Callable[[_Found], object]:
     def read(found: _Found) -> float | None:
         for name in names:
             if name in found:
-                parts = [_capacity_of(raw) for raw in dict.fromkeys(raw for raw, _ in found[name])]
+                parts = [capacity_of(raw) for raw in dict.fromkeys(raw for raw, _ in found[name])]
                 known = [part for part in parts if part is not None]
                 return sum(known) if len(known) == len(parts) else None
         return None
@@ -277,7 +187,7 @@ def _histogram_reader(row: Row, names: list[tuple[bytes, bytes]]) -> Callable[[_
 
 def _histogram(row: Row, buckets: list[_Line], sums: list[_Line]) -> Histogram | None:
     raws, values = zip(*buckets, strict=True)
-    layout = _layout_of(raws)
+    layout = layout_of(raws)
     totals = _values(sums, row)
     if len(totals) != layout.engines:
         raise ExpositionError(0, f"it was cut: {len(totals)} of {layout.engines} sums of {row.names[0]}")
@@ -293,7 +203,7 @@ def _histogram(row: Row, buckets: list[_Line], sums: list[_Line]) -> Histogram |
     return Histogram(bounds=layout.bounds, counts=counts, sum=total)
 
 
-def _added(numbers: tuple[float, ...], layout: _Layout) -> tuple[float, ...]:
+def _added(numbers: tuple[float, ...], layout: Layout) -> tuple[float, ...]:
     counts = [0.0] * len(layout.bounds)
     for slot, number in zip(layout.slots or (), numbers, strict=True):
         if slot >= 0:

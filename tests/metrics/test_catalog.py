@@ -240,6 +240,7 @@ def test_what_is_not_on_the_page_is_unknown() -> None:
 )
 def test_every_legal_form_of_a_line_is_read(line: str) -> None:
     assert read(f"# TYPE vllm:num_requests_running gauge\n{line}\nother 1\n").running_requests == 4.0
+    assert read(f"{line}\n").running_requests == 4.0
 
 
 @pytest.mark.parametrize(

@@ -3,21 +3,16 @@
 import asyncio
 import contextlib
 import json
-import shutil
 import socket
 import ssl
-import subprocess
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
-from aiohttp import ClientError, ClientSession, web
-from prometheus_client import CollectorRegistry, Counter, start_http_server
+from aiohttp import web
 
-from metrics.clock import WallClock
 from metrics.errors import (
     HistoryError,
     HistoryOutageError,
@@ -335,105 +330,3 @@ def test_the_demand_query_takes_both_spellings_and_quotes_its_arguments() -> Non
     for name in ("prompt_tokens_total", "generation_tokens_total"):
         for prefix in ("vllm:", "vllm_"):
             assert f'rate({prefix}{name}{{namespace=~"team[.]a",pod=~"llama-\\\\d+\\"x"}}[90s])' in query
-
-
-def openmetrics_history() -> str:
-    """An hour of two pods; Prometheus respells one of them half way, so that both spellings overlap at 1800 s."""
-    lines = []
-    for name, per_s in (("prompt_tokens", 30), ("generation_tokens", 10)):
-        for prefix, times in (("vllm:", range(0, 1801, 30)), ("vllm_", range(1770, 3601, 30))):
-            lines.append(f"# TYPE {prefix}{name} counter")
-            for pod in ("llama-0", "llama-1", "other-0"):
-                labels = f'{{namespace="ns",pod="{pod}"}}'
-                lines.extend(f"{prefix}{name}_total{labels} {per_s * at_s} {at_s}" for at_s in times)
-    return "\n".join([*lines, "# EOF", ""])
-
-
-@asynccontextmanager
-async def a_prometheus(folder: Path, *, config: str) -> AsyncIterator[History]:
-    """A real Prometheus on loopback over `folder/data`."""
-    (folder / "prometheus.yml").write_text(config)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    arguments = ("--config.file=prometheus.yml", "--storage.tsdb.path=data", "--storage.tsdb.retention.time=100y")
-    process = await asyncio.create_subprocess_exec(
-        "prometheus", *arguments, f"--web.listen-address={address}", "--log.level=error", cwd=folder
-    )
-    try:
-        await ready(f"http://{address}/-/ready")
-        yield History(HistoryConfig(url=f"http://{address}"))
-    finally:
-        process.terminate()
-        await process.wait()
-
-
-async def ready(url: str) -> None:
-    async with asyncio.timeout(30), ClientSession() as session:
-        while True:
-            with contextlib.suppress(ClientError):
-                async with session.get(url) as response:
-                    if response.status == 200:
-                        return
-            await asyncio.sleep(0.1)
-
-
-needs_prometheus = pytest.mark.skipif(
-    shutil.which("prometheus") is None or shutil.which("promtool") is None,
-    reason="no prometheus and promtool on PATH (Debian package: prometheus)",
-)
-
-
-@pytest.mark.slow
-@needs_prometheus
-async def test_a_real_prometheus_gives_the_demand_over_a_change_of_spelling(tmp_path: Path) -> None:
-    (tmp_path / "history.om").write_text(openmetrics_history())
-    build = ["promtool", "tsdb", "create-blocks-from", "openmetrics", "history.om", "data"]
-    await asyncio.to_thread(subprocess.run, build, cwd=tmp_path, check=True, capture_output=True, timeout=30)
-    async with a_prometheus(tmp_path, config="{}\n") as history:
-        result = await history.query_range(demand_query("ns", "llama-.*"), start_s=300, end_s=3600, step_s=60)
-        nothing = await history.query_range("no_such_metric", start_s=300, end_s=3600, step_s=60)
-        with pytest.raises(HistoryQueryError):
-            await history.query_range("sum(", start_s=300, end_s=3600, step_s=60)
-
-    (demand,) = result.series
-    assert [at_s for at_s, _ in demand.points] == list(range(300, 3601, 60))
-    # two pods of 40 tokens/s; where one spelling has just begun, `rate` sees less of it
-    assert all(0 < value <= 80.1 for _, value in demand.points)
-    assert sum(value == pytest.approx(80.0) for _, value in demand.points) >= 54
-    assert nothing.is_empty
-
-
-SCRAPING = """
-global: {scrape_interval: 250ms, scrape_timeout: 250ms}
-scrape_configs:
-- job_name: vllm
-  static_configs: [{targets: ["127.0.0.1:PORT"], labels: {namespace: ns, pod: llama-0}}]
-"""
-
-
-@pytest.mark.slow
-@needs_prometheus
-async def test_what_a_real_prometheus_scraped_from_a_real_exporter_is_found(tmp_path: Path) -> None:
-    registry = CollectorRegistry()
-    tokens = [Counter(f"vllm:{name}_tokens", "As vLLM has it.", registry=registry) for name in ("prompt", "generation")]
-    exporter, thread = start_http_server(0, addr="127.0.0.1", registry=registry)
-    clock = WallClock()
-    try:
-        config = SCRAPING.replace("PORT", str(exporter.server_port))
-        query = demand_query("ns", "llama-[0-9]+", window_s=10.0)
-        async with a_prometheus(tmp_path, config=config) as history, asyncio.timeout(30):
-            demand = 0.0
-            while demand <= 0:
-                for counter in tokens:
-                    counter.inc(100)
-                await asyncio.sleep(0.25)
-                now_s = clock.now_s()
-                result = await history.query_range(query, start_s=now_s - 5, end_s=now_s, step_s=1)
-                demand = max((value for one in result.series for _, value in one.points), default=0.0)
-    finally:
-        exporter.shutdown()
-        exporter.server_close()
-        thread.join()
-
-    assert demand > 0
