@@ -1,7 +1,7 @@
 """Tokens per second that one replica can serve, learned from the windows in which replicas were saturated."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from autoscaler.policy.spec import PolicySpec
 from autoscaler.policy.supply import Fleet
@@ -16,6 +16,10 @@ WINDOWS_MIN = 3
 CAUTIOUS_QUANTILE = 0.25
 # vLLM preempts from here on: the usable share of the KV cache (scaling-theory §1).
 KV_FULL_RATIO = 0.90
+# What a replica once served stands for half after an hour: the mix of requests may have changed.
+DEMONSTRATED_HALF_LIFE_S = 3600.0
+# Smaller news are not worth a new record.
+NEWS_RATIO = 1.02
 # Replicas whose saturation is followed at a time; the rest of a larger fleet teaches nothing new.
 FOLLOWED_MAX = 256
 
@@ -29,6 +33,8 @@ class CapacityRecord:
     samples_tokens_per_s: tuple[float, ...] = ()
     windows: int = 0
     learned_at_s: float = -math.inf
+    changed_at_s: float = -math.inf  # the newest sample that `learned` rests on
+    demonstrated_at_s: float = -math.inf
     saturated_since_s: tuple[tuple[str, float], ...] = ()
     learned: Capacity = field(default_factory=lambda: Capacity(regime=UNKNOWN))
     learned_before: Capacity = field(default_factory=lambda: Capacity(regime=UNKNOWN))
@@ -36,7 +42,7 @@ class CapacityRecord:
 
 def capacity_at(record: CapacityRecord, newest_sample_s: float) -> Capacity:
     """What was learned from earlier samples than the newest: looking twice at one sample changes nothing."""
-    return record.learned if newest_sample_s > record.learned_at_s else record.learned_before
+    return record.learned if newest_sample_s > record.changed_at_s else record.learned_before
 
 
 def usable_tokens_per_s(capacity: Capacity, policy: PolicySpec) -> float | None:
@@ -55,31 +61,42 @@ def learn_capacity(record: CapacityRecord, fleet: Fleet, policy: PolicySpec) -> 
     since_s = dict(record.saturated_since_s) if record.saturated_since_s else {}
     still: list[tuple[str, float]] = []
     rates: list[float] = []
-    regime, newest_s = UNKNOWN, record.learned_at_s
+    regime = UNKNOWN
     for pod, sample, waiting, rate in zip(
         fleet.sighted, fleet.signals, fleet.waiting_requests, fleet.tokens_per_s, strict=True
     ):
         limit = saturation(sample, waiting, policy)
         if limit is None:
             continue
-        at_s = since_s.get(pod.name, sample.observed_at_s)
-        still.append((pod.name, min(at_s, sample.observed_at_s)))
-        window_start_s = sample.observed_at_s - sample.window_s
-        if rate and sample.window_s > 0 and window_start_s >= max(at_s, record.learned_at_s):
+        at_s = min(since_s.get(pod.name, sample.observed_at_s), sample.observed_at_s)
+        still.append((pod.name, at_s))
+        if rate and sample.window_s > 0 and sample.observed_at_s - sample.window_s >= max(at_s, record.learned_at_s):
             rates.append(rate)
-            regime, newest_s = limit, max(newest_s, sample.observed_at_s)
+            regime = limit
     saturated_since_s = tuple(still[:FOLLOWED_MAX])
+    if saturated_since_s != record.saturated_since_s:
+        record = replace(record, saturated_since_s=saturated_since_s)
     if rates:
-        return _with_sample(record, sum(rates) / len(rates), regime, newest_s, saturated_since_s)
-    if saturated_since_s == record.saturated_since_s:
+        record = _with_sample(record, sum(rates) / len(rates), regime, fleet.newest_sample_s)
+    return _with_best(record, fleet)
+
+
+def _with_best(record: CapacityRecord, fleet: Fleet) -> CapacityRecord:
+    """Remember the most that a replica has served; it fades."""
+    best = max([rate for rate in fleet.tokens_per_s if rate], default=0.0)
+    known, at_s = record.learned.demonstrated_tokens_per_s, fleet.newest_sample_s
+    if known is not None:
+        age_s = max(0.0, at_s - record.demonstrated_at_s)
+        if best <= known * NEWS_RATIO * 0.5 ** (age_s / DEMONSTRATED_HALF_LIFE_S):
+            return record
+    if best <= 0:
         return record
-    return CapacityRecord(
-        samples_tokens_per_s=record.samples_tokens_per_s,
-        windows=record.windows,
-        learned_at_s=record.learned_at_s,
-        saturated_since_s=saturated_since_s,
-        learned=record.learned,
-        learned_before=record.learned_before,
+    return replace(
+        record,
+        changed_at_s=at_s,
+        demonstrated_at_s=at_s,
+        learned=replace(record.learned, demonstrated_tokens_per_s=best),
+        learned_before=capacity_at(record, at_s),
     )
 
 
@@ -95,23 +112,30 @@ def saturation(sample: PodSignals, waiting: float | None, policy: PolicySpec) ->
     return None
 
 
-def _with_sample(
-    record: CapacityRecord, rate: float, regime: str, at_s: float, saturated_since_s: tuple[tuple[str, float], ...]
-) -> CapacityRecord:
+def _with_sample(record: CapacityRecord, rate: float, regime: str, at_s: float) -> CapacityRecord:
     samples = (*record.samples_tokens_per_s[1 - KEPT_SAMPLES :], rate)
-    return CapacityRecord(
+    windows = record.windows + 1
+    return replace(
+        record,
         samples_tokens_per_s=samples,
-        windows=record.windows + 1,
+        windows=windows,
         learned_at_s=at_s,
-        saturated_since_s=saturated_since_s,
-        learned=estimate(samples, record.windows + 1, regime),
+        changed_at_s=at_s,
+        learned=estimate(samples, windows, regime, record.learned.demonstrated_tokens_per_s),
         learned_before=record.learned,
     )
 
 
-def estimate(samples_tokens_per_s: tuple[float, ...], windows: int, regime: str) -> Capacity:
+def estimate(
+    samples_tokens_per_s: tuple[float, ...], windows: int, regime: str, demonstrated_tokens_per_s: float | None
+) -> Capacity:
     """A cautious capacity; none while the windows are too few."""
-    if len(samples_tokens_per_s) < WINDOWS_MIN:
-        return Capacity(regime=regime, windows=windows)
-    ordered = sorted(samples_tokens_per_s)
-    return Capacity(tokens_per_s=ordered[int(CAUTIOUS_QUANTILE * len(ordered))], regime=regime, windows=windows)
+    tokens_per_s: float | None = None
+    if len(samples_tokens_per_s) >= WINDOWS_MIN:
+        tokens_per_s = sorted(samples_tokens_per_s)[int(CAUTIOUS_QUANTILE * len(samples_tokens_per_s))]
+    return Capacity(
+        tokens_per_s=tokens_per_s,
+        regime=regime,
+        windows=windows,
+        demonstrated_tokens_per_s=demonstrated_tokens_per_s,
+    )

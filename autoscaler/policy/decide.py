@@ -14,7 +14,8 @@ Its laws, each with a property test:
 """
 
 from autoscaler.policy.behavior import wished
-from autoscaler.policy.capacity import capacity_at, learn_capacity
+from autoscaler.policy.capacity import learn_capacity
+from autoscaler.policy.demand import all_waiting, looked
 from autoscaler.policy.evidence import Evidence, Lookout, gather, watch_demand
 from autoscaler.policy.lead_time import prior, watch_starts
 from autoscaler.policy.limits import Case, bounds_of, choose_victim, is_zero_allowed, limits_for
@@ -47,7 +48,7 @@ def decide(seen: Observation, policy: PolicySpec, memory: Memory, *, now_s: floa
     """The number of replicas for what is seen now, every reason on the way there, and the next memory."""
     memory = caught_up(memory, seen, now_s)
     fleet = take_stock(seen, policy, memory.starts, memory.requested_at_s, now_s=now_s)
-    evidence = gather(seen, policy, fleet, capacity_at(memory.capacity, fleet.newest_sample_s), now_s=now_s)
+    evidence = gather(seen, policy, fleet, memory, now_s=now_s)
     lookout = watch_demand(seen, policy, memory, evidence.demand_tokens_per_s, now_s=now_s)
 
     steps, need, hold = propose(seen, fleet, evidence)
@@ -65,10 +66,11 @@ def decide(seen: Observation, policy: PolicySpec, memory: Memory, *, now_s: floa
         idle_since_s=idle_since_s,
         fleet=fleet,
         bounds=bounds_of(seen, policy, may_be_zero=is_zero_allowed(seen, policy, idle_since_s, now_s)),
+        is_leap=evidence.is_leap(fleet.coming),
         now_s=now_s,
     )
     steps = _limited(steps, case)
-    memory = _remembered(case, steps[-1].replicas, lookout)
+    memory = _remembered(case, steps[-1].replicas, evidence, lookout)
     return _told(case, memory, steps, evidence, forecast), memory
 
 
@@ -85,7 +87,7 @@ def _limited(steps: tuple[Step, ...], case: Case) -> tuple[Step, ...]:
     return steps
 
 
-def _remembered(case: Case, asked_replicas: int, lookout: Lookout | None) -> Memory:
+def _remembered(case: Case, asked_replicas: int, evidence: Evidence, lookout: Lookout | None) -> Memory:
     """What the next decision needs to know of this one."""
     seen, before = case.seen, case.memory
     return Memory(
@@ -100,6 +102,7 @@ def _remembered(case: Case, asked_replicas: int, lookout: Lookout | None) -> Mem
         idle_since_s=case.idle_since_s,
         starting=watch_starts(before.starting, seen.pods, case.now_s),
         starts=before.starts,
+        looks=looked(before.looks, all_waiting(case.fleet, evidence.upstream_waiting), case.fleet.newest_sample_s),
         capacity=learn_capacity(before.capacity, case.fleet, case.policy),
         forecast=None if lookout is None else lookout.record,
         open_bin=None if lookout is None else lookout.open_bin,

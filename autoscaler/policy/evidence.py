@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from autoscaler.policy.capacity import usable_tokens_per_s
+from autoscaler.policy.capacity import capacity_at, usable_tokens_per_s
 from autoscaler.policy.demand import Demand, read_demand
 from autoscaler.policy.forecast import ForecastRecord, OpenBin, backfill, bin_length_s, feed, is_fit_for, open_bin
 from autoscaler.policy.latency import read_itl, read_ttft
@@ -12,6 +12,9 @@ from autoscaler.policy.memory import Memory
 from autoscaler.policy.spec import PolicySpec
 from autoscaler.policy.supply import Fleet
 from autoscaler.policy.types import Capacity, Observation
+
+# A replica bears a quarter more than it has shown; whether it bears twice as much must be tried with patience.
+LEAP_RATIO = 1.25
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +29,15 @@ class Evidence:
     capacity: Capacity
     capacity_tokens_per_s: float | None  # what a replica may be asked to serve
     use: float  # replicas' worth of work by the largest lens of use, exact
+
+    def is_leap(self, coming: int) -> bool:
+        """Whether one replica fewer leaves each of the others with more than was ever seen to work."""
+        if self.capacity_tokens_per_s is not None:
+            return False
+        most, demand = self.capacity.demonstrated_tokens_per_s, self.demand_tokens_per_s
+        if most is None or demand is None:
+            return True
+        return demand > LEAP_RATIO * most * max(coming - 1, 1)
 
     def binding(self) -> Reading | None:
         """The lens that asks for most; the first of equals."""
@@ -42,12 +54,13 @@ class Evidence:
         return ", ".join(names if self.is_upstream_known else (*names, "upstream"))
 
 
-def gather(seen: Observation, policy: PolicySpec, fleet: Fleet, capacity: Capacity, *, now_s: float) -> Evidence:
+def gather(seen: Observation, policy: PolicySpec, fleet: Fleet, memory: Memory, *, now_s: float) -> Evidence:
     """Read every lens that is on."""
+    capacity = capacity_at(memory.capacity, fleet.newest_sample_s)
     capacity_tokens_per_s = usable_tokens_per_s(capacity, policy)
     waiting, is_known = _upstream(seen, policy, now_s)
-    demand = read_demand(fleet, waiting)
-    readings = _read(fleet, policy, demand, capacity_tokens_per_s, waiting)
+    demand = read_demand(fleet, waiting, memory.looks)
+    readings = _read(fleet, policy, demand, capacity, waiting)
     return Evidence(
         readings=readings,
         upstream_waiting=waiting,
@@ -61,18 +74,19 @@ def gather(seen: Observation, policy: PolicySpec, fleet: Fleet, capacity: Capaci
 
 
 def _read(
-    fleet: Fleet, policy: PolicySpec, demand: Demand | None, capacity_tokens_per_s: float | None, waiting: float
+    fleet: Fleet, policy: PolicySpec, demand: Demand | None, capacity: Capacity, waiting: float
 ) -> tuple[Reading, ...]:
     targets, objectives = policy.targets, policy.objectives
     readings = []
+    usable = usable_tokens_per_s(capacity, policy)
     if targets.queue_requests is not None:
-        readings.append(read_queue(fleet, policy, waiting, demand, capacity_tokens_per_s))
+        readings.append(read_queue(fleet, policy, waiting, demand, usable or capacity.demonstrated_tokens_per_s))
     if targets.kv_cache_usage_ratio is not None:
         readings.append(read_kv_cache(fleet, policy))
     if targets.running_requests is not None:
         readings.append(read_concurrency(fleet, policy, waiting))
     if targets.tokens_per_s is not None or targets.use_learned_capacity:
-        readings.append(read_tokens(fleet, policy, demand, capacity_tokens_per_s))
+        readings.append(read_tokens(fleet, policy, demand, usable))
     if objectives.ttft_s is not None:
         readings.append(read_ttft(fleet, policy, objectives.ttft_s))
     if objectives.itl_s is not None:

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from autoscaler.policy.demand import Demand
+from autoscaler.policy.demand import BACKLOG_DRAIN_S, Demand
 from autoscaler.policy.spec import PolicySpec
 from autoscaler.policy.supply import Fleet
 from autoscaler.policy.types import LensReading, Reason
@@ -13,8 +13,6 @@ from autoscaler.policy.types import LensReading, Reason
 REPLICAS_MAX = 100_000
 # Waiting is a sign of saturation, not of use: a replica goes only while the others hold half their queue target.
 QUEUE_CALM_RATIO = 0.5
-# With a known capacity the queue asks for no more than clears it in this time.
-QUEUE_CLEAR_S = 10.0
 # Sums of ratios are not exact: 3.0000000000000004 replicas are 3.
 ROUNDING = 1e-9
 
@@ -109,8 +107,8 @@ def read_queue(
     reading = reading._replace(is_use=False, is_silent=not waits and fleet.serving > 0)
     if demand is None or not capacity_tokens_per_s or not demand.backlog_tokens:
         return reading
-    flow = demand.served_tokens_per_s + demand.backlog_tokens / QUEUE_CLEAR_S
-    clears = min(math.ceil(flow / capacity_tokens_per_s - ROUNDING), REPLICAS_MAX)
+    arriving = demand.tokens_per_s + demand.growth_tokens_per_s
+    clears = math.ceil(min(arriving / capacity_tokens_per_s, REPLICAS_MAX) - ROUNDING)
     return _at_most(reading, max(clears, fleet.coming))
 
 
@@ -118,7 +116,7 @@ def _at_most(reading: Reading, clears: int) -> Reading:
     lens = reading.lens
     if lens.replicas is None or lens.replicas <= clears:
         return reading
-    note = f"{lens.replicas} by requests; {clears} clear the queue within {QUEUE_CLEAR_S:g} s"
+    note = f"{lens.replicas} by requests; {clears} clear the queue within {BACKLOG_DRAIN_S:g} s"
     lens = LensReading(
         name=lens.name,
         reason=lens.reason,

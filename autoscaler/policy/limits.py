@@ -41,6 +41,7 @@ class Case:
     idle_since_s: float | None
     fleet: Fleet
     bounds: Bounds
+    is_leap: bool  # one replica fewer would load the others as never before
     now_s: float
 
 
@@ -174,15 +175,20 @@ def one_at_a_time(number: int, case: Case) -> Step | None:
     allowed = high if current > high else current if is_settling(case) else current - 1
     if allowed <= number:
         return None
-    detail = "one replica at a time" if allowed < current else "the last one to go has not left yet"
+    detail = "one replica at a time" if allowed < current else "the last removal has not shown its effect yet"
     return Step(replicas=allowed, reason=Reason.ONE_AT_A_TIME, detail=detail)
+
+
+def settle_s(case: Case) -> float:
+    """How long the fleet must bear the last removal: a leap into unknown load is tried once per window."""
+    return max(SETTLE_S, case.policy.scale_down.stabilization_window_s) if case.is_leap else SETTLE_S
 
 
 def is_settling(case: Case) -> bool:
     """Whether the last removal is still under way, or too fresh to see what it did."""
     shrunk_at_s = case.memory.shrunk_at_s
-    since_s = DRAIN_MAX_S if shrunk_at_s is None else case.now_s - shrunk_at_s
-    if since_s < SETTLE_S:
+    since_s = math.inf if shrunk_at_s is None else case.now_s - shrunk_at_s
+    if since_s < settle_s(case):
         return True
     is_leaving = case.fleet.supply.terminating > 0 or case.fleet.present > case.seen.replicas
     return is_leaving and since_s < DRAIN_MAX_S

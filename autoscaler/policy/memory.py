@@ -4,6 +4,7 @@ from dataclasses import dataclass, field, replace
 
 from autoscaler.policy.behavior import Change, Wishes, changed
 from autoscaler.policy.capacity import CapacityRecord
+from autoscaler.policy.demand import QueueLook
 from autoscaler.policy.forecast import ForecastRecord, OpenBin
 from autoscaler.policy.lead_time import StartRecord, learn_starts
 from autoscaler.policy.types import Observation
@@ -28,6 +29,7 @@ class Memory:
     idle_since_s: float | None = None
     starting: tuple[str, ...] = ()  # pods whose start-up is being measured
     starts: tuple[StartRecord, ...] = ()
+    looks: tuple[QueueLook, ...] = ()  # at the queue, in the last seconds
     capacity: CapacityRecord = field(default_factory=CapacityRecord)
     forecast: ForecastRecord | None = None
     open_bin: OpenBin | None = None
@@ -97,7 +99,10 @@ def shifted(memory: Memory, by_s: float) -> Memory:
         capacity=replace(
             memory.capacity,
             learned_at_s=memory.capacity.learned_at_s + by_s,
+            changed_at_s=memory.capacity.changed_at_s + by_s,
+            demonstrated_at_s=memory.capacity.demonstrated_at_s + by_s,
             saturated_since_s=tuple((name, since_s + by_s) for name, since_s in memory.capacity.saturated_since_s),
         ),
+        looks=(),
         open_bin=None,
     )

@@ -51,6 +51,7 @@ def dump(memory: Memory) -> dict[str, object]:
             "samples": [_short(sample) for sample in memory.capacity.samples_tokens_per_s],
             "windows": memory.capacity.windows,
             "regime": memory.capacity.learned.regime,
+            "demonstrated": memory.capacity.learned.demonstrated_tokens_per_s,
         },
         "forecast": None if memory.forecast is None else _dump_forecast(memory.forecast),
     }
@@ -133,11 +134,13 @@ def _load_start(fields: Fields) -> StartRecord:
 def _load_capacity(fields: Fields, now_s: float) -> CapacityRecord:
     samples = fields.numbers("samples", most=KEPT_SAMPLES)
     windows = fields.whole("windows")
-    learned = estimate(samples, windows, fields.text("regime") or UNKNOWN)
+    regime = fields.text("regime") or UNKNOWN
+    learned = estimate(samples, windows, regime, fields.optional_number("demonstrated"))
     return CapacityRecord(
         samples_tokens_per_s=samples,
         windows=windows,
         learned_at_s=now_s,
+        demonstrated_at_s=now_s,
         learned=learned,
         learned_before=learned,
     )

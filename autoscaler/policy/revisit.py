@@ -3,7 +3,7 @@
 import math
 
 from autoscaler.policy.behavior import next_expiry_s, next_period_end_s
-from autoscaler.policy.limits import DRAIN_MAX_S, SETTLE_S, Case
+from autoscaler.policy.limits import DRAIN_MAX_S, Case, settle_s
 from autoscaler.policy.memory import Memory
 
 # At least this often even so: it bounds the damage of a cause that is not listed here.
@@ -22,7 +22,9 @@ def revisit_at_s(case: Case, memory: Memory) -> float:
         up_s = next_period_end_s(policy.scale_up, memory.changes, now_s)
         at_s = min(at_s, up_s, next_period_end_s(policy.scale_down, memory.changes, now_s))
     if memory.shrunk_at_s is not None:
-        at_s = min(at_s, _after(memory.shrunk_at_s + SETTLE_S, now_s), _after(memory.shrunk_at_s + DRAIN_MAX_S, now_s))
+        at_s = min(
+            at_s, _after(memory.shrunk_at_s + settle_s(case), now_s), _after(memory.shrunk_at_s + DRAIN_MAX_S, now_s)
+        )
     if memory.idle_since_s is not None and policy.zero.enabled:
         at_s = min(at_s, _after(memory.idle_since_s + policy.zero.idle_s, now_s))
     if memory.forecast is not None and memory.open_bin is not None:
