@@ -137,6 +137,9 @@ class Controller:
     async def _decide(self, service: Service, target: Target, policy: ServicePolicy, wake: Wake) -> None:
         world, key = self._world, target.key
         if service.memory is None:
+            if world.stale_for_s(world.clock.now_s()) > 0.0:
+                # What a term starts from is held against scale-in for a whole window: it must not be an old number.
+                raise RetryLaterError("the caches have not caught up with the API server yet")
             service.memory = self._recall(key)
         started_s = world.clock.now_s()
         done = await reconcile(KubeTarget(world, service, target, policy), policy.spec, service.memory, world.clock)

@@ -6,6 +6,7 @@ import re
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -230,11 +231,10 @@ class Town:
         connections = Connections(client=client, lease_client=client, scraper=self.engines)
         return Program(chosen, self.clock, set_up(TelemetryConfig()), connections)
 
-    async def deploy(self, replicas: int = 2, name: str = "llm", **annotations: str) -> None:
-        noted = {"warmtide.dev/policy": "gold"} | {
-            k.replace("__", "/").replace("_", "-"): v for k, v in annotations.items()
-        }
-        await self.api.create(DEPLOYMENTS, deployment(name, replicas, noted))
+    async def deploy(
+        self, replicas: int = 2, name: str = "llm", annotations: Mapping[str, str] = MappingProxyType(ENROLLED)
+    ) -> None:
+        await self.api.create(DEPLOYMENTS, deployment(name, replicas, annotations))
 
     async def policy(self, name: str = "gold", **spec: Any) -> None:
         defaults = {
@@ -269,6 +269,17 @@ class Town:
         await self.api.patch(
             DEPLOYMENTS, "default", name, {"metadata": {"annotations": {"warmtide.dev/policy": value}}}
         )
+
+    async def loosen(self, crd: str) -> None:
+        """Take the schema out of a CRD, as if it were an older or a hand-made one."""
+        found = await self.api.get(CRDS, "", crd)
+        anything = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+        for version in found["spec"]["versions"]:
+            version["schema"] = {"openAPIV3Schema": anything}
+        await self.api.update(CRDS, found)
+
+    async def scaled_services(self) -> list[Object]:
+        return await self.api.list(SCALED_SERVICES, "default")
 
     async def after(self, duration_s: float) -> None:
         await self.clock.sleep(duration_s)
