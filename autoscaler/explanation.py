@@ -107,17 +107,15 @@ def _lenses(decision: DecisionStatus) -> list[str]:
     lenses = decision.get("lenses", [])
     if not lenses:
         return []
-    rows = [["lens", "value", "target", "asks for", ""]]
+    rows = [["lens", "asks for", "value", "target", "unit", ""]]
     rows += [_lens_row(lens, binds=lens.get("name") == decision.get("bindingLens")) for lens in lenses]
     return ["Lenses: what each signal alone would ask for", *table(rows)]
 
 
 def _lens_row(lens: LensStatus, *, binds: bool) -> list[str]:
-    unit = f" {lens['unit']}" if lens.get("unit") else ""
-    value = f"{lens['value']:g}{unit}" if "value" in lens else UNKNOWN
-    target = f"{lens['target']:g}{unit}" if "target" in lens else UNKNOWN
-    remark = " ".join(part for part in ("<- binds" if binds else "", lens.get("note", "")) if part)
-    return [lens.get("name", UNKNOWN), value, target, str(lens.get("replicas", UNKNOWN)), remark]
+    value, target = (UNKNOWN if figure is None else f"{figure:g}" for figure in (lens.get("value"), lens.get("target")))
+    remark = ", ".join(part for part in ("<- binds" if binds else "", lens.get("note", "")) if part)
+    return [lens.get("name", UNKNOWN), str(lens.get("replicas", UNKNOWN)), value, target, lens.get("unit", ""), remark]
 
 
 def _steps(decision: DecisionStatus) -> list[str]:

@@ -32,8 +32,22 @@ from simulations.cluster.apiserver import ApiServer
 GOLDEN = Path(__file__).parents[1] / "golden"
 NOW_S = 1_800_000_000.0
 LENSES = (
-    LensReading(name="queue", reason=Reason.FOLLOWING_QUEUE, replicas=6, value=11.0, target=2.0, unit="requests"),
-    LensReading(name="kv_cache", reason=Reason.FOLLOWING_KV_CACHE, replicas=4, value=0.913, target=0.8),
+    LensReading(
+        name="queue",
+        reason=Reason.FOLLOWING_QUEUE,
+        replicas=6,
+        value=11.0,
+        target=2.0,
+        unit="waiting requests per replica",
+    ),
+    LensReading(
+        name="kv_cache",
+        reason=Reason.FOLLOWING_KV_CACHE,
+        replicas=4,
+        value=0.913,
+        target=0.8,
+        unit="used share per replica",
+    ),
     LensReading(
         name="ttft", reason=Reason.FOLLOWING_TTFT, replicas=None, target=2.0, unit="s", note="12 of 20 requests"
     ),
