@@ -1,8 +1,13 @@
-"""What every test run says at its end: which tests were skipped, and why, in one place."""
+"""What holds for every test run: how hypothesis searches, and what the run says of skipped tests at its end."""
 
 from collections import Counter
 
 import pytest
+from hypothesis import settings
+
+# No deadline: other processes share the cores. Derandomised: a red run is red again.
+settings.register_profile("warmtide", deadline=None, derandomize=True)
+settings.load_profile("warmtide")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -5,11 +5,6 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
-
-# no deadline: other tests share the cores; derandomised: a red run is red again
-settings.register_profile("warmtide", deadline=None, derandomize=True)
-settings.load_profile("warmtide")
 
 SHARED = Path(__file__).parents[2] / ".." / "shared"
 
