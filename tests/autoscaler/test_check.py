@@ -23,6 +23,7 @@ from simulations.cluster.apiserver import ApiServer, User
 
 Object = dict[str, Any]
 
+OURS = {"apiVersion": "warmtide.dev/v1alpha1"}
 STRANGER = "stranger-token"
 CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 RBAC = "/apis/rbac.authorization.k8s.io/v1"
@@ -60,7 +61,8 @@ class Cluster:
 
     async def policy(self, spec: Object, name: str = "gold") -> None:
         await self.create(
-            f"/apis/warmtide.dev/v1alpha1/{TEAM}/scalingpolicies", {"metadata": {"name": name}, "spec": spec}
+            f"/apis/warmtide.dev/v1alpha1/{TEAM}/scalingpolicies",
+            OURS | {"kind": "ScalingPolicy", "metadata": {"name": name}, "spec": spec},
         )
 
     async def deployment(self, policy: str = "gold") -> None:
@@ -85,7 +87,9 @@ class Cluster:
         target = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "qwen"}
         labels = {"app.kubernetes.io/managed-by": "warmtide"}
         spec = {"targetRef": target, "policyRef": {"name": "gold"}}
-        await self.create(path, {"metadata": {"name": "qwen", "labels": labels}, "spec": spec})
+        await self.create(
+            path, OURS | {"kind": "ScaledService", "metadata": {"name": "qwen", "labels": labels}, "spec": spec}
+        )
         await self.client.patch(f"{path}/qwen/status", {"status": status})
 
     async def hpa(self) -> None:

@@ -311,7 +311,8 @@ async def kubeconfig(tmp_path: Path) -> AsyncIterator[Path]:
                 await client.create("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", crd)
             target = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "llama"}
             spec = {"targetRef": target, "policyRef": {"name": "gold"}}
-            await client.create(ONE, {"metadata": {"name": "llama"}, "spec": spec})
+            head = {"apiVersion": "warmtide.dev/v1alpha1", "kind": "ScaledService"}
+            await client.create(ONE, head | {"metadata": {"name": "llama"}, "spec": spec})
             await client.patch(f"{ONE}/llama/status", {"status": SITUATIONS["ramp"]["status"]})
         yield path
 

@@ -222,7 +222,8 @@ async def test_the_controller_works_with_exactly_these_permissions(
 ) -> None:
     caplog.set_level(logging.INFO)
     async with cluster(tmp_path) as (server, admin):
-        policy = {"metadata": {"name": "gold"}, "spec": {"mode": "direct", "replicas": {"min": 3, "max": 4}}}
+        policy = {"apiVersion": "warmtide.dev/v1alpha1", "kind": "ScalingPolicy", "metadata": {"name": "gold"}}
+        policy |= {"spec": {"mode": "direct", "replicas": {"min": 3, "max": 4}}}
         await admin.create("/apis/warmtide.dev/v1alpha1/namespaces/team-a/scalingpolicies", policy)
         pod = {"metadata": {"labels": {"app": "qwen"}}, "spec": {"containers": [{"name": "vllm", "image": "vllm"}]}}
         spec = {"selector": {"matchLabels": {"app": "qwen"}}, "template": pod}
