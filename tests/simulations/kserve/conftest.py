@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from simulations.cluster.api import DEPLOYMENTS, HPAS, INFERENCE_SERVICES, REPLICA_SETS, ApiError, Object
+from metrics.clock import Clock, WallClock
+from simulations.cluster.api import DEPLOYMENTS, HPAS, INFERENCE_SERVICES, REPLICA_SETS, ApiError, Object, ObjectApi
 from simulations.cluster.apiserver.local import LocalApi
 from simulations.cluster.apiserver.patches import merge_patch
 from simulations.cluster.kserve import KServe, names
@@ -26,11 +27,15 @@ def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
 class Cluster:
     """An API, workload controllers and KServe; one InferenceService named `llm`."""
 
-    def __init__(self, version: str = "0.20.0", startup: FixedStartup | None = None) -> None:
-        self.clock = LoopClock(STARTED_AT_S)
-        self.api = LocalApi.on_new_store(self.clock, seed=1)
+    def __init__(
+        self, version: str = "0.20.0", startup: FixedStartup | None = None, real_api: ObjectApi | None = None
+    ) -> None:
+        self.clock: Clock = WallClock() if real_api else LoopClock(STARTED_AT_S)
+        self.api = real_api or LocalApi.on_new_store(self.clock, seed=1)
         nodes = [NodeSpec(name="gpu-0", gpus=16)]
         self.workloads = Workloads(self.api, nodes, InstantRuntime(), self.clock, startup)
+        if real_api:
+            self.workloads.leave_to_others()
         self.kserve = KServe(self.api, version, self.clock)
 
     def run(self) -> AbstractAsyncContextManager[None]:

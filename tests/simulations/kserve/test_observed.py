@@ -1,12 +1,15 @@
 """The stand-in does, step by step, what the real controllers of eight versions were seen to do."""
 
+import asyncio
 import csv
+import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
 
-from simulations.cluster.api import DEPLOYMENTS, INFERENCE_SERVICES
+from simulations.cluster.api import DEPLOYMENTS, INFERENCE_SERVICES, PODS, Resource
+from simulations.cluster.http_api import HttpApi
 from simulations.cluster.kserve import names
 from simulations.cluster.kserve.rules import OBSERVED
 
@@ -70,22 +73,89 @@ ACTIONS: dict[str, Callable[..., Awaitable[object]]] = {
 }
 
 
+async def replay(
+    cluster, steps: list[tuple[str, Seen]], look: Callable[..., Awaitable[Seen]]
+) -> list[tuple[str, Seen]]:
+    """Do every recorded action and look after each."""
+    seen = []
+    for action, expected in steps:
+        await ACTIONS[action](cluster)
+        seen.append((action, await look(cluster, expected)))
+        if action == "scale to 0":
+            await cluster.scale(2)
+    return seen
+
+
+async def look_at_once(cluster, expected: Seen) -> Seen:
+    """In virtual time everything has settled."""
+    del expected
+    return await observed(cluster)
+
+
+async def look_for_a_while(cluster, expected: Seen) -> Seen:
+    """Real controllers take their time: wait for what is expected, then see whether it stays."""
+    calm_looks = 0
+    for _ in range(400):
+        calm_looks = calm_looks + 1 if await observed(cluster) == expected else 0
+        if calm_looks == 10:
+            break
+        await asyncio.sleep(0.1)
+    return await observed(cluster)
+
+
+needs_record = pytest.mark.skipif(
+    not RECORD.exists(), reason="the observations of the real controllers (../shared/kserve) are not here"
+)
+
+
+@needs_record
 @pytest.mark.parametrize("version", OBSERVED)
 async def test_every_recorded_step_is_reproduced(cluster_of, version: str) -> None:
-    if not RECORD.exists():
-        pytest.skip("the observations of the real controllers (../shared/kserve) are not here")
     steps = recorded(version)
     cluster = cluster_of(version)
-    seen = []
-
     async with cluster.run():
         await cluster.settle()
-        for action, _ in steps:
-            await ACTIONS[action](cluster)
-            seen.append((action, await observed(cluster)))
-            if action == "scale to 0":
-                await cluster.scale(2)
+        seen = await replay(cluster, steps, look_at_once)
 
     assert seen == steps
     assert len(steps) == 16
-    assert {INFERENCE_SERVICES.kind} == {(await cluster.service())["kind"]}
+
+
+@needs_record
+@pytest.mark.cluster
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("version", OBSERVED)
+async def test_the_same_with_the_real_workload_controllers(cluster_of, version: str) -> None:
+    """python tests/controlplane/plane.py --controllers -- .venv/bin/python -m pytest tests/simulations/kserve"""
+    if "KUBECONFIG" not in os.environ:
+        pytest.skip("no real cluster: KUBECONFIG is not set")
+    steps = recorded(version)
+    async with HttpApi.from_kubeconfig(Path(os.environ["KUBECONFIG"])) as api:
+        if not await has_controllers(api):
+            pytest.skip("no controller manager runs on the cluster of KUBECONFIG")
+        cluster = cluster_of(version, real_api=api)
+        async with cluster.run():
+            seen = await replay(cluster, steps, look_for_a_while)
+            await clean_up(api)
+
+    assert seen == steps
+
+
+async def has_controllers(api: HttpApi) -> bool:
+    """A controller manager publishes its root certificate in every namespace within moments."""
+    for _ in range(50):
+        found = await api.list(Resource("", "v1", "configmaps", "ConfigMap"), "default")
+        if any(one["metadata"]["name"] == "kube-root-ca.crt" for one in found):
+            return True
+        await asyncio.sleep(0.1)
+    return False
+
+
+async def clean_up(api: HttpApi) -> None:
+    """Leave nothing for the next version; the real garbage collector learns of a new CRD within half a minute."""
+    await api.delete(INFERENCE_SERVICES, "default", "llm")
+    for _ in range(900):
+        if not await api.list(PODS, "default") and not await api.list(DEPLOYMENTS, "default"):
+            return
+        await asyncio.sleep(0.1)
+    pytest.fail("pods of the last version are still there")
