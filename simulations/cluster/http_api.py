@@ -19,6 +19,7 @@ from metrics.clock import Clock, WallClock
 from simulations.cluster.api import ApiError, Object, Resource, WatchEvent
 from simulations.cluster.apiserver.errors import BadSpecError, error_from
 from simulations.cluster.apiserver.known import Known
+from simulations.cluster.apiserver.local import typed
 from simulations.cluster.apiserver.patches import MERGE_PATCH
 
 PAGE_OBJECTS = 500  # as client-go's reflectors
@@ -116,7 +117,7 @@ class HttpApi:
         return (await self._list(resource, namespace, selector))[0]
 
     async def create(self, resource: Resource, obj: Object) -> Object:
-        return await self.request("POST", path_of(resource, _namespace(resource, obj)), obj)
+        return await self.request("POST", path_of(resource, _namespace(resource, obj)), typed(resource, obj))
 
     async def update(self, resource: Resource, obj: Object, subresource: str = "") -> Object:
         path = path_of(resource, _namespace(resource, obj), obj["metadata"]["name"], subresource)

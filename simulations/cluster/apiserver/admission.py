@@ -28,6 +28,9 @@ _CONDITIONAL_ONLY = {"Lease"}  # built-in kinds whose PUT must name the version 
 def check_type(kind: Kind, obj: Object) -> None:
     """The body must be of the kind and version that the path names."""
     resource = kind.resource
+    if kind.is_custom and not (obj.get("kind") and obj.get("apiVersion")):
+        what = f"the object provided is unrecognized (must be of type {resource.kind})"
+        raise bad_request(f"{what}: Object 'Kind' or 'apiVersion' is missing")
     found = obj.setdefault("kind", resource.kind), obj.setdefault("apiVersion", resource.api_version)
     if found[0] != resource.kind and kind.is_custom:
         raise invalid(resource, "", [invalid_value("kind", found[0], f"must be {resource.kind}")])

@@ -54,7 +54,21 @@ def _check_version(version: Object, index: int) -> list[Cause]:
     if schema.get("type") != "object":
         message = f'Unsupported value: "{schema.get("type", "")}": supported values: "object"'
         return [Cause(f"{at}.type", message, "FieldValueNotSupported")]
-    return []
+    return _check_scale(version, f"spec.versions[{index}].subresources.scale")
+
+
+def _check_scale(version: Object, at: str) -> list[Cause]:
+    scale = (version.get("subresources") or {}).get("scale")
+    causes = []
+    for field, root in (
+        (("specReplicasPath", ".spec."), ("statusReplicasPath", ".status.")) if scale is not None else ()
+    ):
+        path = scale.get(field)
+        if not path:
+            causes.append(required_value(f"{at}.{field}"))
+        elif not path.startswith(root):
+            causes.append(invalid_value(f"{at}.{field}", path, f"should be a json path under {root.rstrip('.')}"))
+    return causes
 
 
 def established(crd: Object, now_s: float) -> Object:

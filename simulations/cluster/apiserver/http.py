@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -29,6 +30,7 @@ from simulations.cluster.apiserver.rbac import AUTHENTICATED, Access, User, auth
 from simulations.cluster.apiserver.selectors import matcher, parse_fields, parse_labels
 from simulations.cluster.apiserver.watches import Watches, WatchRequest
 
+_log = logging.getLogger(__name__)
 _HEALTH_PATHS = ("/healthz", "/livez", "/readyz")
 
 
@@ -57,6 +59,9 @@ class Front:
                 message = f"Request entity too large: limit is {request.client_max_size}"
                 return status_response(ApiError(413, "RequestEntityTooLarge", message))
             return status_response(bad_request(f"the object provided is unrecognized: {exc}"))
+        except Exception:  # the top of a request's task: one bad request must not look like a dead server
+            _log.exception("%s %s failed", request.method, request.path)
+            return status_response(ApiError(500, "InternalError", "Internal error occurred: see the server's log"))
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         user = authenticate(self.tokens, request.headers.get(hdrs.AUTHORIZATION, ""))

@@ -18,6 +18,11 @@ from simulations.cluster.apiserver.selectors import labels_of, matcher
 from simulations.cluster.apiserver.store import Store, Stored, copy_json
 
 
+def typed(resource: Resource, obj: Object) -> Object:
+    """The object with its type, which a caller that names the resource may leave out."""
+    return {"apiVersion": resource.api_version, "kind": resource.kind} | obj
+
+
 class LocalApi:
     """ObjectApi on the objects themselves."""
 
@@ -51,7 +56,7 @@ class LocalApi:
         return [copy_json(self._objects.view(kind, item)) for item in page.items]
 
     async def create(self, resource: Resource, obj: Object) -> Object:
-        return copy_json(self._objects.create(self._named(resource, obj), copy_json(obj)))
+        return copy_json(self._objects.create(self._named(resource, obj), typed(resource, copy_json(obj))))
 
     async def update(self, resource: Resource, obj: Object, subresource: str = "") -> Object:
         return copy_json(self._objects.update(self._named(resource, obj, subresource), copy_json(obj)))

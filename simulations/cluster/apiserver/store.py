@@ -17,7 +17,7 @@ from simulations.cluster.api import Object
 from simulations.cluster.apiserver.errors import too_old_version
 
 FIRST_VERSION = 100  # like a server whose history was compacted: a watch from version 1 is too old
-LOG_EVENTS = 20_000  # per resource; 5,000 pods may change four times before a slow watcher must relist
+LOG_EVENTS = 10_000  # per resource; 5,000 pods may change twice before a slow watcher must relist (about 100 MB)
 
 CollectionId = tuple[str, str]  # group, plural
 Change = Literal["ADDED", "MODIFIED", "DELETED"]

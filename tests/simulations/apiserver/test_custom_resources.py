@@ -156,6 +156,13 @@ async def test_the_kind_must_be_the_one_of_the_path(cluster, path, widget):
     assert "must be Widget" in answer.causes["kind"]
 
 
+@pytest.mark.parametrize("field", ["kind", "apiVersion"])
+async def test_a_custom_resource_must_say_what_it_is(cluster, path, widget, field):
+    answer = await cluster.ask("POST", path, {name: value for name, value in widget().items() if name != field})
+
+    assert answer.code == 400
+
+
 async def test_the_version_must_be_the_one_of_the_path(cluster, path, widget):
     answer = await cluster.ask("POST", path, widget() | {"apiVersion": "other.dev/v1"})
 
@@ -192,6 +199,11 @@ def crd_with(group, **changes):
         pytest.param({"scope": "Everywhere"}, "spec.scope", id="unknown scope"),
         pytest.param({"names": {"plural": "things", "kind": "Thing"}}, "metadata.name", id="another name"),
         pytest.param({"versions": [crd_version(storage=False)]}, "spec.versions", id="nothing stored"),
+        pytest.param(
+            {"versions": [crd_version(subresources={"scale": {"statusReplicasPath": ".status.replicas"}})]},
+            "spec.versions[0].subresources.scale.specReplicasPath",
+            id="no way to scale",
+        ),
         pytest.param(
             {"versions": [crd_version(schema=None)]}, "spec.versions[0].schema.openAPIV3Schema", id="no schema"
         ),

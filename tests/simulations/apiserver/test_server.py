@@ -1,8 +1,10 @@
 """The server as a thing to disturb: restarts, faults, cut connections; and the in-process and HTTP faces of it."""
 
 import asyncio
+import sys
 import time
 from contextlib import aclosing
+from pathlib import Path
 
 import aiohttp
 import pytest
@@ -14,11 +16,13 @@ from metrics.clock import ManualClock
 from simulations.cluster.api import CRDS, DEPLOYMENTS, EVENTS, NAMESPACES, PODS, ApiError, Resource
 from simulations.cluster.apiserver import ApiServer, LocalApi, ServerOptions
 from simulations.cluster.apiserver import events as event_rules
+from simulations.cluster.apiserver.__main__ import read_tokens
 from simulations.cluster.apiserver.errors import BadSpecError
 from simulations.cluster.apiserver.queries import ListQuery, list_page
 from simulations.cluster.apiserver.store import Store
 from simulations.cluster.http_api import HttpApi
 
+ROOT = Path(__file__).parents[3]
 CONFIG_MAPS = Resource("", "v1", "configmaps", "ConfigMap")
 
 
@@ -350,3 +354,31 @@ def test_the_log_replayed_gives_the_objects(steps):
 
     assert sorted(replayed) == names_now(store)
     assert versions == sorted(set(versions))
+
+
+# --- as a program ---
+
+
+async def test_the_program_serves_until_it_is_told_to_end(tmp_path, deployment):
+    tokens, config = tmp_path / "tokens.csv", tmp_path / "kubeconfig"
+    tokens.write_text('robot-token,robot,1,"a,b"\n', encoding="utf-8")
+    command = [sys.executable, "-m", "simulations.cluster.apiserver", "--kubeconfig", config, "--token-file", tokens]
+    child = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, cwd=ROOT)
+    assert child.stdout is not None
+    line = (await child.stdout.readline()).decode()
+
+    async with HttpApi.from_kubeconfig(config) as api:
+        await api.create(DEPLOYMENTS, deployment())
+    child.terminate()
+
+    assert line.startswith("serving on https://127.0.0.1:")
+    assert await child.wait() == 0
+
+
+@pytest.mark.parametrize("line", ["only-a-token", "token,,1"], ids=["too few columns", "no user"])
+def test_a_broken_token_file_is_refused_by_line(tmp_path, line):
+    path = tmp_path / "tokens.csv"
+    path.write_text(f"good,user,1\n{line}\n", encoding="utf-8")
+
+    with pytest.raises(BadSpecError, match=r"tokens\.csv:2: expected token,user,uid"):
+        read_tokens(path)

@@ -54,11 +54,13 @@ async def test_scaling_from_an_old_version_is_a_conflict(cluster, web):
 
 
 async def test_scaling_from_the_version_seen_works(cluster, web):
-    seen = (await cluster.ask("GET", web)).ok()["metadata"]["resourceVersion"]
+    async def is_scaled():  # again where a real Deployment controller came between
+        seen = (await cluster.ask("GET", web)).ok()["metadata"]["resourceVersion"]
+        patch = {"metadata": {"resourceVersion": seen}, "spec": {"replicas": 5}}
+        return (await cluster.patch(f"{web}/scale", patch)).code == 200
 
-    answer = await cluster.patch(f"{web}/scale", {"metadata": {"resourceVersion": seen}, "spec": {"replicas": 5}})
-
-    assert answer.ok()["spec"]["replicas"] == 5
+    await cluster.until(is_scaled)
+    assert (await cluster.ask("GET", web)).body["spec"]["replicas"] == 5
 
 
 async def test_a_scale_can_be_put(cluster, web):
@@ -185,8 +187,8 @@ async def test_a_node_registers_with_its_status_and_a_pod_does_not(cluster):
 
 
 async def test_binding_puts_a_pod_on_a_node_once(cluster):
-    pod = {"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "i"}]}}
-    (await cluster.ask("POST", cluster.path("pods"), pod)).ok()
+    spec = {"schedulerName": "this-test", "containers": [{"name": "c", "image": "i"}]}
+    (await cluster.ask("POST", cluster.path("pods"), {"metadata": {"name": "p"}, "spec": spec})).ok()
     binding = {"metadata": {"name": "p"}, "target": {"kind": "Node", "name": "n1"}}
 
     first = await cluster.ask("POST", cluster.path("pods", "p", "binding"), binding)
