@@ -130,6 +130,9 @@ def held(number: int, seen: Observation, fleet: Fleet, evidence: Evidence) -> tu
     current = seen.replicas
     if number >= current:
         return ()
+    if fleet.serving == 0:
+        # Pods that start, crash or wait for a node say nothing about what is asked of the service.
+        return (Step(replicas=current, reason=Reason.NO_FRESH_DATA, detail="no replica serves: demand is unknown"),)
     names = evidence.silent_names()
     if names:
         is_all_blind = fleet.serving > 0 and not fleet.signals
