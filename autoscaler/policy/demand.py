@@ -9,6 +9,8 @@ from autoscaler.policy.supply import Fleet
 BACKLOG_DRAIN_S = 30.0
 
 
+# No model reads or writes more for one request; a larger mean comes from a counter that hardly moves.
+REQUEST_MAX_TOKENS = 10_000_000.0
 # A queue is seen to grow over at least one scrape under load (2 s), and over the last ten seconds at most.
 GROWTH_MIN_S, GROWTH_MAX_S = 2.0, 10.0
 # Looks at the queue kept for that; wakes may come faster than scrapes.
@@ -46,7 +48,7 @@ def read_demand(fleet: Fleet, upstream_waiting: float, looks: tuple[QueueLook, .
             finishing += rate
     if rated == 0:
         return None
-    tokens_per_request = finishing / finished if finished > 0 else 0.0
+    tokens_per_request = min(finishing / finished, REQUEST_MAX_TOKENS) if finished > 0 else 0.0
     waiting = all_waiting(fleet, upstream_waiting)
     return Demand(
         served_tokens_per_s=served,

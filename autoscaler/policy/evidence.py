@@ -25,6 +25,7 @@ class Evidence:
     upstream_waiting: float
     is_upstream_known: bool  # False: there is a source, but what it said is old
     is_idle: bool  # explicit, fresh zeros everywhere
+    is_learning: bool  # the policy lets capacity be learned
     demand_tokens_per_s: float | None  # blind replicas taken to be as busy as the others
     capacity: Capacity
     capacity_tokens_per_s: float | None  # what a replica may be asked to serve
@@ -32,7 +33,7 @@ class Evidence:
 
     def is_leap(self, coming: int) -> bool:
         """Whether one replica fewer leaves each of the others with more than was ever seen to work."""
-        if self.capacity_tokens_per_s is not None:
+        if not self.is_learning or self.capacity_tokens_per_s is not None:
             return False
         most, demand = self.capacity.demonstrated_tokens_per_s, self.demand_tokens_per_s
         if most is None or demand is None:
@@ -66,6 +67,7 @@ def gather(seen: Observation, policy: PolicySpec, fleet: Fleet, memory: Memory, 
         upstream_waiting=waiting,
         is_upstream_known=is_known,
         is_idle=is_known and waiting <= 0 and _is_idle(fleet),
+        is_learning=policy.targets.use_learned_capacity,
         demand_tokens_per_s=None if demand is None else demand.tokens_per_s * fleet.serving / demand.rated,
         capacity=capacity,
         capacity_tokens_per_s=capacity_tokens_per_s,
@@ -79,8 +81,9 @@ def _read(
     targets, objectives = policy.targets, policy.objectives
     readings = []
     usable = usable_tokens_per_s(capacity, policy)
+    shown = capacity.demonstrated_tokens_per_s if targets.use_learned_capacity else None
     if targets.queue_requests is not None:
-        readings.append(read_queue(fleet, policy, waiting, demand, usable or capacity.demonstrated_tokens_per_s))
+        readings.append(read_queue(fleet, policy, waiting, demand, usable or shown))
     if targets.kv_cache_usage_ratio is not None:
         readings.append(read_kv_cache(fleet, policy))
     if targets.running_requests is not None:

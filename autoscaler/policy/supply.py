@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from autoscaler.policy.lead_time import StartRecord, lead_time_of, typical_lead_time
 from autoscaler.policy.signals import says_nothing, tokens_per_s, waiting_requests
@@ -33,19 +34,61 @@ def take_stock(
     seen: Observation, policy: PolicySpec, starts: tuple[StartRecord, ...], requested_at_s: float, *, now_s: float
 ) -> Fleet:
     """Sort the replicas by what they are worth. `requested_at_s`: when pods were asked for that do not exist yet."""
-    max_age_s = policy.targets.max_age_s
-    ready = blind = 0
+    seers = _read_samples(seen.pods, policy.targets.max_age_s, now_s)
+    signals = seers.signals
+    rest = _Rest.of(seers.others, policy, starts, now_s)
+    serving = len(signals) + seers.blind
+    present = serving + rest.asleep + rest.starting + len(rest.overdue)
+    missing = max(0, seen.replicas - present)
+    late_at_s = requested_at_s + typical_lead_time(starts, policy.lead_time_prior_s).p95_s if missing else math.inf
+    late = missing if late_at_s <= now_s else 0
+    starting = rest.starting + missing - late
+    return Fleet(
+        supply=Supply(
+            ready=serving,
+            starting=starting,
+            overdue=len(rest.overdue) + late,
+            terminating=rest.terminating,
+            blind=seers.blind,
+            asleep=rest.asleep,
+        ),
+        coming=min(seen.replicas, serving + rest.asleep + starting),
+        serving=serving,
+        placed=serving + rest.asleep + rest.starting + rest.stuck,
+        present=present,
+        stuck=rest.stuck,
+        sighted=tuple(seers.sighted),
+        signals=tuple(signals),
+        waiting_requests=tuple([waiting_requests(sample) for sample in signals]),
+        tokens_per_s=tuple([tokens_per_s(sample) for sample in signals]),
+        surplus_first=rest.surplus_first,
+        newest_sample_s=max([sample.observed_at_s for sample in signals], default=-math.inf),
+        changes_at_s=min(seers.changes_at_s, rest.overdue_at_s, math.inf if late else late_at_s),
+    )
+
+
+class _Seers(NamedTuple):
+    """The ready pods by what their samples are worth, and all other pods."""
+
+    sighted: list[PodSeen]
+    signals: list[PodSignals]
+    others: list[PodSeen]
+    blind: int
+    changes_at_s: float  # when a sample goes stale, or stops to come from the future
+
+
+def _read_samples(pods: tuple[PodSeen, ...], max_age_s: float, now_s: float) -> _Seers:
     sighted: list[PodSeen] = []
     signals: list[PodSignals] = []
     others: list[PodSeen] = []
-    for pod in seen.pods:
+    blind, changes_at_s = 0, math.inf
+    for pod in pods:
+        sample = pod.signals
         if pod.phase is not PodPhase.READY:
             others.append(pod)
-            continue
-        ready += 1
-        sample = pod.signals
-        if sample is None or not -max_age_s <= now_s - sample.observed_at_s <= max_age_s:
+        elif sample is None or not -max_age_s <= now_s - sample.observed_at_s <= max_age_s:
             blind += 1
+            changes_at_s = min(changes_at_s, _counts_at_s(sample, max_age_s, now_s))
         elif sample.is_awake is False:
             others.append(pod)
         elif says_nothing(sample):
@@ -53,42 +96,14 @@ def take_stock(
         else:
             sighted.append(pod)
             signals.append(sample)
-    observed_at_s = [sample.observed_at_s for sample in signals]
-    rest = _Rest.of(others, policy, starts, now_s)
-    present = ready + rest.starting + len(rest.overdue)
-    missing = max(0, seen.replicas - present)
-    missing_overdue_s = (
-        requested_at_s + typical_lead_time(starts, policy.lead_time_prior_s).p95_s if missing else math.inf
-    )
-    are_late = missing_overdue_s <= now_s
-    starting = rest.starting + (0 if are_late else missing)
-    serving = ready - rest.asleep
-    return Fleet(
-        supply=Supply(
-            ready=serving,
-            starting=starting,
-            overdue=len(rest.overdue) + (missing if are_late else 0),
-            terminating=rest.terminating,
-            blind=blind,
-            asleep=rest.asleep,
-        ),
-        coming=min(seen.replicas, ready + starting),
-        serving=serving,
-        placed=ready + rest.starting + rest.stuck,
-        present=present,
-        stuck=rest.stuck,
-        sighted=tuple(sighted),
-        signals=tuple(signals),
-        waiting_requests=tuple([waiting_requests(sample) for sample in signals]),
-        tokens_per_s=tuple([tokens_per_s(sample) for sample in signals]),
-        surplus_first=rest.surplus_first,
-        newest_sample_s=max(observed_at_s, default=-math.inf),
-        changes_at_s=min(
-            min(observed_at_s, default=math.inf) + max_age_s,
-            rest.overdue_at_s,
-            math.inf if are_late else missing_overdue_s,
-        ),
-    )
+    if signals:
+        changes_at_s = min(changes_at_s, min([sample.observed_at_s for sample in signals]) + max_age_s)
+    return _Seers(sighted, signals, others, blind, changes_at_s)
+
+
+def _counts_at_s(sample: PodSignals | None, max_age_s: float, now_s: float) -> float:
+    """When a sample that seems to come from the future will be believed; never, for any other."""
+    return math.inf if sample is None or sample.observed_at_s <= now_s else sample.observed_at_s - max_age_s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
