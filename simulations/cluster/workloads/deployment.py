@@ -73,7 +73,10 @@ class DeploymentController:
         return (mine[0] if mine else None), sorted(others, key=_revision)
 
     async def _create(self, deployment: Object, old: Sequence[Object]) -> Object:
-        return await self._mirror.create(REPLICA_SETS, replica_set_for(deployment, _next_revision(old)))
+        """Born with the size that the roll-out gives it first."""
+        made = replica_set_for(deployment, _next_revision(old))
+        made["spec"]["replicas"] = self._sizes(deployment, made, old)[made["metadata"]["name"]]
+        return await self._mirror.create(REPLICA_SETS, made)
 
     async def _keep_newest(self, deployment: Object, new: Object, old: Sequence[Object]) -> Object:
         """A template that comes back takes its old replica set, with a new revision number."""

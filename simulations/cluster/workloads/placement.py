@@ -87,19 +87,35 @@ def wish_of(pod: Object) -> Wish:
     )
 
 
-def obstacles(wish: Wish, node: Object, free: Amounts) -> list[str]:
-    """Why the pod cannot run there, in the scheduler's words; empty when it can. The first filter that fails speaks."""
+@dataclass(frozen=True, slots=True)
+class Obstacle:
+    """Why a pod cannot run on a node, in the scheduler's words."""
+
+    reasons: tuple[str, ...]
+    is_final: bool = True  # no pod that might leave would change it
+
+
+def obstacle(wish: Wish, node: Object, free: Amounts) -> Obstacle | None:
+    """What is in the way, or None. The first filter that fails speaks."""
     if node.get("spec", {}).get("unschedulable"):
-        return ["node(s) were unschedulable"]
+        return Obstacle(("node(s) were unschedulable",))
     for taint in node.get("spec", {}).get("taints") or ():
         if taint.get("effect") != "PreferNoSchedule" and not any(_tolerates(one, taint) for one in wish.tolerations):
-            return [f"node(s) had untolerated taint {{{taint['key']}: {taint.get('value', '')}}}"]
+            return Obstacle(("node(s) had untolerated taint(s)",))
     labels = node["metadata"].get("labels", {})
     is_selected = all(labels.get(label) == value for label, value in wish.selector.items())
     if not is_selected or (wish.required and not any(_matches(term, labels) for term in wish.required)):
-        return ["node(s) didn't match Pod's node affinity/selector"]
+        return Obstacle(("node(s) didn't match Pod's node affinity/selector",))
+    return _shortage(wish, node, free)
+
+
+def _shortage(wish: Wish, node: Object, free: Amounts) -> Obstacle | None:
     short = [name for name, amount in wish.requests.items() if amount > free.get(name, 0)]
-    return ["Too many pods" if name == "pods" else f"Insufficient {name}" for name in short]
+    if not short:
+        return None
+    reasons = ["Too many pods" if name == "pods" else f"Insufficient {name}" for name in short]
+    offered = allocatable(node)
+    return Obstacle(tuple(reasons), is_final=any(wish.requests[name] > offered.get(name, 0) for name in short))
 
 
 def _tolerates(toleration: Mapping[str, str], taint: Mapping[str, str]) -> bool:
@@ -141,9 +157,19 @@ def preference(wish: Wish, node: Object) -> int:
     return sum(term["weight"] for term in wish.preferred if _matches(term["preference"], labels))
 
 
-def no_room_message(nodes: int, reasons: Counter[str]) -> str:
-    """What the real scheduler says in the PodScheduled condition."""
-    if not nodes:
+def no_room_message(against: Sequence[Obstacle]) -> str:
+    """What the real scheduler (1.36) says in the PodScheduled condition, of one obstacle per node."""
+    if not against:
         return "no nodes available to schedule pods"
-    told = ", ".join(sorted(f"{count} {reason}" for reason, count in reasons.items()))
-    return f"0/{nodes} nodes are available: {told}."
+    reasons = Counter(reason for one in against for reason in one.reasons)
+    preemption = Counter(_NOT_HELPFUL if one.is_final else _NO_VICTIMS for one in against)
+    head = f"0/{len(against)} nodes are available: "
+    return f"{head}{_told(reasons)}. no new claims to deallocate, preemption: {head}{_told(preemption)}."
+
+
+_NOT_HELPFUL = "Preemption is not helpful for scheduling"
+_NO_VICTIMS = "No preemption victims found for incoming pod"
+
+
+def _told(reasons: Counter[str]) -> str:
+    return ", ".join(sorted(f"{count} {reason}" for reason, count in reasons.items()))

@@ -15,10 +15,11 @@ from simulations.cluster.workloads.conditions import Verdict
 from simulations.cluster.workloads.mirror import Key, Mirror, is_going, key_of
 from simulations.cluster.workloads.placement import (
     Amounts,
+    Obstacle,
     Wish,
     allocatable,
     no_room_message,
-    obstacles,
+    obstacle,
     preference,
     requests,
     wish_of,
@@ -115,17 +116,17 @@ class Scheduler:
 
     def _choose(self, wish: Wish) -> tuple[str | None, str]:
         """The best node, or why there is none."""
-        nodes = self._mirror.all(NODES)
-        reasons: Counter[str] = Counter()
+        against: list[Obstacle] = []
         best: tuple[tuple[float, ...], str] | None = None
-        for node in nodes:
+        for node in self._mirror.all(NODES):
             free = self._ledger.free(node)
-            against = obstacles(wish, node, free)
-            reasons.update(against)
-            if not against:
-                rank = (-preference(wish, node), *_fullness(wish, node, free)), node["metadata"]["name"]
-                best = min(best, rank) if best else rank
-        return (best[1], "") if best else (None, no_room_message(len(nodes), reasons))
+            found = obstacle(wish, node, free)
+            if found is not None:
+                against.append(found)
+                continue
+            rank = (-preference(wish, node), *_fullness(wish, node, free)), node["metadata"]["name"]
+            best = min(best, rank) if best else rank
+        return (best[1], "") if best else (None, no_room_message(against))
 
     async def _bind(self, pod: Object, node: str) -> None:
         """Bind; a pod that is gone or was bound meanwhile is no longer ours."""

@@ -1,15 +1,15 @@
 """Where a pod may run, and the scheduler's words for why it may not."""
 
-from collections import Counter
 from typing import Any
 
 import pytest
 
 from simulations.cluster.workloads.nodes import NodeSpec, node_object
 from simulations.cluster.workloads.placement import (
+    Obstacle,
     allocatable,
     no_room_message,
-    obstacles,
+    obstacle,
     preference,
     requests,
     thousandths,
@@ -30,7 +30,8 @@ def required(key: str, operator: str, *values: str) -> dict[str, Any]:
 
 
 def against(one: dict[str, Any], node: dict[str, Any] = NODE, **free: int) -> list[str]:
-    return obstacles(wish_of(one), node, allocatable(node) | free)
+    found = obstacle(wish_of(one), node, allocatable(node) | free)
+    return list(found.reasons) if found else []
 
 
 QUANTITIES = {
@@ -105,10 +106,10 @@ def test_an_unknown_operator_is_an_error() -> None:
         pytest.param({"key": "gpu", "operator": "Equal", "value": "yes", "effect": "NoSchedule"}, [], id="equal"),
         pytest.param({"key": "gpu", "operator": "Exists"}, [], id="exists"),
         pytest.param({"operator": "Exists"}, [], id="everything"),
-        pytest.param({"key": "gpu", "value": "no"}, ["node(s) had untolerated taint {gpu: yes}"], id="other value"),
+        pytest.param({"key": "gpu", "value": "no"}, ["node(s) had untolerated taint(s)"], id="other value"),
         pytest.param(
             {"key": "gpu", "operator": "Exists", "effect": "NoExecute"},
-            ["node(s) had untolerated taint {gpu: yes}"],
+            ["node(s) had untolerated taint(s)"],
             id="other effect",
         ),
     ],
@@ -145,11 +146,23 @@ def test_preferred_terms_add_their_weights() -> None:
     assert preference(wish, NODE) == 87
 
 
-def test_the_message_counts_reasons_in_order() -> None:
-    reasons = Counter({"Insufficient nvidia.com/gpu": 3, "Insufficient cpu": 1})
+def test_the_message_counts_reasons_and_says_whether_preemption_would_help() -> None:
+    full = Obstacle(("Insufficient nvidia.com/gpu",), is_final=False)
+    small = Obstacle(("Insufficient cpu", "Insufficient nvidia.com/gpu"))
 
-    assert no_room_message(4, reasons) == "0/4 nodes are available: 1 Insufficient cpu, 3 Insufficient nvidia.com/gpu."
-    assert no_room_message(0, Counter()) == "no nodes available to schedule pods"
+    assert no_room_message([full, small, full]) == (
+        "0/3 nodes are available: 1 Insufficient cpu, 3 Insufficient nvidia.com/gpu. no new claims to deallocate, "
+        "preemption: 0/3 nodes are available: 1 Preemption is not helpful for scheduling, "
+        "2 No preemption victims found for incoming pod."
+    )
+    assert no_room_message([]) == "no nodes available to schedule pods"
+
+
+@pytest.mark.parametrize(("gpus", "is_final"), [("2", False), ("3", True)], ids=["fits an empty node", "fits none"])
+def test_a_shortage_is_final_where_even_an_empty_node_is_too_small(gpus: str, is_final: bool) -> None:
+    found = obstacle(wish_of(pod({"nvidia.com/gpu": gpus})), NODE, allocatable(NODE) | {"nvidia.com/gpu": 0})
+
+    assert found == Obstacle(("Insufficient nvidia.com/gpu",), is_final=is_final)
 
 
 def test_a_node_with_less_than_nothing_cannot_be() -> None:

@@ -23,7 +23,10 @@ async def test_pods_beyond_the_gpus_wait_and_say_why(cluster_of) -> None:
 
     placed = [node_of(pod) for pod in pods if node_of(pod)]
     assert sorted(placed) == ["n0", "n1", "n2", "n3"]
-    message = "0/4 nodes are available: 4 Insufficient nvidia.com/gpu."
+    message = (
+        "0/4 nodes are available: 4 Insufficient nvidia.com/gpu. no new claims to deallocate, "
+        "preemption: 0/4 nodes are available: 4 No preemption victims found for incoming pod."
+    )
     assert [scheduled(pod) for pod in await waiting(cluster)] == [("False", "Unschedulable", message)] * 2
     assert {pod["status"]["phase"] for pod in await waiting(cluster)} == {"Pending"}
 
@@ -78,8 +81,9 @@ async def test_a_cordoned_node_gets_nothing_new(cluster_of) -> None:
         await cluster.deploy(replicas=2)
         (left,) = await waiting(cluster)
 
-    message = "0/2 nodes are available: 1 Insufficient nvidia.com/gpu, 1 node(s) were unschedulable."
-    assert scheduled(left) == ("False", "Unschedulable", message)
+    status, reason, message = scheduled(left)
+    assert (status, reason) == ("False", "Unschedulable")
+    assert message.startswith("0/2 nodes are available: 1 Insufficient nvidia.com/gpu, 1 node(s) were unschedulable. ")
 
 
 async def test_pods_spread_over_the_emptier_nodes(cluster) -> None:
