@@ -22,10 +22,13 @@ def compress(arrivals: Sequence[Arrival], ratio: float) -> list[Arrival]:
 
 
 def thin(arrivals: Sequence[Arrival], requests: int, random: Random) -> list[Arrival]:
-    """So many of the requests, each with the same chance; all of them when there are fewer."""
+    """So many of the requests, evenly spread over their order; all of them when there are fewer.
+
+    Every n-th, not any n-th: a random choice would add waves of its own to those of the traffic.
+    """
     if requests >= len(arrivals):
         return list(arrivals)
-    return [arrivals[index] for index in sorted(random.sample(range(len(arrivals)), requests))]
+    return _kept(arrivals, [requests / len(arrivals)] * len(arrivals), random)
 
 
 def shorten_outputs(arrivals: Sequence[Arrival], ratio: float) -> list[Arrival]:
@@ -36,7 +39,7 @@ def shorten_outputs(arrivals: Sequence[Arrival], ratio: float) -> list[Arrival]:
 def stretch_swing(arrivals: Sequence[Arrival], swing: float, random: Random) -> list[Arrival]:
     """Thin the quieter times until the busiest period has `swing` times the tokens of the quietest.
 
-    A request at a time of level L (share of the peak's tokens) stays with probability L**(power - 1): the
+    At a time of level L (share of the peak's tokens) a share of L**(power - 1) of the requests stays: the
     peak keeps all, the order of levels stays as it was. Traffic that swings as much already is unchanged.
     """
     levels = _levels(arrivals)
@@ -45,7 +48,19 @@ def stretch_swing(arrivals: Sequence[Arrival], swing: float, random: Random) -> 
     if power <= 1:
         return list(arrivals)
     scale = len(levels) / (arrivals[-1].at_s or 1.0)
-    return [a for a in arrivals if random.random() < _level_at(levels, a.at_s * scale - 0.5) ** (power - 1)]
+    shares = [_level_at(levels, arrival.at_s * scale - 0.5) ** (power - 1) for arrival in arrivals]
+    return _kept(arrivals, shares, random)
+
+
+def _kept(arrivals: Sequence[Arrival], shares: Sequence[float], random: Random) -> list[Arrival]:
+    """Systematic sampling: each arrival adds its share, whoever crosses a whole number stays."""
+    total = random.random()
+    kept = []
+    for arrival, share in zip(arrivals, shares, strict=True):
+        before, total = total, total + share
+        if math.floor(total) > math.floor(before):
+            kept.append(arrival)
+    return kept
 
 
 def _levels(arrivals: Sequence[Arrival]) -> list[float]:

@@ -14,7 +14,7 @@ from simulations.demo.frame import View
 from simulations.demo.live import LiveView
 from simulations.demo.plain import PlainView
 from simulations.demo.run import Demo, play
-from simulations.demo.setting import SECONDS_DEFAULT, SECONDS_MAX, SECONDS_MIN, Setting
+from simulations.demo.setting import SECONDS_DEFAULT, SECONDS_MAX, SECONDS_MIN, SEED_DEFAULT, Setting
 from simulations.demo.workload import make_traffic
 from simulations.errors import DemoError, TraceError
 
@@ -74,7 +74,9 @@ def _parser() -> argparse.ArgumentParser:
         help=f"length of the compressed hour, {SECONDS_MIN:g} to {SECONDS_MAX:g} (default {SECONDS_DEFAULT:g})",
     )
     parser.add_argument("--trace", type=Path, metavar="FILE", help="replay this Azure LLM inference trace (CSV)")
-    parser.add_argument("--seed", type=int, default=1, metavar="N", help="of the generated traffic (default 1)")
+    parser.add_argument(
+        "--seed", type=int, default=SEED_DEFAULT, metavar="N", help=f"of the traffic (default {SEED_DEFAULT})"
+    )
     parser.add_argument("--plain", action="store_true", help="a log, not a live view; the default without a terminal")
     parser.add_argument("--folder", type=Path, default=FOLDER, metavar="DIR", help=f"default {FOLDER}")
     return parser

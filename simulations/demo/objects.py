@@ -16,14 +16,13 @@ from simulations.demo.setting import (
     SERVICE,
     STABILIZATION_S,
     TIME_SCALE,
-    TTFT_OBJECTIVE_S,
     Setting,
 )
 
 CONTAINER_PORT = 8080
 STREAM_INTERVAL_TOKENS = 16  # vLLM's own option: fewer, larger events
 DRAIN_S = 60  # real time, as requests run in real time; the longest answer takes about ten
-QUEUE_REQUESTS = 6.0  # at three requests per second and replica a full batch of prompts waits a step or two
+QUEUE_REQUESTS = 8.0  # arrivals come in bursts; a full batch of prompts waits a step or two
 RUNNING_REQUESTS = 8.0  # in flight per replica at about 70 % of its capacity, by replay of this traffic
 SCRAPE_PERIOD_S = 0.5  # a scrape per half second stands for one per twenty seconds of the hour
 
@@ -81,19 +80,23 @@ def scaling_policy(setting: Setting) -> Object:
     spec = {
         "mode": "direct",
         "replicas": {"min": REPLICAS_MIN, "max": REPLICAS_MAX},
-        "objectives": {"ttftSeconds": TTFT_OBJECTIVE_S, "quantile": 0.95, "attainment": 0.95},
+        # Rates and quantiles look back 30 s, which are 20 minutes of the compressed hour: gauges decide alone.
+        "objectives": {"ttftSeconds": 0.0},
         "targets": {
-            "queueRequests": QUEUE_REQUESTS,
             "runningRequests": RUNNING_REQUESTS,
+            "queueRequests": QUEUE_REQUESTS,
             "kvCacheUtilization": 0.8,
+            "useLearnedCapacity": False,
             "maxAgeSeconds": 5.0,
         },
+        "forecast": {"enabled": False},  # an hour has no season to learn
         "metrics": {"periodSeconds": SCRAPE_PERIOD_S, "idlePeriodSeconds": SCRAPE_PERIOD_S},
         "behavior": {
             "scaleUp": {"policies": [{"type": "Pods", "value": 4, "periodSeconds": 1}]},
             "scaleDown": {
                 "stabilizationWindowSeconds": window_s,
                 "policies": [{"type": "Percent", "value": 100, "periodSeconds": 1}],
+                "tolerance": 0.0,
             },
         },
         "leadTimePriorSeconds": max(1.0, round(setting.cold_start_s, 1)),

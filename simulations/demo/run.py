@@ -152,10 +152,9 @@ def _judged(demo: Demo, run: Run) -> Verdict:
 
 
 def _explain(demo: Demo, watched: Watched) -> None:
-    told = watched.told or watched.latest
-    if told is None:
+    if watched.told is None:
         return
-    text = explain(told, demo.clock.now_s())
+    text = explain(*watched.told)
     (demo.folder / WHY).write_text(text, encoding="utf-8")
     demo.view.say(f"\nThe most interesting decision, as `warmtide why` told it then:\n\n{text}")
 

@@ -11,6 +11,7 @@ from simulations.replica import PROFILES, EngineConfig, StepTimes
 
 HOUR_S = 3600.0
 SECONDS_DEFAULT = 90.0
+SEED_DEFAULT = 2
 SECONDS_MIN, SECONDS_MAX = 20.0, 3600.0  # below, nothing can start in time; above, there is nothing to compress
 
 PROFILE = "llama-3.1-8b-a100"
@@ -20,12 +21,12 @@ PEAK_REPLICAS = 8  # what the busiest minutes of the hour shall need
 SWING = 4.0  # busiest : quietest; the hour alone has 2.5, days of ServeGen's language models 2 to 4
 TTFT_OBJECTIVE_S = 2.0
 
-REPLICAS_MIN, REPLICAS_MAX = 2, 12
-NODES, GPUS_PER_NODE = 4, 4  # room for the largest fleet and for replicas on their way out
+REPLICAS_MIN, REPLICAS_MAX = 3, 8
+NODES, GPUS_PER_NODE = 4, 3  # room for the largest fleet and for replicas on their way out
 
 # A real start of such a model, before compression: image, weights, then loading, compiling and capturing graphs.
 IMAGE_PULL_S, COLD_WEIGHTS_S, WARM_WEIGHTS_S, LOAD_S = 20.0, 60.0, 10.0, 120.0
-STABILIZATION_S = 300.0  # the HPA's default when shrinking, before compression
+STABILIZATION_S = 240.0  # when shrinking, before compression; the HPA's default is 300 s
 
 NAMESPACE, SERVICE, POLICY, MODEL = "demo", "chat", "demo", "llama"
 
@@ -35,7 +36,7 @@ class Setting:
     """One run of the demo."""
 
     seconds: float = SECONDS_DEFAULT
-    seed: int = 1
+    seed: int = SEED_DEFAULT
 
     def __post_init__(self) -> None:
         if not SECONDS_MIN <= self.seconds <= SECONDS_MAX:

@@ -37,8 +37,7 @@ class Watched:
     def __init__(self) -> None:
         self.decisions: list[DecisionSeen] = []
         self.desired: int | None = None
-        self.told: Object | None = None  # the ScaledService at the most interesting decision
-        self.latest: Object | None = None
+        self.told: tuple[Object, float] | None = None  # the ScaledService at the most interesting decision, and when
         self._phases: dict[str, PodPhase] = {}
         self._decided: str | None = None
         self._begun_at_s: float | None = None
@@ -90,7 +89,6 @@ class Watched:
     def _take_service(self, service: Object, now_s: float) -> None:
         if service["metadata"]["name"] != SERVICE:
             return
-        self.latest = service
         decision = (service.get("status") or {}).get("decision")
         if not decision or decision.get("time") == self._decided:
             return
@@ -105,7 +103,7 @@ class Watched:
             steps=tuple(decision.get("steps") or ()),
         )
         if all(seen.interest > other.interest for other in self.decisions):
-            self.told = service
+            self.told = service, now_s
         self.decisions.append(seen)
 
 

@@ -15,7 +15,7 @@ from simulations.traffic_shape import compress, peak_tokens_per_s, shorten_outpu
 REQUESTS_MIN = 50  # fewer say nothing about a 95 % objective
 RECORDED_MAX = 2_000_000  # requests of a file that are held in memory; ten times Azure's busiest hour
 REQUESTS_PER_S_MAX = 60.0  # what client, proxy and emulators carry on two shared cores
-PEAK_WINDOW_S = 180.0  # of the hour: the busiest minutes, not the busiest instant
+PEAK_WINDOW_S = 4.5  # the busiest moments, not the busiest instant; a replica takes as long to start
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,10 +64,6 @@ def _cut(hour: Sequence[Arrival], setting: Setting, random: Random) -> list[Arri
     span_s = max(hour[-1].at_s, 1.0)
     served = [replace(a, prompt_tokens=max(1, a.prompt_tokens)) for a in shorten_outputs(swinging, OUTPUT_RATIO)]
     faster = compress(served, span_s / setting.seconds)
-    keep_ratio = PEAK_REPLICAS * capacity_tokens_per_s(faster, setting) / _peak(faster, setting)
+    keep_ratio = PEAK_REPLICAS * capacity_tokens_per_s(faster, setting) / peak_tokens_per_s(faster, PEAK_WINDOW_S)
     requests = min(round(len(faster) * keep_ratio), round(REQUESTS_PER_S_MAX * setting.seconds))
     return thin(faster, max(REQUESTS_MIN, requests), random)
-
-
-def _peak(arrivals: Sequence[Arrival], setting: Setting) -> float:
-    return peak_tokens_per_s(arrivals, setting.compressed_s(PEAK_WINDOW_S))
