@@ -212,6 +212,8 @@ def look_ahead(trend: Score, season: Score, promise: Promise, mean: float) -> tu
         for score, forecast in ((trend, promise.trend), (season, promise.season))
         if forecast is not None and (skill := score.skill_ratio) is not None
     ]
+    if not offers and max(trend.matured, season.matured) >= MATURED_MIN:
+        return None, "demand has not changed yet"
     if not offers:
         return None, f"{max(trend.matured, season.matured)} of {MATURED_MIN} forecasts have come due"
     skill, score, forecast = min(offers, key=lambda offer: offer[0])
