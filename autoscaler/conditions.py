@@ -29,10 +29,10 @@ class Condition:
     reason: str
     message: str
 
-    @staticmethod
-    def is_bad(condition: ConditionStatus) -> bool:
-        """Whether a human should look."""
-        return condition["status"] == "False" and condition["reason"] not in _BY_WILL
+
+def is_bad(condition: ConditionStatus) -> bool:
+    """Whether a human should look: not when a human asked for it."""
+    return condition["status"] == "False" and condition["reason"] not in _BY_WILL
 
 
 def conditions_of(

@@ -10,17 +10,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from autoscaler.conditions import Condition, Problem, conditions_of
+from autoscaler.conditions import Problem, conditions_of, is_bad
 from autoscaler.errors import shorten
 from autoscaler.learned import pack
 from autoscaler.policy.spec import Mode
-from autoscaler.policy.types import Decision, ForecastReading, LensReading
+from autoscaler.policy.types import Capacity, Decision, ForecastReading, LeadTime, LensReading
 from autoscaler.sentences import sentence
 from autoscaler.status import (
+    CapacityStatus,
     ChangeStatus,
     ConditionStatus,
     DecisionStatus,
     ForecastStatus,
+    FreshnessStatus,
+    LeadTimeStatus,
     LensStatus,
     ReplicasStatus,
     ScaledServiceStatus,
@@ -93,7 +96,7 @@ def render(report: ServiceReport, previous: Mapping[str, Any], now_s: float) -> 
         "time": rfc3339(now_s),
         "reason": reason,
         "message": message,
-        "freshness": cast(Any, _present(_freshness(report.freshness))),
+        "freshness": _freshness(report.freshness),
         "conditions": _conditions(report, before.get("conditions", []), now_s),
         "recentChanges": list(before.get("recentChanges", []))[:CHANGES_MAX],
     }
@@ -175,27 +178,8 @@ def _decided(decision: Decision, report: ServiceReport) -> ScaledServiceStatus:
         "summary": _summary(decision),
         "replicas": cast(ReplicasStatus, _present(replicas)),
         "decision": _decision(decision),
-        "capacity": cast(
-            Any,
-            _present(
-                {
-                    "tokensPerSecond": _figure(decision.capacity.tokens_per_s),
-                    "regime": decision.capacity.regime or None,
-                    "windows": decision.capacity.windows,
-                }
-            ),
-        ),
-        "leadTimes": [
-            {
-                "tier": lead.tier.value,
-                "nodeClass": shorten(lead.node_class),
-                "p50Seconds": _figure(lead.p50_s) or 0.0,
-                "p80Seconds": _figure(lead.p80_s) or 0.0,
-                "p95Seconds": _figure(lead.p95_s) or 0.0,
-                "starts": lead.starts,
-            }
-            for lead in decision.lead_times[:LEAD_TIMES_MAX]
-        ],
+        "capacity": _capacity(decision.capacity),
+        "leadTimes": [_lead_time(lead) for lead in decision.lead_times[:LEAD_TIMES_MAX]],
     }
     return status | ({"forecast": _forecast(decision.forecast)} if decision.forecast else {})
 
@@ -250,6 +234,26 @@ def _forecast(reading: ForecastReading) -> ForecastStatus:
     return cast(ForecastStatus, _present(fields))
 
 
+def _capacity(capacity: Capacity) -> CapacityStatus:
+    fields = {
+        "tokensPerSecond": _figure(capacity.tokens_per_s),
+        "regime": capacity.regime or None,
+        "windows": capacity.windows,
+    }
+    return cast(CapacityStatus, _present(fields))
+
+
+def _lead_time(lead: LeadTime) -> LeadTimeStatus:
+    return {
+        "tier": lead.tier.value,
+        "nodeClass": shorten(lead.node_class),
+        "p50Seconds": _figure(lead.p50_s) or 0.0,
+        "p80Seconds": _figure(lead.p80_s) or 0.0,
+        "p95Seconds": _figure(lead.p95_s) or 0.0,
+        "starts": lead.starts,
+    }
+
+
 def _summary(decision: Decision) -> SummaryStatus:
     forecast, leads = decision.forecast, decision.lead_times
     summary: SummaryStatus = {"forecast": "off"}
@@ -261,14 +265,15 @@ def _summary(decision: Decision) -> SummaryStatus:
     return summary
 
 
-def _freshness(seen: Freshness) -> dict[str, Any]:
+def _freshness(seen: Freshness) -> FreshnessStatus:
     failures = sorted(seen.scrape_failures.items(), key=lambda item: -item[1])[:FAILURE_KINDS_MAX]
-    return {
+    fields = {
         "podsScraped": seen.pods_scraped,
         "podsBlind": seen.pods_blind,
         "oldestSampleAgeSeconds": _figure(seen.oldest_sample_age_s),
         "scrapeFailures": {shorten(kind): count for kind, count in failures},
     }
+    return cast(FreshnessStatus, _present(fields))
 
 
 def _changes(
@@ -345,8 +350,8 @@ def _turned(known: Sequence[ConditionStatus], now: Sequence[ConditionStatus]) ->
     notices = []
     for condition in now:
         old = before.get(condition["type"])
-        is_bad, was_bad = Condition.is_bad(condition), old is not None and Condition.is_bad(old)
-        if is_bad and not (old and was_bad and old["reason"] == condition["reason"]):
+        was_bad = old is not None and is_bad(old)
+        if is_bad(condition) and not (old and was_bad and old["reason"] == condition["reason"]):
             notices.append(Notice(type="Warning", reason=condition["reason"], message=condition["message"]))
         elif was_bad and condition["status"] == "True":
             notices.append(Notice(type="Normal", reason=condition["reason"], message=condition["message"]))
