@@ -137,6 +137,15 @@ def test_the_scaled_object_carries_the_query(service_of) -> None:
     ]
 
 
+def test_the_scaled_object_carries_utilisation(service_of) -> None:
+    target = {"type": "Utilization", "averageUtilization": 60}
+    metrics = [{"type": "Resource", "resource": {"name": "cpu", "target": target}}]
+
+    spec = scaled_object_for(with_uid(service_of(autoScaling={"metrics": metrics})))["spec"]
+
+    assert spec["triggers"] == [{"type": "cpu", "metricType": "Utilization", "metadata": {"value": "60"}}]
+
+
 async def test_class_keda_makes_a_scaled_object_where_keda_is_installed_and_leaves_it_behind(cluster) -> None:
     async with cluster.run():
         await cluster.create()
@@ -146,12 +155,18 @@ async def test_class_keda_makes_a_scaled_object_where_keda_is_installed_and_leav
         await cluster.api.create(CRDS, scaled_object_crd())
         await cluster.patch({"spec": {"predictor": {"maxReplicas": 7}}})
         (made,) = await cluster.api.list(SCALED_OBJECTS, "default")
+        await cluster.patch({"spec": {"predictor": {"maxReplicas": 8, "autoScaling": PROMETHEUS}}})
+        (changed,) = await cluster.api.list(SCALED_OBJECTS, "default")
         await cluster.set_class("external")
         left = await cluster.api.list(SCALED_OBJECTS, "default")
+        await cluster.annotate(names.STOP, "true")
+        after_stop = await cluster.api.list(SCALED_OBJECTS, "default")
 
     assert made["metadata"]["name"] == "llm-predictor"
-    assert made["spec"]["maxReplicaCount"] == 7
+    assert (made["spec"]["maxReplicaCount"], changed["spec"]["maxReplicaCount"]) == (7, 8)
+    assert changed["spec"]["triggers"][0]["metadata"]["query"] == "sum(x)"
     assert len(left) == 1  # the real one forgets it too
+    assert after_stop == []
 
 
 HPA: Object = {

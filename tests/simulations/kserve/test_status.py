@@ -80,6 +80,19 @@ async def test_a_scale_up_flips_ready_unless_it_is_small(
     assert conditions(during)["IngressReady"] == "True"
 
 
+async def test_a_load_longer_than_the_deadline_is_told_in_the_services_words(cluster_of) -> None:
+    cluster = cluster_of("0.20.0", FixedStartup(load_s=900.0))
+    async with cluster.run():
+        await cluster.create()
+        await cluster.clock.sleep(605)
+        (late,) = [one for one in (await cluster.service())["status"]["conditions"] if one["type"] == "Ready"]
+        await cluster.clock.sleep(300)
+        done = await cluster.is_ready()
+
+    assert (late["status"], late["reason"]) == ("False", "ProgressDeadlineExceeded")
+    assert done
+
+
 async def test_a_stopped_service_says_so(cluster) -> None:
     async with cluster.run():
         await cluster.create()
@@ -188,9 +201,10 @@ async def test_what_the_webhook_would_have_refused_changes_nothing_when_nobody_a
         ),
         ({"type": "External", "external": {"metric": {"backend": "prometheus"}}}, "External metric needs"),
         ({"type": "PodMetric"}, "PodMetric"),
+        ({"type": "Resource", "resource": {"name": "cpu"}}, "Resource metric needs"),
         ({}, "None"),
     ],
-    ids=["no query", "no target", "a type of later", "nothing"],
+    ids=["no query", "no target", "a type of later", "a resource without target", "nothing"],
 )
 async def test_the_webhook_refuses_triggers_that_are_not_whole(cluster, service_of, metric: dict, message: str) -> None:
     isvc = patched(service_of(), autoScaling={"metrics": [metric]})

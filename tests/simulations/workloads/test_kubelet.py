@@ -1,9 +1,12 @@
 """A pod's life on a node: phases of its start, its end, crashes, lost nodes."""
 
+from typing import Any
+
 import pytest
 
 from autoscaler.policy.types import Tier
-from simulations.cluster.api import ENDPOINT_SLICES, NODES, PODS, SERVICES, Object
+from simulations.cluster.api import ENDPOINT_SLICES, NODES, PODS, SERVICES, ApiError, Object
+from simulations.cluster.apiserver.local import LocalApi
 from simulations.cluster.workloads import FixedStartup, NodeSpec
 from simulations.cluster.workloads.conditions import holds
 from simulations.cluster.workloads.kubelet import METRICS_PORT
@@ -252,3 +255,40 @@ async def test_containers_end_with_the_kubelet(cluster_of, slow_runtime) -> None
 def test_a_start_cannot_take_negative_time(field: str) -> None:
     with pytest.raises(ValueError, match="must be ≥ 0"):
         FixedStartup(**{field: -1.0}).phases({}, node="n", has_image=False, tier=Tier.COLD)
+
+
+class AwayApi:
+    """An API that cannot be written to for a while."""
+
+    def __init__(self, api: LocalApi) -> None:
+        self._api = api
+        self.is_away = False
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._api, name)
+
+    async def patch(self, *args: Any) -> Object:
+        if self.is_away:
+            raise ApiError(503, "ServiceUnavailable", "away")
+        return await self._api.patch(*args)
+
+
+async def test_an_api_that_is_away_stops_no_container_and_hears_of_it_later(cluster_of, slow_runtime) -> None:
+    runtime = slow_runtime()
+    cluster = cluster_of(ONE_NODE, runtime=runtime, startup=FixedStartup(load_s=10.0))
+    api = AwayApi(cluster.api)
+    cluster.workloads.mirror.api = api
+    async with cluster.run():
+        await cluster.deploy(replicas=1)
+        api.is_away = True
+        await cluster.clock.sleep(60)
+        unheard = await only_pod(cluster)
+        (container,) = runtime.containers.values()
+        assert not container.exited.is_set()
+        api.is_away = False
+        await cluster.clock.sleep(40)
+        heard = await only_pod(cluster)
+
+    assert not is_ready(unheard)
+    assert is_ready(heard)
+    assert restarts_of(heard) == 0
