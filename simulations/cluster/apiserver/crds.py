@@ -59,10 +59,10 @@ def _check_version(version: Object, index: int) -> list[Cause]:
 
 def _check_scale(version: Object, at: str) -> list[Cause]:
     scale = (version.get("subresources") or {}).get("scale")
+    if scale is None:
+        return []
     causes = []
-    for field, root in (
-        (("specReplicasPath", ".spec."), ("statusReplicasPath", ".status.")) if scale is not None else ()
-    ):
+    for field, root in (("specReplicasPath", ".spec."), ("statusReplicasPath", ".status.")):
         path = scale.get(field)
         if not path:
             causes.append(required_value(f"{at}.{field}"))

@@ -59,7 +59,7 @@ class Front:
                 message = f"Request entity too large: limit is {request.client_max_size}"
                 return status_response(ApiError(413, "RequestEntityTooLarge", message))
             return status_response(bad_request(f"the object provided is unrecognized: {exc}"))
-        except Exception:  # the top of a request's task: one bad request must not look like a dead server
+        except Exception:  # noqa: BLE001 - a request's top: one bad request must not look like a dead server
             _log.exception("%s %s failed", request.method, request.path)
             return status_response(ApiError(500, "InternalError", "Internal error occurred: see the server's log"))
 

@@ -116,11 +116,11 @@ async def test_an_update_cannot_change_what_the_server_decided(cluster, config_m
     assert changed["metadata"]["creationTimestamp"] == made["metadata"]["creationTimestamp"]
 
 
-async def test_an_update_without_a_change_makes_no_new_version(cluster, deployment):
-    path = cluster.path("deployments", group="apps/v1")
-    made = (await cluster.ask("POST", path, deployment())).ok()
+async def test_an_update_without_a_change_makes_no_new_version(cluster, config_map):
+    path = cluster.path("configmaps")
+    made = (await cluster.ask("POST", path, config_map("one", a="1"))).ok()
 
-    same = (await cluster.patch(f"{path}/web", {"spec": {"replicas": 1}})).ok()
+    same = (await cluster.patch(f"{path}/one", {"data": {"a": "1"}})).ok()
 
     assert same["metadata"]["resourceVersion"] == made["metadata"]["resourceVersion"]
 
