@@ -45,9 +45,16 @@ class Verdict:
     sender_lag_p95_s: float  # how late the client itself was: a large one makes the machine, not the fleet, slow
 
     @property
+    def cost_ratio(self) -> float:
+        """Replica-seconds as a share of the static peak fleet's."""
+        return self.replica_seconds / self.static_replica_seconds if self.static_replica_seconds else 0.0
+
+    @property
     def shortfalls(self) -> list[str]:
         """What is not as it should be; empty when the demo succeeded."""
-        cost = self.replica_seconds / self.static_replica_seconds
+        if not self.requests:
+            return ["nothing was sent"]
+        cost = self.cost_ratio
         checks = [
             (self.lost == 0, f"{self.lost} requests lost: {dict(self.lost_by_reason)}"),
             (self.slo_attainment >= ATTAINMENT_BAR, f"attainment {self.slo_attainment:.1%} < {ATTAINMENT_BAR:.0%}"),
@@ -120,12 +127,11 @@ def percentile(values: Sequence[float], share: float) -> float | None:
 
 def as_text(verdict: Verdict) -> str:
     """For people."""
-    cost = verdict.replica_seconds / verdict.static_replica_seconds
     lines = [
         f"requests         {verdict.requests - verdict.lost} served, {verdict.lost} lost",
         f"TTFT             p50 {_seconds(verdict.ttft_p50_s)}, p95 {_seconds(verdict.ttft_p95_s)}; within "
         f"{verdict.ttft_objective_s:g} s: {verdict.slo_attainment:.1%} (bar {ATTAINMENT_BAR:.0%})",
-        f"replica-seconds  {verdict.replica_seconds:.0f}, that is {cost:.0%} of a static fleet for the peak "
+        f"replica-seconds  {verdict.replica_seconds:.0f}, that is {verdict.cost_ratio:.0%} of a static fleet for the peak "
         f"(bar: below {COST_BAR:.0%})",
         f"  static peak    {verdict.static_replica_seconds:.0f}: {verdict.static_formula}",
         _hindsight(verdict),
@@ -137,7 +143,7 @@ def as_text(verdict: Verdict) -> str:
 
 
 def _hindsight(verdict: Verdict) -> str:
-    if verdict.smallest_static_replica_seconds is None:
+    if not verdict.smallest_static_replica_seconds:
         return "  in hindsight   no static fleet reaches the same"
     share = verdict.replica_seconds / verdict.smallest_static_replica_seconds
     return (
