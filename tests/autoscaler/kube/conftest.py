@@ -30,7 +30,7 @@ def eventually() -> Eventually:
 
     async def wait(condition: Callable[[], bool]) -> None:
         async with asyncio.timeout(10):
-            while not condition():
+            while not condition():  # noqa: ASYNC110 - what is waited for has no event to await
                 await asyncio.sleep(0.01)
 
     return wait
