@@ -23,7 +23,6 @@ CONTAINER_PORT = 8080
 STREAM_INTERVAL_TOKENS = 16  # vLLM's own option: fewer, larger events
 DRAIN_S = 60  # real time, as requests run in real time; the longest answer takes about ten
 QUEUE_REQUESTS = 8.0  # arrivals come in bursts; a full batch of prompts waits a step or two
-RUNNING_REQUESTS = 8.0  # in flight per replica at about 70 % of its capacity, by replay of this traffic
 SCRAPE_PERIOD_S = 0.5  # a scrape per half second stands for one per twenty seconds of the hour
 
 
@@ -74,6 +73,14 @@ def inference_service(setting: Setting) -> Object:
     }
 
 
+def running_requests(setting: Setting) -> float:
+    """In flight per replica: 9 are about 75 % of its capacity, by replay of this traffic.
+
+    To see and to act take the same second however fast the hour passes: a faster hour needs more headroom.
+    """
+    return round(min(9.0, 6.0 + setting.seconds / 30.0), 1)
+
+
 def scaling_policy(setting: Setting) -> Object:
     """The policy; every time in it is that of the real hour, compressed, and at least what the API can say."""
     window_s = max(1, math.floor(setting.compressed_s(STABILIZATION_S)))
@@ -83,7 +90,7 @@ def scaling_policy(setting: Setting) -> Object:
         # Rates and quantiles look back 30 s, which are 20 minutes of the compressed hour: gauges decide alone.
         "objectives": {"ttftSeconds": 0.0},
         "targets": {
-            "runningRequests": RUNNING_REQUESTS,
+            "runningRequests": running_requests(setting),
             "queueRequests": QUEUE_REQUESTS,
             "kvCacheUtilization": 0.8,
             "useLearnedCapacity": False,

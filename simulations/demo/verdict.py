@@ -131,7 +131,7 @@ def as_text(verdict: Verdict) -> str:
         f"requests         {verdict.requests - verdict.lost} served, {verdict.lost} lost",
         f"TTFT             p50 {_seconds(verdict.ttft_p50_s)}, p95 {_seconds(verdict.ttft_p95_s)}; within "
         f"{verdict.ttft_objective_s:g} s: {verdict.slo_attainment:.1%} (bar {ATTAINMENT_BAR:.0%})",
-        f"replica-seconds  {verdict.replica_seconds:.0f}, that is {verdict.cost_ratio:.0%} of a static fleet for the peak "
+        f"replica-seconds  {verdict.replica_seconds:.0f}, {verdict.cost_ratio:.0%} of a static fleet for the peak "
         f"(bar: below {COST_BAR:.0%})",
         f"  static peak    {verdict.static_replica_seconds:.0f}: {verdict.static_formula}",
         _hindsight(verdict),

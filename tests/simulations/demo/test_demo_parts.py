@@ -45,7 +45,7 @@ def test_everything_shrinks_by_the_same_compression() -> None:
 
     assert setting.compression == 40
     assert setting.cold_start_s == 5.0
-    assert objects.scaling_policy(setting)["spec"]["behavior"]["scaleDown"]["stabilizationWindowSeconds"] == 6
+    assert objects.scaling_policy(setting)["spec"]["behavior"]["scaleDown"]["stabilizationWindowSeconds"] == 5
 
 
 def test_the_policy_shipped_is_one_that_the_controller_takes() -> None:
