@@ -9,6 +9,7 @@ from simulations.cluster.apiserver.crds import check_crd, set_crd_defaults
 from simulations.cluster.apiserver.errors import bad_request, conflict, invalid, invalid_value
 from simulations.cluster.apiserver.kinds import Kind
 from simulations.cluster.apiserver.metadata import check_metadata
+from simulations.cluster.apiserver.shapes import check_shapes
 from simulations.cluster.apiserver.store import Stored
 
 FieldValidation = Literal["Strict", "Warn", "Ignore"]
@@ -41,15 +42,9 @@ def check_type(kind: Kind, obj: Object) -> None:
             f"the API version in the data ({found[1]}) does not match the expected API version ({resource.api_version})"
         )
         raise bad_request(message)
-    if not isinstance(obj.setdefault("metadata", {}), dict):
-        raise bad_request(f"{resource.kind}: metadata must be an object")
-
-
-def check_shape(obj: Object) -> None:
-    """`spec` and `status`, where present, are objects: everything later relies on it."""
-    for name in ("spec", "status"):
-        if name in obj and not isinstance(obj[name], dict):
-            raise bad_request(f"json: cannot unmarshal {type(obj[name]).__name__} into field .{name} of type object")
+    if obj.get("metadata") is None:
+        obj["metadata"] = {}
+    check_shapes(kind, obj)
 
 
 def check_preconditions(kind: Kind, old: Stored, metadata: Object, *, is_put: bool) -> None:
@@ -67,8 +62,6 @@ def check_preconditions(kind: Kind, old: Stored, metadata: Object, *, is_put: bo
 
 def admit(kind: Kind, obj: Object, old: Object | None, unknown: UnknownFields) -> None:
     """Default, prune and validate in place, or raise the 4xx of the real server."""
-    if not kind.is_custom:
-        check_shape(obj)
     _prune(kind, obj, unknown)
     if kind.custom and kind.custom.schema:
         kind.custom.schema.set_defaults(obj)

@@ -26,6 +26,7 @@ from simulations.cluster.apiserver.kinds import Kind, Registry, ScalePaths
 from simulations.cluster.apiserver.metadata import keep_server_fields, stamp_new, timestamp
 from simulations.cluster.apiserver.patches import apply_patch
 from simulations.cluster.apiserver.scale import scale_of, with_scale
+from simulations.cluster.apiserver.shapes import check_scale_shape
 from simulations.cluster.apiserver.store import Store, Stored, copy_json
 
 FIRST_NAMESPACES = ("default", "kube-node-lease", "kube-public", "kube-system")
@@ -248,6 +249,7 @@ class Objects:
 
     def _rescale(self, target: Target, old: Stored, scale: Object) -> Object:
         kind, paths = target.kind, self._scale_paths(target)
+        check_scale_shape(scale)
         check_preconditions(kind, old, scale.get("metadata") or {}, is_put=False)
         changed = with_scale(kind, paths, self.view(kind, old), scale)
         shown = self._replace(Target(kind, target.namespace, target.name), old, changed, UnknownFields())

@@ -161,6 +161,7 @@ def strategic_patch(target: Object, patch: Object) -> Object:
         return {name: value for name, value in patch.items() if not name.startswith("$")}
     if patch.get("$patch") == "delete":
         return {}
+    _check_directives(patch)
     merged = _retained(target, patch)
     for name, value in patch.items():
         if name.startswith("$deleteFromPrimitiveList/"):
@@ -169,6 +170,12 @@ def strategic_patch(target: Object, patch: Object) -> Object:
         elif not name.startswith("$"):
             _merge_field(merged, name, value)
     return _ordered(merged, patch)
+
+
+def _check_directives(patch: Object) -> None:
+    for name, value in patch.items():
+        if name.startswith("$") and name != "$patch" and not isinstance(value, list):
+            raise bad_request(f"strategic merge patch: {name} must be a list, not {type(value).__name__}")
 
 
 def _retained(target: Object, patch: Object) -> Object:
@@ -201,6 +208,10 @@ def _merge_key(name: str, patch: list[Any], target: object) -> str:
 
 
 def _merge_list(target: list[Any], patch: list[Any], key: str) -> list[Any]:
+    if not all(isinstance(item, dict) and key in item for item in target):
+        raise unprocessable(f"strategic merge patch: the list merged by {key} holds items without it")
+    if not all(isinstance(item, dict) for item in patch):
+        raise bad_request(f"strategic merge patch: the items of a list merged by {key} must be objects")
     if any(item.get("$patch") == "replace" for item in patch):
         return [item for item in patch if "$patch" not in item]
     merged = {item[key]: item for item in target}
@@ -217,12 +228,17 @@ def _merge_list(target: list[Any], patch: list[Any], key: str) -> list[Any]:
 def _ordered(merged: Object, patch: Object) -> Object:
     """Follow `$setElementOrder/NAME`; items it does not name come last, in their order."""
     for directive, order in patch.items():
-        if not directive.startswith("$setElementOrder/"):
-            continue
         name = directive.partition("/")[2]
         items = merged.get(name)
-        key = _merge_key(name, order, items)
-        if isinstance(items, list):
-            ranks = {item.get(key) if key else item: rank for rank, item in enumerate(order)}
-            merged[name] = sorted(items, key=lambda item, r=ranks, k=key: r.get(item.get(k) if k else item, len(r)))  # type: ignore[misc]  # bound early on purpose
+        if directive.startswith("$setElementOrder/") and isinstance(items, list):
+            merged[name] = _sorted_as(items, order, _merge_key(name, order, items))
     return merged
+
+
+def _sorted_as(items: list[Any], order: list[Any], key: str) -> list[Any]:
+    ranks = {_identity(item, key): rank for rank, item in enumerate(order)}
+    return sorted(items, key=lambda item: ranks.get(_identity(item, key), len(ranks)))
+
+
+def _identity(item: Any, key: str) -> str:
+    return repr(item.get(key) if key and isinstance(item, dict) else item)

@@ -3,7 +3,7 @@
 from typing import Any
 
 from simulations.cluster.api import Object, Resource
-from simulations.cluster.apiserver.errors import Cause, invalid, invalid_value, required_value
+from simulations.cluster.apiserver.errors import invalid, invalid_value, required_value
 from simulations.cluster.apiserver.kinds import Kind, ScalePaths
 from simulations.cluster.apiserver.selectors import selector_text, value_at
 from simulations.cluster.apiserver.store import copy_json
@@ -27,13 +27,9 @@ def scale_of(kind: Kind, paths: ScalePaths, obj: Object) -> Object:
 def with_scale(kind: Kind, paths: ScalePaths, obj: Object, scale: Object) -> Object:
     """The object at the size a Scale asks for."""
     replicas = (scale.get("spec") or {}).get("replicas", 0)
-    causes: list[Cause] = []
-    if not isinstance(replicas, int) or isinstance(replicas, bool):
-        causes.append(invalid_value("spec.replicas", replicas, "must be an integer"))
-    elif replicas < 0:
-        causes.append(invalid_value("spec.replicas", replicas, "must be greater than or equal to 0"))
-    if causes:
-        raise invalid(SCALE, obj["metadata"]["name"], causes)
+    if replicas < 0:
+        cause = invalid_value("spec.replicas", replicas, "must be greater than or equal to 0")
+        raise invalid(SCALE, obj["metadata"]["name"], [cause])
     changed = copy_json(obj)
     parent = changed
     for name in paths.spec_replicas[:-1]:
