@@ -137,6 +137,9 @@ async def test_the_same_with_the_real_workload_controllers(cluster_of, version: 
         async with cluster.run():
             seen = await replay(cluster, steps, look_for_a_while)
             await clean_up(api)
+    await asyncio.sleep(
+        0.5
+    )  # aiohttp closes TLS connections a moment after their session, and pytest looks for open ones
 
     assert seen == steps
 
