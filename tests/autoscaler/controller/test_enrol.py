@@ -227,9 +227,7 @@ def test_whoever_scales_the_same_deployment_is_named(rival: Any, reason: Refusal
         pytest.param(isvc(), predictor(), "0.15.0", RefusalReason.UNSUPPORTED_KSERVE, id="KServe 0.15.0"),
         pytest.param(isvc(), predictor(), "0.16.0-rc0", RefusalReason.UNSUPPORTED_KSERVE, id="KServe 0.16.0-rc0"),
         pytest.param(isvc(), predictor(), "0.15.1", None, id="KServe 0.15.1"),
-        pytest.param(
-            isvc(status={"deploymentMode": "RawDeployment"}), predictor(), None, None, id="Standard before"
-        ),
+        pytest.param(isvc(status={"deploymentMode": "RawDeployment"}), predictor(), None, None, id="Standard before"),
         pytest.param(
             isvc(),
             predictor(annotations=ANNOTATION | EXTERNAL | {"llm-d.ai/managed": "true"}),
