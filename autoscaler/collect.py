@@ -48,7 +48,7 @@ class Collector:
         self._wake = wake
         self._tracks: dict[str, _Track] = {}  # by pod uid
         self._pods: dict[str, frozenset[str]] = {}  # uids by service
-        self._targets: dict[str, TimedTarget] = {}
+        self.targets: dict[str, TimedTarget] = {}
         self._edges: dict[str, LensTargets] = {}
         self._changed = asyncio.Event()
         self.on_failure: Callable[[str], None] = lambda _kind: None  # telemetry's hook
@@ -121,7 +121,7 @@ class Collector:
         while True:
             await self._changed.wait()
             self._changed.clear()
-            set_targets(self._targets)
+            set_targets(self.targets)
             await self._clock.sleep(HAND_OVER_S)
 
     def _aim(self, key: str, pod: PodView, endpoint: MetricsEndpoint, period_s: float) -> None:
@@ -132,7 +132,7 @@ class Collector:
         aimed = (pod.ip, pod.address, endpoint, period_s)
         if track.aimed != aimed:
             track.aimed = aimed
-            self._targets[pod.uid] = TimedTarget(target=scrape_target(pod, endpoint), period_s=period_s)
+            self.targets[pod.uid] = TimedTarget(target=scrape_target(pod, endpoint), period_s=period_s)
             self._changed.set()
 
     def _is_readable(self, pod: PodView) -> bool:
@@ -142,7 +142,7 @@ class Collector:
 
     def _drop(self, uid: str) -> None:
         self._tracks.pop(uid, None)
-        if self._targets.pop(uid, None) is not None:
+        if self.targets.pop(uid, None) is not None:
             self._changed.set()
 
 

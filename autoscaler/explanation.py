@@ -83,6 +83,8 @@ def _observed(status: ScaledServiceStatus) -> list[str]:
     failures = fresh.get("scrapeFailures")
     if failures:
         rows.append(("failures", ", ".join(f"{kind} ×{count}" for kind, count in sorted(failures.items()))))
+    if fresh.get("historyProblem"):
+        rows.append(("history", fresh["historyProblem"]))
     capacity = status.get("capacity", {})
     if "tokensPerSecond" in capacity:
         limited = f", limited by {capacity['regime']}" if capacity.get("regime") else ""

@@ -50,6 +50,7 @@ class Freshness:
     pods_blind: int = 0
     oldest_sample_age_s: float | None = None
     scrape_failures: Mapping[str, int] = field(default_factory=dict)  # pods by kind of failure
+    history_problem: str = ""  # why demand of the past could not be read; empty: nothing is wrong
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -272,6 +273,7 @@ def _freshness(seen: Freshness) -> FreshnessStatus:
         "podsBlind": seen.pods_blind,
         "oldestSampleAgeSeconds": _figure(seen.oldest_sample_age_s),
         "scrapeFailures": {shorten(kind): count for kind, count in failures},
+        "historyProblem": shorten(seen.history_problem, TEXT_MAX_CHARS) or None,
     }
     return cast(FreshnessStatus, _present(fields))
 

@@ -147,6 +147,8 @@ class FreshnessStatus(TypedDict, total=False):
     """Age of the oldest sample in use."""
     scrapeFailures: dict[str, int]
     """Pods whose last scrape failed, by kind of failure."""
+    historyProblem: str
+    """Why Prometheus could not be asked for demand of the past; absent: nothing is wrong."""
 
 
 class ConditionStatus(TypedDict):

@@ -29,7 +29,7 @@ from metrics.scrape_loop import ScrapeLoop, Scrapes
 from metrics.telemetry import Telemetry, TelemetryConfig, set_up
 
 if TYPE_CHECKING:
-    from autoscaler.history import Backfill
+    from autoscaler.history import Backfill, Source
 
 LEASE_NAME = "warmtide-controller"
 # SIGTERM to exit within 5 s: passes 1.5, last status 2, lease 1.
@@ -88,6 +88,7 @@ class Connections:
     client: Client
     lease_client: LeaseClient
     scraper: Scrapes
+    history: "Source | None" = None  # None: as the options say
 
 
 class Program:
@@ -107,7 +108,7 @@ class Program:
             informer.on_relist = telemetry.relisted
         lease = LeaseName(namespace=options.home_namespace, name=LEASE_NAME, identity=options.identity)
         self._election = Election(connections.lease_client, lease, clock, self._lead)
-        self._backfill = _backfill_of(options, clock, self._queue)
+        self._backfill = _backfill_of(options, connections, clock, self._queue)
         writer = Writer(client, self._election.may_write)
         world = World(
             cluster=self._cluster,
@@ -180,11 +181,12 @@ class Program:
         return max(i.stale_for_s(now_s) for i in self._informers if i.kind in (PODS.kind, DEPLOYMENTS.kind))
 
 
-def _backfill_of(options: Options, clock: Clock, queue: WakeQueue) -> "Backfill | None":
+def _backfill_of(options: Options, connections: Connections, clock: Clock, queue: WakeQueue) -> "Backfill | None":
     if options.prometheus_url is None:
         return None
     # The client drags in a tenth of our memory; most installations back-fill nothing.
     from autoscaler.history import Backfill
     from metrics.prometheus import History, HistoryConfig
 
-    return Backfill(History(HistoryConfig(url=options.prometheus_url), clock), clock, ready=queue.wake)
+    source = connections.history or History(HistoryConfig(url=options.prometheus_url), clock)
+    return Backfill(source, clock, ready=queue.wake)

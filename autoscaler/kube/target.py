@@ -197,7 +197,7 @@ def _report(world: World, service: Service, target: Target, found: Findings) -> 
         policy_generation=policy.generation if policy else 0,
         target=f"Deployment {target.deployment}" if target.deployment else str(target.subject),
         decision=found.decision,
-        freshness=world.collector.freshness(service.key, max_age_s, now_s),
+        freshness=replace(world.collector.freshness(service.key, max_age_s, now_s), history_problem=world.past.problem),
         incumbent_replicas=found.incumbent_replicas,
         policy_problem=service.policy_problem,
         enrolment_problem=problem if is_about_us else None,

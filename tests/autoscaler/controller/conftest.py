@@ -227,8 +227,9 @@ class Town:
             stop.set()
 
     def program(self, identity: str, client: LocalKube, **options: Any) -> Program:
+        history = options.pop("history", None)
         chosen = Options(identity=identity, home_namespace="default", **options)
-        connections = Connections(client=client, lease_client=client, scraper=self.engines)
+        connections = Connections(client=client, lease_client=client, scraper=self.engines, history=history)
         return Program(chosen, self.clock, set_up(TelemetryConfig()), connections)
 
     async def deploy(

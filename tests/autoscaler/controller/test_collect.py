@@ -1,0 +1,164 @@
+"""Which pods are read how often, and which samples are worth a pass."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from autoscaler.collect import Collector, level_of, scrape_target
+from autoscaler.kube.address import MetricsAddress
+from autoscaler.kube.views import PodView, pod_view
+from autoscaler.policy.spec import LensTargets, PolicySpec
+from autoscaler.settings import MetricsEndpoint, ServicePolicy
+from metrics.clock import ManualClock
+from metrics.errors import ScrapeError, ScrapeFailure
+from metrics.sample import EngineSample
+
+POLICY = ServicePolicy(name="default/gold", spec=PolicySpec())
+
+
+def pod(name: str = "a", **more: Any) -> PodView:
+    conditions = [{"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"}]
+    document = {"metadata": {"name": name, "uid": name}, "status": {"podIP": "10.0.0.1", "conditions": conditions}}
+    return replace(pod_view(document), **more)
+
+
+def sample(at_s: float, waiting: float = 0.0, **more: Any) -> EngineSample:
+    return EngineSample(observed_at_s=at_s, running_requests=0.0, waiting_requests=waiting, **more)
+
+
+class Watching:
+    """A collector, whom it woke, and what it would scrape."""
+
+    def __init__(self, period_min_s: float = 0.0) -> None:
+        self.clock = ManualClock(100.0)
+        self.woken: list[str] = []
+        self.collector = Collector(self.clock, wake=self.woken.append, period_min_s=period_min_s)
+
+    def watch(self, *pods: PodView, policy: ServicePolicy = POLICY) -> None:
+        self.collector.watch("default/llm", pods, policy)
+
+    def periods(self) -> dict[str, float]:
+        return {uid: timed.period_s for uid, timed in self.collector.targets.items()}
+
+
+def test_a_service_under_load_is_read_often_and_an_idle_one_seldom() -> None:
+    it = Watching()
+    it.watch(pod())
+    assert it.periods() == {"a": 2.0}  # nothing is known yet
+
+    it.collector.on_result("a", sample(100.0))
+    it.watch(pod())
+    assert it.periods() == {"a": 15.0}
+
+    it.collector.on_result("a", sample(101.0, waiting=1.0))
+    it.watch(pod())
+    assert it.periods() == {"a": 2.0}
+
+
+def test_a_floor_holds_for_every_period() -> None:
+    it = Watching(period_min_s=5.0)
+    it.watch(pod())
+
+    assert it.periods() == {"a": 5.0}
+
+
+@pytest.mark.parametrize(
+    ("more", "is_read"),
+    [
+        pytest.param({}, True, id="ready"),
+        pytest.param({"ready_at_s": None}, False, id="not ready yet: nobody listens"),
+        pytest.param({"ip": None}, False, id="no address"),
+        pytest.param({"is_terminating": True}, False, id="on its way out"),
+        pytest.param({"is_over": True}, False, id="over"),
+    ],
+)
+def test_only_pods_that_can_answer_are_read(more: dict[str, Any], is_read: bool) -> None:
+    it = Watching()
+    it.watch(pod(**more))
+
+    assert (list(it.periods()) == ["a"]) is is_read
+
+
+def test_a_pod_that_was_ready_once_is_read_on_though_its_probe_fails() -> None:
+    it = Watching()
+    it.watch(pod())
+    it.watch(pod(ready_at_s=None))
+
+    assert list(it.periods()) == ["a"]
+
+
+def test_pods_that_go_take_their_windows_along() -> None:
+    it = Watching()
+    it.watch(pod("a"), pod("b"))
+    it.collector.on_result("a", sample(100.0))
+    it.watch(pod("b"))
+
+    assert list(it.periods()) == ["b"]
+    assert it.collector.signals("a", 100.0) is None
+    it.collector.forget("default/llm")
+    assert it.periods() == {}
+
+
+def test_the_policys_word_on_the_address_comes_first() -> None:
+    announced = pod(address=MetricsAddress(8080, "/metrics", "default"), ip="fd00::1")
+
+    assert scrape_target(announced, MetricsEndpoint()).url == "http://[fd00::1]:8080/metrics"
+    chosen = MetricsEndpoint(port=9000, path="/m", scheme="https", insecure_skip_verify=True)
+    assert scrape_target(announced, chosen).url == "https://[fd00::1]:9000/m"
+    assert scrape_target(announced, chosen).insecure
+
+
+def test_only_samples_that_cross_an_edge_wake_the_service() -> None:
+    it = Watching()
+    it.watch(pod())
+    for at_s, waiting in enumerate((0.0, 0.0, 1.0, 1.0, 2.0, 3.0, 3.0, 1.0, 0.0, 0.0, 3.0)):
+        before = len(it.woken)
+        it.collector.on_result("a", sample(100.0 + at_s, waiting))
+        it.woken += [f"-{at_s}"] if len(it.woken) > before else []
+
+    # the first sample; from idle to busy; above 2 waiting; busy again and above 2 at once
+    assert [wake for wake in it.woken if wake.startswith("-")] == ["-0", "-2", "-5", "-10"]
+
+
+@pytest.mark.parametrize(
+    ("quiet", "loud"),
+    [
+        pytest.param({"kv_cache_usage_ratio": 0.8}, {"kv_cache_usage_ratio": 0.81}, id="KV cache above its target"),
+        pytest.param({"kv_cache_usage_ratio": 0.81}, {"kv_cache_usage_ratio": 0.9}, id="and further above"),
+        pytest.param({"is_awake": False}, {"is_awake": True}, id="awake again"),
+    ],
+)
+def test_each_lens_has_its_edge(quiet: dict[str, Any], loud: dict[str, Any]) -> None:
+    before, after = (level_of(sample(1.0, **values), LensTargets()) for values in (quiet, loud))
+
+    assert any(new > old for new, old in zip(after, before, strict=True))
+
+
+def test_a_lens_that_is_off_has_no_edge() -> None:
+    off = LensTargets(queue_requests=None, kv_cache_usage_ratio=None)
+
+    assert level_of(sample(1.0, 1.0), off) == level_of(sample(1.0, 500.0, kv_cache_usage_ratio=1.0), off)
+
+
+def test_freshness_counts_who_was_heard_and_how_the_others_failed() -> None:
+    it = Watching()
+    failures: list[str] = []
+    it.collector.on_failure = failures.append
+    it.watch(pod("a"), pod("b"), pod("c"))
+    it.collector.on_result("a", sample(95.0))
+    it.collector.on_result("b", sample(10.0))
+    it.collector.on_result("b", ScrapeError("b", ScrapeFailure.TIMEOUT, "slow"))
+
+    seen = it.collector.freshness("default/llm", 30.0, 100.0)
+
+    assert (seen.pods_scraped, seen.pods_blind, seen.oldest_sample_age_s) == (1, 2, 5.0)
+    assert seen.scrape_failures == {"Timeout": 1}
+    assert failures == ["Timeout"]
+
+
+def test_results_of_pods_that_are_gone_are_ignored() -> None:
+    it = Watching()
+    it.collector.on_result("nobody", sample(1.0))
+
+    assert it.woken == []
