@@ -51,10 +51,8 @@ def decide(seen: Observation, policy: PolicySpec, memory: Memory, *, now_s: floa
     evidence = gather(seen, policy, fleet, memory, now_s=now_s)
     lookout = watch_demand(seen, policy, memory, evidence.demand_tokens_per_s, now_s=now_s)
 
-    steps, need, hold = propose(seen, fleet, evidence)
-    forecast, foreseen = foresee(need, seen, policy, evidence, lookout)
-    steps += foreseen
-    steps += on_their_way(foreseen[-1].replicas if foreseen else need, hold, fleet)
+    forecast, proposal = foresee(propose(seen, fleet, evidence), seen, policy, evidence, lookout)
+    steps = proposal.steps + on_their_way(proposal, fleet)
     steps += held(steps[-1].replicas, seen, fleet, evidence)
 
     idle_since_s = (now_s if memory.idle_since_s is None else memory.idle_since_s) if evidence.is_idle else None

@@ -74,6 +74,15 @@ def fleet(samples: list[PodSignals | None], **seen: object) -> Observation:
     return replace(usual, **seen)  # type: ignore[arg-type]  # as above
 
 
+def numbers(decisions: list[Decision]) -> list[int]:
+    """The numbers decided, repeats left out."""
+    found: list[int] = []
+    for decision in decisions:
+        if not found or found[-1] != decision.replicas:
+            found.append(decision.replicas)
+    return found
+
+
 @dataclass(slots=True, kw_only=True)
 class Load:
     """What the whole service carries; the ready replicas share it."""

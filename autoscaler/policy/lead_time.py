@@ -94,12 +94,11 @@ def start_record(tier: Tier, node_class: str, durations_s: tuple[float, ...]) ->
 def _quantile(durations_s: tuple[float, ...], q: float) -> float:
     newest = len(durations_s) - 1
     weighted = sorted((duration_s, DECAY_RATIO ** (newest - age)) for age, duration_s in enumerate(durations_s))
-    wanted, seen = q * sum(weight for _, weight in weighted), 0.0
-    for duration_s, weight in weighted:
-        seen += weight
-        if seen >= wanted:
-            return duration_s
-    return weighted[-1][0]
+    wanted, seen, index = q * sum(weight for _, weight in weighted), weighted[0][1], 0
+    while seen < wanted and index < newest:
+        index += 1
+        seen += weighted[index][1]
+    return weighted[index][0]
 
 
 def lead_time_of(pod: PodSeen, records: tuple[StartRecord, ...], prior_s: float) -> LeadTime:

@@ -93,9 +93,7 @@ def paused(number: int, case: Case) -> Step | None:
 
 def pinned(number: int, case: Case) -> Step | None:
     """An operator's number: at once, whatever the signals say."""
-    pin = case.policy.pinned_replicas
-    if pin is None:
-        return None
+    pin = case.policy.pinned_replicas or 0
     return Step(replicas=pin, reason=Reason.PINNED, detail=f"pinned at {pin}; the signals ask for {number}")
 
 

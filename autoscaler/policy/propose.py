@@ -25,8 +25,9 @@ def propose(seen: Observation, fleet: Fleet, evidence: Evidence) -> Proposal:
     if seen.replicas == 0 and fleet.serving == 0:
         step = _from_zero(binding, evidence)
         return Proposal((step,), step.replicas)
-    if binding is None:
-        return Proposal((_unread(seen, fleet),), 1, seen.replicas)
+    wanted = 0 if binding is None else binding.lens.replicas or 0
+    if binding is None or (fleet.serving == 0 and wanted <= seen.replicas):
+        return Proposal((_unread(seen, fleet),), max(1, wanted), seen.replicas)
     return _follow(evidence, binding)
 
 
@@ -39,10 +40,11 @@ def _from_zero(binding: Reading | None, evidence: Evidence) -> Step:
 
 
 def _unread(seen: Observation, fleet: Fleet) -> Step:
+    detail = "no lens can be read"
     if fleet.serving == 0:
-        detail = f"none is ready, {fleet.supply.starting} on their way"
-        return Step(replicas=seen.replicas, reason=Reason.STARTING_COUNTED, detail=detail)
-    return Step(replicas=seen.replicas, reason=Reason.NO_FRESH_DATA, detail="no lens can be read")
+        # Pods that start, crash or wait for a node say nothing about what is asked of the service.
+        detail = f"no replica serves, {fleet.supply.starting} on their way: demand is unknown"
+    return Step(replicas=seen.replicas, reason=Reason.NO_FRESH_DATA, detail=detail)
 
 
 def _follow(evidence: Evidence, binding: Reading) -> Proposal:
@@ -61,22 +63,24 @@ def _follow(evidence: Evidence, binding: Reading) -> Proposal:
 
 def _said(reading: Reading) -> str:
     lens = reading.lens
-    if lens.value is None or lens.target is None:
+    if lens.value is None:
         return f"{lens.name}: {lens.note}"
-    return f"{lens.name} {lens.value:.4g} of {lens.target:.4g} {lens.unit}"
+    return f"{lens.name} {lens.value:.4g} of {lens.target or 0.0:.4g} {lens.unit}"
 
 
 def foresee(
-    need: int, seen: Observation, policy: PolicySpec, evidence: Evidence, lookout: Lookout | None
-) -> tuple[ForecastReading | None, tuple[Step, ...]]:
+    proposal: Proposal, seen: Observation, policy: PolicySpec, evidence: Evidence, lookout: Lookout | None
+) -> tuple[ForecastReading | None, Proposal]:
     """What the forecast adds: it may raise the number or veto a scale-in, nothing else."""
     if lookout is None:
-        return None, ()
+        return None, proposal
+    steps, need, hold = proposal
     outlook, demand = lookout.record.outlook, evidence.demand_tokens_per_s
     if outlook is None or demand is None:
         note = lookout.record.note if outlook is None else "demand cannot be seen"
         off = ForecastReading(active=False, horizon_s=lookout.horizon_s, demand_now_tokens_per_s=demand, note=note)
-        return off, (Step(replicas=need, reason=Reason.FORECAST_OFF, detail=note),)
+        step = Step(replicas=max(need, hold), reason=Reason.FORECAST_OFF, detail=note)
+        return off, Proposal((*steps, step), need, hold)
     most = math.ceil(max(need, 1) * (1.0 + policy.forecast.max_raise_ratio) - ROUNDING)
     wanted = min(_replicas_for(outlook, evidence), most)
     reading = ForecastReading(
@@ -91,10 +95,11 @@ def foresee(
         note=lookout.record.note,
     )
     if wanted <= need:
-        return reading, ()
+        return reading, proposal
     reason = Reason.FORECAST_RAISED if wanted > seen.replicas else Reason.FORECAST_HELD
     detail = f"{outlook.p90_tokens_per_s:.4g} tokens/s at most expected in {lookout.horizon_s:.0f} s"
-    return reading, (Step(replicas=wanted, reason=reason, detail=detail),)
+    step = Step(replicas=max(wanted, hold), reason=reason, detail=detail)
+    return reading, Proposal((*steps, step), wanted, hold)
 
 
 def _replicas_for(outlook: Outlook, evidence: Evidence) -> int:
@@ -109,14 +114,17 @@ def _replicas_for(outlook: Outlook, evidence: Evidence) -> int:
     return math.ceil(min(replicas, REPLICAS_MAX) - ROUNDING)
 
 
-def on_their_way(need: int, hold: int, fleet: Fleet) -> tuple[Step, ...]:
+def on_their_way(proposal: Proposal, fleet: Fleet) -> tuple[Step, ...]:
     """Starting replicas count until they are overdue; then each one that is needed is ordered once more."""
+    _, need, hold = proposal
     supply = fleet.supply
     short = need - supply.ready - supply.asleep
     if short <= 0:
         return ()
     if supply.overdue:
         replicas = max(need + min(fleet.stuck, short), hold)
+        if replicas == hold:
+            return ()
         detail = f"{supply.overdue} of the replicas asked for are not coming"
         return (Step(replicas=replicas, reason=Reason.STARTING_OVERDUE, detail=detail),)
     if supply.starting and need > hold:
@@ -130,9 +138,6 @@ def held(number: int, seen: Observation, fleet: Fleet, evidence: Evidence) -> tu
     current = seen.replicas
     if number >= current:
         return ()
-    if fleet.serving == 0:
-        # Pods that start, crash or wait for a node say nothing about what is asked of the service.
-        return (Step(replicas=current, reason=Reason.NO_FRESH_DATA, detail="no replica serves: demand is unknown"),)
     names = evidence.silent_names()
     if names:
         is_all_blind = fleet.serving > 0 and not fleet.signals

@@ -5,8 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from autoscaler.policy.examples import IDLE, Load, Service, latencies
-from autoscaler.policy.memory import Memory
+from autoscaler.policy.examples import IDLE, Load, Service, latencies, numbers
 from autoscaler.policy.recall import dump, load_or_start
 from autoscaler.policy.spec import (
     ForecastSpec,
@@ -17,22 +16,13 @@ from autoscaler.policy.spec import (
     ScalingRules,
     ZeroSpec,
 )
-from autoscaler.policy.types import Decision, PodPhase, Reason
+from autoscaler.policy.types import PodPhase, Reason
 
 REACTIVE = PolicySpec(
     replicas_max=10,
     targets=LensTargets(use_learned_capacity=False),
     forecast=ForecastSpec(enabled=False),
 )
-
-
-def numbers(decisions: list[Decision]) -> list[int]:
-    """The numbers decided, repeats left out."""
-    found: list[int] = []
-    for decision in decisions:
-        if not found or found[-1] != decision.replicas:
-            found.append(decision.replicas)
-    return found
 
 
 def quick(**changes: object) -> PolicySpec:
@@ -197,6 +187,17 @@ def test_a_pod_stuck_starting_is_replaced_once_after_its_p95() -> None:
     assert first.decided_at_s == pytest.approx(asked_at_s + 60.0 * 1.88, abs=2.0)
     assert first.reason is Reason.STARTING_OVERDUE
     assert decisions[-1].supply.overdue == 2
+
+
+def test_the_only_replica_that_never_starts_gets_one_more() -> None:
+    service = Service(policy=replace(REACTIVE, lead_time_prior_s=60.0), replicas=0)
+    service.phase_of_new = PodPhase.STARTING
+    service.scale_to(1)
+
+    decisions = service.run(1200)
+
+    assert numbers(decisions) == [1, 2]
+    assert decisions[-1].reason is Reason.NO_FRESH_DATA
 
 
 @pytest.mark.parametrize("phase", [PodPhase.UNSCHEDULABLE, PodPhase.GATED])
@@ -364,53 +365,3 @@ def test_lead_times_are_learned_from_starts_that_were_watched() -> None:
 
     [learned] = service.decisions[-1].lead_times
     assert (learned.node_class, learned.starts, learned.p50_s) == ("H100", 1, 45.0)
-
-
-def test_an_operator_pin_is_reached_at_once_and_a_pause_stops_everything() -> None:
-    service = Service(policy=replace(REACTIVE, pinned_replicas=7), replicas=2)
-    [pinned] = service.run(2)
-    service.policy = replace(REACTIVE, paused=True)
-    service.load = Load(waiting_requests=50.0)
-
-    decisions = service.run(60)
-
-    assert (pinned.replicas, pinned.reason) == (7, Reason.PINNED)
-    assert numbers(decisions) == [7]
-    assert decisions[-1].reason is Reason.PAUSED
-
-
-def test_the_last_warm_copy_stays() -> None:
-    service = Service(policy=quick(), replicas=3, load=Load(kv_cache_usage=0.1))
-    service.seen_changes = {"last_warm_copies": frozenset({"pod-1", "pod-2"})}
-
-    decisions = service.run(600)
-
-    assert numbers(decisions) == [3, 2]
-    assert decisions[-1].reason is Reason.LAST_WARM_COPY
-    assert {pod.name for pod in service.observe().pods} == {"pod-1", "pod-2"}
-
-
-def test_the_schedule_and_the_budget_move_the_bounds() -> None:
-    service = Service(policy=REACTIVE, replicas=1)
-    service.seen_changes = {"schedule_floor": 6}
-    [lifted] = service.run(2)
-    service.seen_changes = {"schedule_floor": 6, "budget_replicas": 4}
-    [cut] = service.run(2)
-
-    assert (lifted.replicas, lifted.reason) == (6, Reason.SCHEDULE_FLOOR)
-    assert (cut.replicas, cut.reason) == (4, Reason.GPU_BUDGET)
-
-
-@pytest.mark.parametrize("jump_s", [-3600.0, 3600.0], ids=["an hour back", "an hour on"])
-def test_a_clock_that_jumps_by_an_hour_costs_no_replica(jump_s: float) -> None:
-    service = Service(policy=REACTIVE, replicas=4, load=Load(kv_cache_usage=3.0))
-    service.run(60)
-    service.load = Load(kv_cache_usage=0.2)
-    service.run(10)
-    service.now_s += jump_s
-
-    decisions = service.run(280)
-
-    assert numbers(decisions) == [4]
-    assert service.memory is not None
-    assert isinstance(service.memory, Memory)

@@ -1,0 +1,368 @@
+"""What single signals say: lenses, latencies, capacity, start-ups, and the odd cases of each."""
+
+import math
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from autoscaler.policy.capacity import BATCH, COMPUTE, KV, UNKNOWN, CapacityRecord, estimate, learn_capacity, saturation
+from autoscaler.policy.decide import decide
+from autoscaler.policy.examples import fleet, latencies, ready, signals, starting
+from autoscaler.policy.latency import OBSERVATIONS_MIN, fleet_quantile
+from autoscaler.policy.lead_time import lead_time_of, learn_starts, prior, start_record, typical_lead_time, watch_starts
+from autoscaler.policy.memory import Memory
+from autoscaler.policy.signals import STALLED_S, tokens_per_s, waiting_requests
+from autoscaler.policy.spec import ForecastSpec, LensTargets, Objectives, PolicySpec
+from autoscaler.policy.supply import take_stock
+from autoscaler.policy.types import Decision, LensReading, Observation, PodPhase, Reason, Supply, Tier
+from metrics.quantile import merge, quantile
+from metrics.sample import Histogram
+
+NOW_S = 1_000_000.0
+SPEC = PolicySpec(
+    replicas_max=20, targets=LensTargets(use_learned_capacity=False), forecast=ForecastSpec(enabled=False)
+)
+
+
+def decided(seen: Observation, spec: PolicySpec = SPEC) -> Decision:
+    return decide(seen, spec, Memory.start(seen.replicas, NOW_S - 1), now_s=NOW_S)[0]
+
+
+def lens(decision: Decision, name: str) -> LensReading:
+    return next(reading for reading in decision.lenses if reading.name == name)
+
+
+def stock(seen: Observation) -> Supply:
+    return take_stock(seen, SPEC, (), NOW_S, now_s=NOW_S).supply
+
+
+@given(st.lists(st.tuples(st.floats(1, 1000), st.floats(0.05, 20)), min_size=1, max_size=6), st.floats(0.01, 0.99))
+def test_the_quantile_of_a_fleet_is_that_of_its_merged_histograms(parts: list[tuple[float, float]], q: float) -> None:
+    histograms = [latencies(requests=requests, mean_s=mean_s) for requests, mean_s in parts]
+    merged = merge(histograms)
+
+    assert merged is not None
+    assert fleet_quantile(histograms, q) == pytest.approx(quantile(merged, q))
+
+
+def test_histograms_of_different_buckets_still_have_a_quantile() -> None:
+    coarse = Histogram(bounds=(0.5, 2.5, math.inf), counts=(10.0, 40.0, 40.0), sum=40.0)
+
+    value = fleet_quantile([coarse, latencies(requests=50, mean_s=0.2)], 0.9)
+
+    assert value == pytest.approx(2.0, abs=0.5)
+
+
+@pytest.mark.parametrize(
+    ("requests", "replicas"),
+    [
+        pytest.param(OBSERVATIONS_MIN / 2 - 0.5, 0, id="just under"),
+        pytest.param(OBSERVATIONS_MIN / 2, 4, id="at"),
+        pytest.param(OBSERVATIONS_MIN / 2 + 0.5, 4, id="just over"),
+    ],
+)
+def test_few_latencies_are_anecdotes(requests: float, replicas: int) -> None:
+    slow = latencies(requests=requests, mean_s=8.0)
+
+    decision = decided(fleet([signals(NOW_S, ttft_s=slow)] * 2))
+
+    assert lens(decision, "ttft").replicas == replicas
+
+
+def test_latency_near_its_objective_lets_none_go() -> None:
+    slow = Histogram(bounds=(2.0, 2.15, math.inf), counts=(0.0, 100.0, 100.0), sum=210.0)
+
+    decision = decided(fleet([signals(NOW_S, ttft_s=slow, kv_cache_usage_ratio=0.1)] * 3))
+
+    assert lens(decision, "ttft").replicas == 3
+    assert decision.steps[0].replicas == 3
+
+
+def test_long_prompts_that_run_alone_are_no_reason_to_grow() -> None:
+    slow = latencies(requests=50, mean_s=9.0)
+
+    decision = decided(fleet([signals(NOW_S, ttft_s=slow, running_requests=1.0)] * 2))
+
+    assert lens(decision, "ttft").replicas == 2
+    assert "alone" in lens(decision, "ttft").note
+
+
+def test_the_time_between_tokens_has_a_lens_of_its_own() -> None:
+    spec = replace(SPEC, objectives=Objectives(ttft_s=None, itl_s=0.2))
+    slow = latencies(requests=500, mean_s=0.5)
+
+    decision = decided(fleet([signals(NOW_S, itl_s=slow)] * 2), spec)
+
+    assert (decision.binding_lens, decision.replicas) == ("itl", 4)
+
+
+def test_a_first_sample_has_no_window_and_is_not_a_missing_series() -> None:
+    first = signals(NOW_S, window_s=0.0, ttft_s=None, prompt_tokens_per_s=None, generation_tokens_per_s=None)
+
+    decision = decided(fleet([first] * 2))
+
+    assert lens(decision, "ttft").note == "no window yet"
+    assert decision.replicas == 2
+
+
+def test_latencies_without_a_single_bucket_say_nothing() -> None:
+    odd = Histogram(bounds=(math.inf,), counts=(100.0,), sum=10.0)
+
+    assert lens(decided(fleet([signals(NOW_S, ttft_s=odd)])), "ttft").note == "no observations in the window"
+
+
+@pytest.mark.parametrize(
+    ("changes", "tokens"),
+    [
+        pytest.param({"computed_prompt_tokens_per_s": 500.0}, 1500.0, id="cached prompt tokens are no work"),
+        pytest.param({}, 4000.0, id="without that, all prompt tokens"),
+        pytest.param({"generation_tokens_per_s": None}, None, id="half a rate is none"),
+        pytest.param({"prompt_tokens_per_s": -5.0}, 1000.0, id="a counter that ran back"),
+    ],
+)
+def test_work_is_tokens_computed(changes: dict[str, float | None], tokens: float | None) -> None:
+    assert tokens_per_s(signals(NOW_S, **changes)) == tokens
+
+
+def test_requests_that_more_replicas_do_not_help_are_not_counted_as_waiting() -> None:
+    assert waiting_requests(signals(NOW_S, waiting_requests=7.0, deferred_requests=5.0)) == 2.0
+
+
+@pytest.mark.parametrize(
+    ("stalled_s", "blind"),
+    [
+        pytest.param(STALLED_S - 0.1, 0, id="just under"),
+        pytest.param(STALLED_S, 1, id="at"),
+        pytest.param(STALLED_S + 0.1, 1, id="just over"),
+    ],
+)
+def test_a_server_that_moves_no_counter_is_blind(stalled_s: float, blind: int) -> None:
+    assert stock(fleet([signals(NOW_S, stalled_for_s=stalled_s)])).blind == blind
+
+
+@pytest.mark.parametrize(
+    ("age_s", "blind"),
+    [
+        pytest.param(29.9, 0, id="just fresh"),
+        pytest.param(30.0, 0, id="at"),
+        pytest.param(30.1, 1, id="stale"),
+        pytest.param(-30.1, 1, id="from the future"),
+    ],
+)
+def test_a_sample_counts_for_max_age(age_s: float, blind: int) -> None:
+    assert stock(fleet([signals(NOW_S - age_s)])).blind == blind
+
+
+def test_supply_sorts_every_phase() -> None:
+    pods = (
+        ready("serving", signals(NOW_S)),
+        ready("blind", None),
+        ready("asleep", signals(NOW_S, is_awake=False)),
+        starting("on time", created_at_s=NOW_S - 10),
+        starting("late", created_at_s=NOW_S - 1000),
+        starting("no room", created_at_s=NOW_S - 10, phase=PodPhase.UNSCHEDULABLE),
+        starting("gated", created_at_s=NOW_S - 10, phase=PodPhase.GATED),
+        starting("leaving", created_at_s=NOW_S - 900, phase=PodPhase.TERMINATING),
+    )
+
+    supply = stock(Observation(service="prod/llama", replicas=8, pods=pods))
+
+    assert supply == Supply(ready=2, starting=2, overdue=3, terminating=1, blind=1, asleep=1)
+
+
+def test_pods_that_were_asked_for_long_ago_and_never_made_are_not_coming() -> None:
+    seen = Observation(service="prod/llama", replicas=3)
+
+    assert take_stock(seen, SPEC, (), NOW_S - 339.0, now_s=NOW_S).supply.overdue == 3
+    assert take_stock(seen, SPEC, (), NOW_S - 338.0, now_s=NOW_S).supply.starting == 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "regime"),
+    [
+        ({"kv_cache_usage_ratio": 0.89}, None),
+        ({"kv_cache_usage_ratio": 0.90}, KV),
+        ({"waiting_requests": 1.9}, None),
+        ({"waiting_requests": 2.0}, BATCH),
+        ({"itl_s": latencies(requests=100, mean_s=0.04)}, None),
+        ({"itl_s": latencies(requests=100, mean_s=0.06)}, COMPUTE),
+    ],
+)
+def test_what_saturates_a_replica_is_named(changes: dict[str, float | Histogram | None], regime: str | None) -> None:
+    spec = replace(SPEC, objectives=Objectives(itl_s=0.05))
+    sample = signals(NOW_S, **changes)
+
+    assert saturation(sample, waiting_requests(sample), spec) == regime
+
+
+def saturated(at_s: float, tokens: float, **changes: float) -> Observation:
+    return fleet(
+        [signals(at_s, waiting_requests=5.0, prompt_tokens_per_s=tokens, generation_tokens_per_s=0.0, **changes)]
+    )
+
+
+def learned(observations: list[Observation]) -> CapacityRecord:
+    record = CapacityRecord()
+    for seen in observations:
+        newest_s = max(pod.signals.observed_at_s for pod in seen.pods if pod.signals)
+        record = learn_capacity(record, take_stock(seen, SPEC, (), newest_s, now_s=newest_s), SPEC)
+    return record
+
+
+def test_capacity_is_learned_from_whole_windows_that_do_not_overlap() -> None:
+    record = learned([saturated(NOW_S + at_s, 900.0 + at_s) for at_s in range(0, 91, 10)])
+
+    assert record.windows == 3
+    assert record.samples_tokens_per_s == (930.0, 960.0, 990.0)
+    assert record.learned.tokens_per_s == 930.0
+
+
+def test_looking_again_at_the_same_sample_teaches_nothing() -> None:
+    observations = [saturated(NOW_S + at_s, 900.0) for at_s in range(0, 91, 10)]
+
+    assert learned(observations + [observations[-1]] * 5) == learned(observations)
+
+
+def test_a_replica_that_was_calm_in_between_starts_its_window_anew() -> None:
+    calm = fleet([signals(NOW_S + 20)])
+
+    record = learned([saturated(NOW_S, 900.0), calm, saturated(NOW_S + 31, 900.0), saturated(NOW_S + 60, 900.0)])
+
+    assert record.windows == 0
+
+
+def test_the_most_that_was_served_fades_with_the_hours() -> None:
+    first = learned([fleet([signals(NOW_S, prompt_tokens_per_s=9000.0)])])
+    soon = take_stock(fleet([signals(NOW_S + 60)]), SPEC, (), NOW_S, now_s=NOW_S + 60)
+    late = take_stock(fleet([signals(NOW_S + 7200)]), SPEC, (), NOW_S, now_s=NOW_S + 7200)
+
+    assert first.learned.demonstrated_tokens_per_s == 10_000.0
+    assert learn_capacity(first, soon, SPEC).learned.demonstrated_tokens_per_s == 10_000.0
+    assert learn_capacity(first, late, SPEC).learned.demonstrated_tokens_per_s == 4000.0
+
+
+def test_replicas_that_serve_nothing_demonstrate_nothing() -> None:
+    record = learned([fleet([signals(NOW_S, prompt_tokens_per_s=0.0, generation_tokens_per_s=0.0)])])
+
+    assert record.learned.demonstrated_tokens_per_s is None
+
+
+@pytest.mark.parametrize(("windows", "tokens"), [(2, None), (3, 1.0), (8, 3.0)])
+def test_capacity_is_a_cautious_quantile_of_enough_windows(windows: int, tokens: float | None) -> None:
+    samples = tuple(float(index + 1) for index in range(windows))
+
+    assert estimate(samples, windows, UNKNOWN, None).tokens_per_s == tokens
+
+
+def test_a_single_start_keeps_the_spread_of_the_prior() -> None:
+    one = start_record(Tier.WARM, "H100", (100.0,)).learned
+    many = start_record(Tier.WARM, "H100", tuple(100.0 + index for index in range(32))).learned
+
+    assert (one.p50_s, one.starts) == (100.0, 1)
+    assert one.p95_s == pytest.approx(100 * (1 + 0.88 * 4 / 5))
+    assert many.p50_s < many.p80_s < many.p95_s < 150.0
+
+
+def test_start_ups_are_kept_apart_by_tier_and_node_class_and_bounded() -> None:
+    pods = tuple(
+        replace(ready(f"pod-{index}", None, start_s=10.0 + index), tier=tier)
+        for index, tier in enumerate([Tier.COLD, Tier.WARM] * 40)
+    )
+
+    records = learn_starts((), tuple(pod.name for pod in pods), pods)
+
+    assert [(record.learned.tier, len(record.durations_s)) for record in records] == [(Tier.COLD, 32), (Tier.WARM, 32)]
+    assert typical_lead_time(records, 180.0).tier is Tier.WARM
+    assert typical_lead_time((), 180.0) == prior(180.0)
+
+
+def test_a_kind_of_start_up_that_was_never_seen_is_expected_as_the_prior_says() -> None:
+    records = (start_record(Tier.COLD, "A100", (500.0,)), start_record(Tier.WARM, "H100", (20.0,)))
+    warm, other = starting("warm", created_at_s=NOW_S), replace(starting("b", created_at_s=NOW_S), tier=Tier.HOT)
+
+    assert lead_time_of(warm, records, 180.0).p50_s == 20.0
+    assert lead_time_of(other, records, 180.0) == prior(180.0)
+
+
+def test_only_start_ups_seen_from_their_beginning_are_measured() -> None:
+    fresh, old = starting("fresh", created_at_s=NOW_S - 60), starting("old", created_at_s=NOW_S - 61)
+
+    assert watch_starts((), (fresh, old), NOW_S) == ("fresh",)
+    assert watch_starts(("old",), (fresh, old), NOW_S) == ("fresh", "old")
+    assert watch_starts(("gone",), (), NOW_S) == ()
+
+
+def test_a_ready_time_before_the_creation_teaches_nothing() -> None:
+    odd = replace(ready("odd", None), ready_at_s=-5000.0)
+
+    assert learn_starts((), ("odd",), (odd,)) == ()
+
+
+def test_the_concurrency_lens_counts_running_and_waiting_and_upstream() -> None:
+    spec = replace(SPEC, targets=LensTargets(running_requests=4.0, use_learned_capacity=False))
+    seen = fleet([signals(NOW_S, running_requests=5.0, waiting_requests=1.0)] * 2, upstream_waiting_requests=4.0)
+
+    decision = decided(seen, spec)
+
+    assert lens(decision, "concurrency").replicas == 4
+
+
+def test_a_known_capacity_keeps_a_queue_of_small_requests_from_asking_for_many() -> None:
+    spec = replace(SPEC, targets=LensTargets(tokens_per_s=5000.0))
+    seen = fleet([signals(NOW_S, waiting_requests=20.0)] * 2)
+
+    decision = decided(seen, spec)
+
+    assert lens(decision, "queue").replicas == 2
+    assert lens(decision, "queue").note == "20 by requests; 2 clear the queue within 30 s"
+
+
+def test_a_burst_shows_its_rate_before_its_backlog() -> None:
+    spec = replace(SPEC, targets=LensTargets(tokens_per_s=5000.0))
+    _, memory = decide(fleet([signals(NOW_S - 4)] * 2), spec, Memory.start(2, NOW_S - 5), now_s=NOW_S - 4)
+
+    burst, _ = decide(fleet([signals(NOW_S, waiting_requests=20.0)] * 2), spec, memory, now_s=NOW_S)
+
+    assert lens(burst, "queue").replicas == 4  # (8,000 served + 1,333 to drain + 10,000 growing) ÷ 5,000
+
+
+def test_a_broken_series_asks_for_no_more_than_a_cluster_has() -> None:
+    decision = decided(fleet([signals(NOW_S, waiting_requests=1e300, kv_cache_usage_ratio=1e300)]))
+
+    assert decision.steps[0].replicas == 100_000
+    assert decision.replicas <= 20
+
+
+def test_no_lens_at_all_holds() -> None:
+    nothing = LensTargets(queue_requests=None, kv_cache_usage_ratio=None, use_learned_capacity=False)
+    spec = replace(SPEC, targets=nothing, objectives=Objectives(ttft_s=None))
+
+    decision = decided(fleet([signals(NOW_S)] * 3), spec)
+
+    assert (decision.replicas, decision.reason) == (3, Reason.NO_FRESH_DATA)
+
+
+def test_an_empty_queue_alone_never_shrinks() -> None:
+    targets = LensTargets(kv_cache_usage_ratio=None, use_learned_capacity=False)
+    spec = replace(SPEC, targets=targets, scale_down=replace(SPEC.scale_down, stabilization_window_s=0.0))
+
+    decision = decided(fleet([signals(NOW_S)] * 3), spec)
+
+    assert decision.replicas == 3
+    assert decision.steps[1].detail == "no lens that is read says how few would do"
+
+
+def test_an_upstream_that_fell_silent_vetoes_and_is_named() -> None:
+    spec = replace(SPEC, scale_down=replace(SPEC.scale_down, stabilization_window_s=0.0))
+    seen = fleet(
+        [signals(NOW_S, kv_cache_usage_ratio=0.1)] * 3,
+        upstream_waiting_requests=0.0,
+        upstream_observed_at_s=NOW_S - 31,
+    )
+
+    decision = decided(seen, spec)
+
+    assert (decision.replicas, decision.reason) == (3, Reason.PARTLY_BLIND)
+    assert decision.steps[-1].detail == "cannot be read: upstream"
