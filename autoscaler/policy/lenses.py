@@ -1,7 +1,6 @@
 """What each signal alone would ask for. The largest binds; the others say why not more."""
 
 import math
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from autoscaler.policy.demand import BACKLOG_DRAIN_S, Demand
@@ -28,8 +27,7 @@ class Reading(NamedTuple):
     use: float = 0.0  # replicas' worth of work, exact
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Signal:
+class Signal(NamedTuple):
     """How one signal is named, and what it is compared with."""
 
     name: str

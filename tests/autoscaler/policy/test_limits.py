@@ -220,11 +220,14 @@ def test_a_lens_that_needs_more_than_any_cluster_has_says_nothing() -> None:
     assert all("would ask for" not in sentence for sentence in decided(seen, spec).would_change)
 
 
-def test_without_a_number_in_the_latency_the_sentence_is_its_note() -> None:
-    few = latencies(requests=5, mean_s=9.0)
-    seen = fleet([signals(NOW_S, ttft_s=few, kv_cache_usage_ratio=0.0, running_requests=1.0)] * 2)
+def test_without_a_number_in_the_latency_its_note_is_told() -> None:
+    nothing = LensTargets(queue_requests=None, kv_cache_usage_ratio=None, use_learned_capacity=False)
+    seen = fleet([signals(NOW_S, ttft_s=latencies(requests=5, mean_s=9.0))] * 2)
 
-    assert "observations in the window" in decided(seen).lenses[-1].note
+    decision = decided(seen, replace(AT_ONCE, targets=nothing))
+
+    assert decision.steps[0].detail == "ttft: 10 observations in the window, 20 needed"
+    assert decision.replicas == 2
 
 
 @pytest.mark.parametrize(
@@ -269,7 +272,7 @@ def test_the_last_warm_copy_stays() -> None:
 
     decisions = service.run(600)
 
-    assert numbers(decisions) == [3, 2]
+    assert numbers(decisions) == [2]
     assert decisions[-1].reason is Reason.LAST_WARM_COPY
     assert {pod.name for pod in service.observe().pods} == {"pod-1", "pod-2"}
 
