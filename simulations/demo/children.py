@@ -6,6 +6,7 @@ stops its children in order. Should the demo be killed, Linux ends them (PR_SET_
 
 import asyncio
 import ctypes
+import logging
 import os
 import signal
 import sys
@@ -17,6 +18,8 @@ from types import TracebackType
 from typing import Self
 
 from simulations.errors import DemoError
+
+log = logging.getLogger(__name__)
 
 STOP_GRACE_S = 6.0  # the controller promises to end within five
 LAST_WORDS_BYTES = 2000  # of a log, in the error of a child that died
@@ -41,8 +44,9 @@ class Child:
 class Children:
     """Starts children and stops them all, the last one first, when the block ends."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, grace_s: float = STOP_GRACE_S) -> None:
         self._folder = folder
+        self._grace_s = grace_s
         self._children: list[Child] = []
         self._guards: list[asyncio.Task[None]] = []
 
@@ -52,8 +56,14 @@ class Children:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        told_again: asyncio.CancelledError | None = None
         for child in reversed(self._children):
-            await _stop(child)
+            try:
+                await _stop(child, self._grace_s)
+            except asyncio.CancelledError as exc:
+                told_again = exc
+        if told_again is not None:
+            raise told_again
 
     async def start(self, name: str, arguments: Sequence[str], guards: asyncio.TaskGroup) -> Child:
         """Run `python ARGUMENTS`; what it says goes to NAME.log. Should it end by itself, the group fails."""
@@ -84,17 +94,20 @@ async def _must_live(child: Child) -> None:
     raise DemoError(f"the {child.name} ended with {code}; the end of {child.log}:\n{child.last_words()}")
 
 
-async def _stop(child: Child) -> None:
-    """SIGTERM, then SIGKILL for whatever is left of its group."""
+async def _stop(child: Child, grace_s: float) -> None:
+    """SIGTERM; SIGKILL after the grace, or at once when the demo is told to stop a second time."""
     if child.process.returncode is not None:
         return
+    _signal(child, signal.SIGTERM)
     try:
-        _signal(child, signal.SIGTERM)
-        async with asyncio.timeout(STOP_GRACE_S):
+        async with asyncio.timeout(grace_s):
             await child.process.wait()
-    except (TimeoutError, asyncio.CancelledError):  # told twice to stop: at once, then
-        _signal(child, signal.SIGKILL)
-        await child.process.wait()
+    except TimeoutError:
+        log.warning("the %s did not end within %g s and was killed", child.name, grace_s)
+    finally:
+        if child.process.returncode is None:
+            _signal(child, signal.SIGKILL)
+            await child.process.wait()
 
 
 def _signal(child: Child, number: signal.Signals) -> None:

@@ -32,6 +32,8 @@ def main(arguments: Sequence[str]) -> int:
     except (ValueError, TraceError, OSError) as exc:
         sys.stderr.write(f"warmtide demo: {exc}\n")
         return 2
+    except KeyboardInterrupt:  # nothing was started yet
+        return INTERRUPTED
     demo = Demo(setting, traffic, options.folder, _view(plain=options.plain), WallClock())
     return asyncio.run(_play_until_told(demo))
 
