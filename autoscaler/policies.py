@@ -11,6 +11,7 @@ from autoscaler.settings import ServicePolicy
 
 INVALID_POLICY = "InvalidPolicy"
 INVALID_ANNOTATION = "InvalidAnnotation"
+INVALID_SCALED_SERVICE = "InvalidScaledService"
 POLICY_NOT_FOUND = "PolicyNotFound"
 
 
@@ -25,7 +26,8 @@ class PolicyBook:
     def find(self, target: Target) -> tuple[ServicePolicy | None, Problem | None]:
         """The policy a service asks for, or what keeps it from being used."""
         if target.problem is not None:
-            return None, Problem(reason=INVALID_ANNOTATION, message=str(target.problem))
+            reason = INVALID_SCALED_SERVICE if target.is_user_written else INVALID_ANNOTATION
+            return None, Problem(reason=reason, message=str(target.problem))
         for namespace in dict.fromkeys((target.namespace, self._home)):
             if (view := self._policies.get(f"{namespace}/{target.policy}")) is not None:
                 return self._parsed(view)

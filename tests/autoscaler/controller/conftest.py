@@ -153,13 +153,13 @@ class Engines:
         self._totals: dict[str, tuple[float, float]] = {}  # by pod uid: at, tokens
         self.requests: Callable[[float], float] = lambda _now_s: 0.0
         self.distort: Callable[[str, EngineSample], EngineSample] = lambda _uid, sample: sample
-        self.hanging: bool = False
+        self.failure: ScrapeFailure | None = None
 
     async def scrape(self, target: ScrapeTarget) -> EngineSample:
         now_s = self._clock.now_s()
-        if self.hanging:
-            await self._clock.sleep(2.0)
-            raise ScrapeError(target.key, ScrapeFailure.TIMEOUT, "no whole answer within 2 s")
+        if self.failure is not None:
+            await self._clock.sleep(2.0 if self.failure is ScrapeFailure.TIMEOUT else 0.0)
+            raise ScrapeError(target.key, self.failure, "as the story goes")
         share = self.requests(now_s) / max(1, await self._serving(now_s))
         running = min(share, CAPACITY_REQUESTS)
         at_s, tokens = self._totals.get(target.key, (now_s, 0.0))

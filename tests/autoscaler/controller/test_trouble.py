@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from metrics.errors import ScrapeFailure
 from metrics.sample import EngineSample
 
 # 40 requests on engines of 8, their KV cache at most 80 % full: 6 replicas. All stories start there.
@@ -24,17 +25,27 @@ async def grown(town) -> int:
     return NEEDED
 
 
-async def test_hanging_metrics_pages_shrink_nothing(town) -> None:
+@pytest.mark.parametrize(
+    "failure",
+    [
+        pytest.param(ScrapeFailure.TIMEOUT, id="all pages hang"),
+        pytest.param(ScrapeFailure.NOT_VLLM, id="an empty page with status 200"),
+        pytest.param(ScrapeFailure.UNPARSABLE, id="a page cut in the middle"),
+        pytest.param(ScrapeFailure.REFUSED, id="nobody listens"),
+        pytest.param(ScrapeFailure.STATUS, id="status 500"),
+    ],
+)
+async def test_pages_that_cannot_be_read_shrink_nothing(town, failure: ScrapeFailure) -> None:
     async with town.cluster(), town.controller():
         replicas = await grown(town)
-        town.engines.hanging = True
+        town.engines.failure = failure
         await town.after(LONG_S)
 
         status = await town.status()
         assert await town.replicas() == replicas
         assert status["reason"] == "NoFreshData"
         assert (await town.condition("DataFresh"))["status"] == "False"
-        assert status["freshness"]["scrapeFailures"] == {"Timeout": replicas}
+        assert status["freshness"]["scrapeFailures"] == {failure.value: replicas}
         assert "NoFreshData" in [reason for reason, _ in await town.events()]
 
 
