@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from autoscaler.policy.types import PodPhase
+from autoscaler.timestamps import unix_s
 from simulations.cluster.api import PODS, Object, ObjectApi, WatchEvent
 from simulations.demo.set_up import SCALED_SERVICES
 from simulations.demo.setting import NAMESPACE, SERVICE
@@ -39,7 +40,7 @@ class Watched:
         self.desired: int | None = None
         self.told: tuple[Object, float] | None = None  # the ScaledService at the most interesting decision, and when
         self._phases: dict[str, PodPhase] = {}
-        self._decided: str | None = None
+        self._changes: set[tuple[str, int, int]] = set()  # as many as decisions
         self._begun_at_s: float | None = None
         self._counted_to_s = 0.0
         self._replica_seconds = 0.0
@@ -89,20 +90,29 @@ class Watched:
     def _take_service(self, service: Object, now_s: float) -> None:
         if service["metadata"]["name"] != SERVICE:
             return
-        decision = (service.get("status") or {}).get("decision")
-        if not decision or decision.get("time") == self._decided:
-            return
-        self._decided, self.desired = decision.get("time"), decision["replicas"]
-        if self._begun_at_s is None or decision["replicas"] == decision["current"]:
-            return
+        status = service.get("status") or {}
+        decision = status.get("decision") or {}
+        self.desired = decision.get("replicas", self.desired)
+        for change in reversed(status.get("recentChanges") or ()):
+            key = change["time"], change["before"], change["after"]
+            if key in self._changes:
+                continue
+            self._changes.add(key)
+            if self._begun_at_s is not None:
+                self._keep(change, decision, service, now_s)
+
+    def _keep(self, change: Object, decision: Object, service: Object, now_s: float) -> None:
+        """A status may tell of several changes, to the second; its steps are those of the last, which is news."""
+        is_last = decision.get("replicas") == change["after"] and decision.get("current") == change["before"]
+        at_s = now_s if is_last else (unix_s(change["time"]) or now_s)
         seen = DecisionSeen(
-            at_s=now_s - self._begun_at_s,
-            before=decision["current"],
-            after=decision["replicas"],
-            reason=decision["reason"],
-            steps=tuple(decision.get("steps") or ()),
+            at_s=round(at_s - (self._begun_at_s or at_s), 2),
+            before=change["before"],
+            after=change["after"],
+            reason=change["reason"],
+            steps=tuple(decision["steps"]) if is_last else (),
         )
-        if all(seen.interest > other.interest for other in self.decisions):
+        if is_last and all(seen.interest > other.interest for other in self.decisions):
             self.told = service, now_s
         self.decisions.append(seen)
 

@@ -165,33 +165,36 @@ def test_replica_seconds_count_every_pod_that_exists_from_the_start_of_the_traff
     assert watched.replica_seconds(20.0) == 13
 
 
-def service(time: str, current: int, replicas: int, steps: int = 1) -> WatchEvent:
-    step: Mapping[str, object] = {"replicas": replicas, "reason": "FollowingQueue", "detail": ""}
-    decision = {
-        "time": time,
-        "current": current,
-        "replicas": replicas,
-        "reason": "FollowingQueue",
-        "steps": [step] * steps,
-    }
+STEP: Mapping[str, object] = {"replicas": 3, "reason": "FollowingQueue", "detail": ""}
+
+
+def change(second: int, before: int, after: int) -> Object:
+    return {"time": f"1970-01-01T00:00:{second:02}Z", "before": before, "after": after, "reason": "FollowingQueue"}
+
+
+def service(*changes: Object, steps: int = 1) -> WatchEvent:
+    """A ScaledService; its changes newest first, as the controller keeps them."""
+    newest = changes[0]
+    decision = {"current": newest["before"], "replicas": newest["after"], "steps": [STEP] * steps}
+    status = {"decision": decision, "recentChanges": list(changes)}
     metadata = {"name": SERVICE, "namespace": NAMESPACE}
-    return WatchEvent("MODIFIED", {"kind": "ScaledService", "metadata": metadata, "status": {"decision": decision}})
+    return WatchEvent("MODIFIED", {"kind": "ScaledService", "metadata": metadata, "status": status})
 
 
-def test_decisions_that_change_the_number_are_kept_and_the_largest_is_told() -> None:
+def test_every_change_since_the_start_of_the_traffic_is_kept_once_and_the_largest_is_told() -> None:
     watched = Watched()
-    watched.take(service("t0", 1, 3), 1.0)
+    before, up, more, down = change(1, 1, 3), change(4, 3, 5), change(5, 5, 6), change(9, 6, 4)
+    watched.take(service(before), 1.0)
     watched.begin(2.0)
 
-    for at_s, event in enumerate(
-        [service("t1", 3, 3), service("t2", 3, 5), service("t2", 3, 5), service("t3", 5, 6), service("t4", 6, 4, 3)]
-    ):
-        watched.take(event, 3.0 + at_s)
+    for event in (service(before), service(more, up, before), service(more, up), service(down, more, up, steps=3)):
+        watched.take(event, 10.0)
 
-    assert [(seen.at_s, seen.before, seen.after) for seen in watched.decisions] == [(2, 3, 5), (4, 5, 6), (5, 6, 4)]
+    assert [(seen.at_s, seen.before, seen.after) for seen in watched.decisions] == [(2, 3, 5), (8, 5, 6), (8, 6, 4)]
+    assert [len(seen.steps) for seen in watched.decisions] == [0, 1, 3]  # one status told of two changes
     assert watched.desired == 4
     assert watched.told is not None
-    assert watched.told[0]["status"]["decision"]["time"] == "t4"
+    assert watched.told[0]["status"]["recentChanges"][0] == down
 
 
 def moment(at_s: float = 0.0, **changes: float) -> Moment:
