@@ -237,6 +237,9 @@ class Town:
     ) -> None:
         await self.api.create(DEPLOYMENTS, deployment(name, replicas, annotations))
 
+    def deployment(self, name: str, replicas: int, annotations: Mapping[str, str]) -> Object:
+        return deployment(name, replicas, annotations)
+
     async def policy(self, name: str = "gold", **spec: Any) -> None:
         defaults = {
             "mode": "direct",
