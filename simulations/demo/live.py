@@ -17,6 +17,7 @@ SPARKS = " ▁▂▃▄▅▆▇█"
 DECISIONS_SHOWN = 6
 SPARK_WIDTH_MAX = 90
 LABEL_WIDTH = 16
+RIGHT_WIDTH = 30  # "12 starting, 12 leaving" and the frame
 
 
 class LiveView:
@@ -34,7 +35,9 @@ class LiveView:
         if self._live is None:
             self._live = Live(console=self._console, auto_refresh=False, transient=False)
             self._live.start()
-        self._live.update(draw(frame, min(SPARK_WIDTH_MAX, self._console.width - LABEL_WIDTH - 24)), refresh=True)
+        self._live.update(
+            draw(frame, min(SPARK_WIDTH_MAX, self._console.width - LABEL_WIDTH - RIGHT_WIDTH)), refresh=True
+        )
 
     def close(self) -> None:
         if self._live is not None:

@@ -12,7 +12,7 @@ from simulations.replica import PROFILES, EngineConfig, StepTimes
 HOUR_S = 3600.0
 SECONDS_DEFAULT = 90.0
 SEED_DEFAULT = 2
-SECONDS_MIN, SECONDS_MAX = 20.0, 3600.0  # below, nothing can start in time; above, there is nothing to compress
+SECONDS_MIN, SECONDS_MAX = 30.0, 3600.0  # below, reaction times outweigh the hour; above, nothing is compressed
 
 PROFILE = "llama-3.1-8b-a100"
 TIME_SCALE = 0.5

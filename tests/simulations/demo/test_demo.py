@@ -45,7 +45,7 @@ def is_running(pid: int) -> bool:
 @pytest.mark.slow
 @pytest.mark.timeout(180)
 def test_a_short_hour_is_served_whole_and_leaves_its_results(tmp_path: Path) -> None:
-    demo = start(tmp_path, "--seconds=20")
+    demo = start(tmp_path, "--seconds=30")
 
     out, err = demo.communicate(timeout=170)
 
@@ -104,7 +104,7 @@ def test_a_child_that_dies_ends_the_demo_with_its_last_words(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--seconds=5"], "seconds must be from 20 to 3600, got 5"),
+        (["--seconds=5"], "seconds must be from 30 to 3600, got 5"),
         (["--seconds=soon"], "invalid float value: 'soon'"),
         (["--trace=absent.csv"], "absent.csv: cannot be read"),
         (["--speed=3"], "unrecognized arguments"),

@@ -36,7 +36,7 @@ def traffic() -> Traffic:
 
 @pytest.mark.parametrize("seconds", [SECONDS_MIN - 0.1, SECONDS_MAX + 1, float("nan")])
 def test_a_length_that_cannot_be_played_is_refused(seconds: float) -> None:
-    with pytest.raises(ValueError, match="seconds must be from 20 to 3600"):
+    with pytest.raises(ValueError, match="seconds must be from 30 to 3600"):
         Setting(seconds=seconds)
 
 
