@@ -113,7 +113,7 @@ class ObjectivesModel(_Model):
     quantile: float = Field(default=_OBJECTIVES.quantile, ge=0.5, le=0.999)
     """Quantile of TTFT and ITL that is held against the objective."""
     attainment: float = Field(default=_OBJECTIVES.attainment_ratio, ge=0.5, lt=1)
-    """Share of requests that should meet the objectives."""
+    """Share of requests that should meet them: the bar of reports and replays; no decision depends on it."""
 
 
 class TargetsModel(_Model):
@@ -224,15 +224,6 @@ class ZeroModel(_Model):
     """How long the service must be without requests before."""
 
 
-class CostModel(_Model):
-    """What a replica costs and whom it may displace."""
-
-    gpu_per_hour: float | None = Field(default=_POLICY.gpu_cost_per_hour, ge=0, le=10_000)
-    """Price of one replica's GPUs for an hour, in any currency."""
-    priority: int = Field(default=_POLICY.priority, ge=-1000, le=1000)
-    """Services of higher priority get scarce GPUs first."""
-
-
 class PauseModel(_Model):
     """An operator's hand on the brake."""
 
@@ -265,8 +256,6 @@ class ScalingPolicyModel(_Model):
     """Floors at certain times."""
     zero: ZeroModel = ZeroModel()
     """Scale to zero."""
-    cost: CostModel = CostModel()
-    """What a replica costs and whom it may displace."""
     pause: PauseModel = PauseModel()
     """An operator's hand on the brake."""
     lead_time_prior_seconds: float = Field(default=_POLICY.lead_time_prior_s, ge=1, le=_DAY_S)

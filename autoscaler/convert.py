@@ -38,8 +38,6 @@ def to_spec(policy: "ScalingPolicyModel") -> PolicySpec:
         scale_down=_rules(policy.behavior.scale_down, default_scale_down()),
         zero=ZeroSpec(enabled=policy.zero.enabled, idle_s=policy.zero.idle_seconds),
         lead_time_prior_s=policy.lead_time_prior_seconds,
-        gpu_cost_per_hour=policy.cost.gpu_per_hour,
-        priority=policy.cost.priority,
         paused=policy.pause.paused,
         pinned_replicas=policy.pause.replicas,
     )

@@ -12,9 +12,9 @@ from metrics.sample import PodSignals
 KEPT_SAMPLES = 32
 # Fewer windows are chance: with three, the lowest one counts.
 WINDOWS_MIN = 3
-# A low quantile: over-estimating capacity by 15 % costs 1-3 points of attainment (scaling-theory §1.3, §4.3).
+# A low quantile: over-estimating capacity by 15 % costs 1-3 points of attainment.
 CAUTIOUS_QUANTILE = 0.25
-# vLLM preempts from here on: the usable share of the KV cache (scaling-theory §1).
+# vLLM preempts from here on: the usable share of the KV cache.
 KV_FULL_RATIO = 0.90
 # What a replica once served stands for half after an hour: the mix of requests may have changed.
 DEMONSTRATED_HALF_LIFE_S = 3600.0

@@ -1,7 +1,7 @@
 """Demand at now + lead time, from this service's own history, and whether that beats guessing no change.
 
 Two simple methods stand in the slot: the recent trend, damped, and yesterday's difference (S(t+h) - S(t): never
-yesterday's value itself, which is five times worse on LLM traffic, scaling-theory §3.1). Both start from the last
+yesterday's value itself, which is five times worse on LLM traffic). Both start from the last
 value, are scored against it when their time comes, and count only while they beat it.
 """
 

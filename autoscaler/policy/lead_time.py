@@ -14,7 +14,7 @@ SEEN_EARLY_S = 60.0
 # Kinds of start-up and pods being watched; more are not learned from.
 KINDS_MAX = 32
 WATCHED_MAX = 1024
-# Start-up times are about lognormal with a variation of 0.4 (scaling-theory §2.1): P80 and P95 over P50.
+# Start-up times are about lognormal with a variation of 0.4: P80 and P95 over P50.
 PRIOR_P80_RATIO = 1.38
 PRIOR_P95_RATIO = 1.88
 # The shape of the prior counts as much as this many measured start-ups.

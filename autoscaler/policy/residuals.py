@@ -1,4 +1,4 @@
-"""How wrong forecasts were: a slowly forgetting histogram of log ratios (scaling-theory §3.3).
+"""How wrong forecasts were: a slowly forgetting histogram of log ratios.
 
 Not scaled by volatility: scaled errors collapse in calm periods, just before the jump.
 """

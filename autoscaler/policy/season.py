@@ -6,7 +6,7 @@ DAY_S = 86_400.0
 # Five minutes: fine enough for ramps, coarse enough that a slot holds several bins.
 SLOT_S = 300.0
 SLOTS = int(DAY_S / SLOT_S)
-# Weight of the newest day (scaling-theory §4 has 0.4 over four days).
+# Weight of the newest day (an older day still counts for several more).
 NEWEST_DAY_RATIO = 0.4
 UNKNOWN = -1.0
 

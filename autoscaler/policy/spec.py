@@ -132,8 +132,6 @@ class PolicySpec:
     scale_down: ScalingRules = field(default_factory=default_scale_down)
     zero: ZeroSpec = field(default_factory=ZeroSpec)
     lead_time_prior_s: float = 180.0  # until the first start-up of this service was measured
-    gpu_cost_per_hour: float | None = None
-    priority: int = 0
     paused: bool = False
     pinned_replicas: int | None = None  # an operator's override
 

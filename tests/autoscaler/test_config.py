@@ -63,7 +63,6 @@ def test_every_part_of_a_policy_reaches_the_decision() -> None:
             | {"useLearnedCapacity": False, "maxAgeSeconds": 20, "headroom": 0.7},
             "forecast": {"enabled": False, "horizonSeconds": 60, "maxRaise": 0.5},
             "zero": {"enabled": True, "idleSeconds": 60},
-            "cost": {"gpuPerHour": 4.9, "priority": -3},
             "pause": {"paused": True, "replicas": 4},
             "leadTimePriorSeconds": 90,
         }
@@ -78,7 +77,7 @@ def test_every_part_of_a_policy_reaches_the_decision() -> None:
     assert (targets.max_age_s, targets.headroom_ratio) == (20.0, 0.7)
     assert (parsed.forecast.enabled, parsed.forecast.horizon_s, parsed.forecast.max_raise_ratio) == (False, 60.0, 0.5)
     assert (parsed.zero.enabled, parsed.zero.idle_s) == (True, 60.0)
-    assert (parsed.gpu_cost_per_hour, parsed.priority, parsed.lead_time_prior_s) == (4.9, -3, 90.0)
+    assert parsed.lead_time_prior_s == 90.0
     assert (parsed.paused, parsed.pinned_replicas) == (True, 4)
 
 

@@ -1,0 +1,54 @@
+"""What the README shows is what the program takes."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from autoscaler.config import parse_policy, parse_scaled_service
+from metrics.names import markdown_table
+from warmtide import app
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+EXAMPLES = [yaml.safe_load(text) for text in re.findall(r"```yaml\n(.*?)```", README, flags=re.S)]
+COMMANDS = [
+    line for block in re.findall(r"```\n(.*?)```", README, flags=re.S) for line in block.splitlines() if line.strip()
+]
+
+
+def test_its_objects_are_taken_as_they_stand() -> None:
+    parsers = {"ScalingPolicy": parse_policy, "ScaledService": parse_scaled_service}
+    taken = [example["kind"] for example in EXAMPLES if example["kind"] in parsers and parsers[example["kind"]](example)]
+
+    assert taken == ["ScalingPolicy", "ScaledService"]
+
+
+def test_its_table_of_metrics_is_the_catalog() -> None:
+    table = README.split("<!-- catalog -->\n")[1].split("<!-- /catalog -->")[0]
+
+    assert table.strip() == markdown_table().strip(), "run: python -m metrics.catalog and paste it between the marks"
+
+
+@pytest.mark.parametrize("command", [line for line in COMMANDS if line.startswith("warmtide ")])
+def test_its_commands_exist(command: str) -> None:
+    shown = CliRunner().invoke(app, ["--help"]).output
+
+    assert shlex.split(command)[1] in shown
+
+
+@pytest.mark.parametrize("command", [line for line in COMMANDS if line.startswith("make ")])
+def test_its_make_targets_exist(command: str) -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+
+    assert re.search(rf"^{shlex.split(command)[1]}:", makefile, flags=re.M)
+
+
+def test_every_path_it_names_is_there() -> None:
+    paths = re.findall(r"`(manifests/[\w/.-]*)`", README)
+
+    assert paths
+    assert [path for path in paths if not (ROOT / path).exists()] == []
