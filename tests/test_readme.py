@@ -22,7 +22,9 @@ COMMANDS = [
 
 def test_its_objects_are_taken_as_they_stand() -> None:
     parsers = {"ScalingPolicy": parse_policy, "ScaledService": parse_scaled_service}
-    taken = [example["kind"] for example in EXAMPLES if example["kind"] in parsers and parsers[example["kind"]](example)]
+    taken = [
+        example["kind"] for example in EXAMPLES if example["kind"] in parsers and parsers[example["kind"]](example)
+    ]
 
     assert taken == ["ScalingPolicy", "ScaledService"]
 
