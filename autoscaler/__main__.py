@@ -73,9 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--context", help="context of the kubeconfig (default: its current one)")
     add("--namespace", help="watch this namespace only (default: all)")
     add("--identity", default=_identity(), help="name in the lease (default: host name and process id)")
-    add(
-        "--lease-namespace", default=_home(), help="namespace of the lease and of default policies (default: ours)"
-    )
+    add("--lease-namespace", default=_home(), help="namespace of the lease and of default policies (default: ours)")
     add("--listen", default="127.0.0.1:8080", type=_address, metavar="HOST:PORT", help="/metrics, /healthz, /readyz")
     add("--log-level", default="info", choices=("debug", "info", "warning", "error"))
     add("--log-format", default="text", choices=("text", "json"))

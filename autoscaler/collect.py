@@ -53,10 +53,14 @@ class Collector:
         self._changed = asyncio.Event()
         self.on_failure: Callable[[str], None] = lambda _kind: None  # telemetry's hook
 
-    def watch(self, key: str, pods: Sequence[PodView], policy: ServicePolicy) -> None:
-        """Read exactly these pods for a service from now on, at the period that its load asks for."""
+    def watch(self, key: str, pods: Sequence[PodView], policy: ServicePolicy, *, may_decide: bool = True) -> None:
+        """Read exactly these pods for a service from now on, at the period that its load asks for.
+
+        Where nobody will decide on the samples (a standby, a refusal), the idle period keeps the windows warm.
+        """
         self._edges[key] = policy.spec.targets
-        period_s = policy.endpoint.period_s if self.is_busy(key) else policy.endpoint.idle_period_s
+        is_watched_closely = may_decide and self.is_busy(key)
+        period_s = policy.endpoint.period_s if is_watched_closely else policy.endpoint.idle_period_s
         wanted = {pod.uid: pod for pod in pods if self._is_readable(pod)}
         for uid in self._pods.get(key, frozenset()) - wanted.keys():
             self._drop(uid)

@@ -118,9 +118,7 @@ def _managed_elsewhere(service: ServiceView | None, deployment: DeploymentView) 
     for name, meta in holders:
         value = meta.annotations.get(_LLMD_KEY) or meta.labels.get(_LLMD_KEY)
         if value and value.lower() != "false":
-            message = (
-                f"{name}: {_LLMD_KEY} is {value[:40]}: llm-d's autoscaler owns its replicas; keep one"
-            )
+            message = f"{name}: {_LLMD_KEY} is {value[:40]}: llm-d's autoscaler owns its replicas; keep one"
             yield Refusal(reason=RefusalReason.MANAGED_BY_LLMD, message=message)
             return
 

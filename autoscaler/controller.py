@@ -176,7 +176,8 @@ class Controller:
     def _keep_warm(self, target: Target, policy: ServicePolicy | None) -> None:
         deployment = self._world.cluster.deployments.get(target.deployment or "")
         if policy is not None and deployment is not None:
-            self._world.collector.watch(target.key, self._world.cluster.pods_of(deployment), policy)
+            pods = self._world.cluster.pods_of(deployment)
+            self._world.collector.watch(target.key, pods, policy, may_decide=False)
 
     async def _forget(self, key: str) -> None:
         """Enrolled no more: nothing is scaled or scraped, and what we wrote about it goes."""

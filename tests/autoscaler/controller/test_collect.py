@@ -56,6 +56,15 @@ def test_a_service_under_load_is_read_often_and_an_idle_one_seldom() -> None:
     assert it.periods() == {"a": 2.0}
 
 
+def test_a_standby_reads_at_the_idle_period() -> None:
+    it = Watching()
+    it.collector.watch("default/llm", [pod()], POLICY, may_decide=False)
+    it.collector.on_result("a", sample(101.0, waiting=1.0))
+    it.collector.watch("default/llm", [pod()], POLICY, may_decide=False)
+
+    assert it.periods() == {"a": 15.0}
+
+
 def test_a_floor_holds_for_every_period() -> None:
     it = Watching(period_min_s=5.0)
     it.watch(pod())

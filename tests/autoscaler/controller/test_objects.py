@@ -5,7 +5,7 @@ import logging
 import pytest
 
 from autoscaler.kube.publish import EVENTS_MAX
-from simulations.cluster.api import CRDS, DEPLOYMENTS, INFERENCE_SERVICES, Object, Resource
+from simulations.cluster.api import CRDS, DEPLOYMENTS, INFERENCE_SERVICES, NAMESPACES, Object, Resource
 
 SCALED_SERVICES = Resource("warmtide.dev", "v1alpha1", "scaledservices", "ScaledService")
 OWN = {"warmtide.dev/policy": "gold", "serving.kserve.io/autoscalerClass": "external"}
@@ -185,3 +185,17 @@ async def test_a_bug_in_one_service_stops_no_other(town, caplog: pytest.LogCaptu
         assert await town.replicas("well") == 3
         assert await town.replicas("sick") == 1
         assert any("default/sick: pass failed" in record.getMessage() for record in caplog.records)
+
+
+async def test_a_controller_of_one_namespace_leaves_the_others_alone(town) -> None:
+    async with town.cluster(), town.controller(namespace="default"):
+        await town.api.create(NAMESPACES, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "other"}})
+        elsewhere = town.deployment("llm", 1, OWN)
+        elsewhere["metadata"]["namespace"] = "other"
+        await town.api.create(DEPLOYMENTS, elsewhere)
+        await town.policy(replicas={"min": 3, "max": 8})
+        await town.deploy(replicas=1)
+        await town.after(20)
+
+        assert await town.replicas() == 3
+        assert (await town.api.get(DEPLOYMENTS, "other", "llm"))["spec"]["replicas"] == 1

@@ -255,6 +255,7 @@ async def test_health_metrics_and_readiness_are_served(tmp_path: Path) -> None:
         assert "warmtide_leader 1.0" in pages["metrics"][1]
 
 
+@pytest.mark.timeout(150)  # a lease must run out: 40 s, on a machine that may be busy
 async def test_killing_the_leader_in_a_ramp_lowers_nothing_and_costs_one_replica_at_most(tmp_path: Path) -> None:
     """Beside it, the same ramp with a controller that nobody kills."""
     async with AsyncExitStack() as stack:
