@@ -3,6 +3,10 @@
 Starts etcd and kube-apiserver (with `--controllers` also the controller manager and the scheduler) on
 free ports, sets KUBECONFIG for the command, and stops everything when the command ends. Standard
 library only; the programs come from `build.sh`.
+
+A program that dies is started again at once, as a kubelet does with a static pod. For tests of that,
+WARMTIDE_PLANE_HOME names a folder with NAME.pid of each program; while NAME.hold exists there, a dead
+program stays dead. WARMTIDE_PLANE_ETCD is etcd's address.
 """
 
 import argparse
@@ -23,6 +27,7 @@ from pathlib import Path
 
 READY_S = 120.0  # a busy two-core machine needs about 5 s; past two minutes it is broken
 STOP_S = 10.0
+LOOK_S = 0.1
 ADMIN_TOKEN = "plane-admin"  # a throw-away server on loopback
 
 
@@ -33,35 +38,51 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-@contextmanager
-def process(command: list[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A child that ends with us."""
-    with log.open("wb") as out:
-        child = subprocess.Popen(command, stdout=out, stderr=out)
-    try:
-        yield child
-    finally:
-        child.send_signal(signal.SIGTERM)
+class Program:
+    """A child process that is started again when it dies, and ends with us."""
+
+    def __init__(self, name: str, command: list[str], home: Path) -> None:
+        self.log = home / f"{name}.log"
+        self._command = command
+        self._pid_file = home / f"{name}.pid"
+        self._hold_file = home / f"{name}.hold"
+        self.start()
+
+    def start(self) -> None:
+        with self.log.open("ab") as out:
+            # In a session of its own: Ctrl-C is for the command, which needs the plane until it has cleaned up.
+            self._child = subprocess.Popen(self._command, stdout=out, stderr=out, start_new_session=True)
+        self._pid_file.write_text(f"{self._child.pid}\n", encoding="utf-8")
+
+    def is_dead(self) -> bool:
+        return self._child.poll() is not None
+
+    def keep_alive(self) -> None:
+        if self.is_dead() and not self._hold_file.exists():
+            self.start()
+
+    def stop(self) -> None:
+        self._child.send_signal(signal.SIGTERM)
         try:
-            child.wait(STOP_S)
+            self._child.wait(STOP_S)
         except subprocess.TimeoutExpired:
-            child.kill()
-            child.wait()
+            self._child.kill()
+            self._child.wait()
 
 
-def wait_until_ready(url: str, child: subprocess.Popen[bytes], log: Path) -> None:
-    """Return when `url` answers 200; raise with the log's end when the child dies or takes too long."""
+def wait_until_ready(url: str, program: Program) -> None:
+    """Return when `url` answers 200; raise with the log's end when the program dies or takes too long."""
     trust_anything = ssl.create_default_context()
     trust_anything.check_hostname, trust_anything.verify_mode = False, ssl.CERT_NONE
     request = urllib.request.Request(url, headers={"Authorization": f"Bearer {ADMIN_TOKEN}"})
     deadline_s = time.monotonic() + READY_S
-    while time.monotonic() < deadline_s and child.poll() is None:
+    while time.monotonic() < deadline_s and not program.is_dead():
         try:
             with urllib.request.urlopen(request, context=trust_anything, timeout=5):
                 return
         except (urllib.error.URLError, OSError):
-            time.sleep(0.1)
-    raise RuntimeError(f"{url} did not get ready:\n" + log.read_text(errors="replace")[-2000:])
+            time.sleep(LOOK_S)
+    raise RuntimeError(f"{url} did not get ready:\n" + program.log.read_text(errors="replace")[-2000:])
 
 
 def etcd_command(binaries: Path, data: Path, client: str, peer: str) -> list[str]:
@@ -127,35 +148,55 @@ def controller_commands(binaries: Path, home: Path) -> Iterator[tuple[str, list[
 
 
 @contextmanager
-def plane(binaries: Path, *, controllers: bool) -> Iterator[Path]:
-    """The running control plane; gives the kubeconfig's path."""
+def plane(binaries: Path, *, controllers: bool) -> Iterator[tuple[list[Program], dict[str, str]]]:
+    """The running control plane: its programs, and the environment that tells of it."""
     with ExitStack() as stack:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="warmtide-plane-")))
+        programs: list[Program] = []
+
+        def start(name: str, command: list[str]) -> Program:
+            programs.append(Program(name, command, home))
+            stack.callback(programs[-1].stop)
+            return programs[-1]
+
         (home / "tokens.csv").write_text(f'{ADMIN_TOKEN},admin,admin,"system:masters"\n', encoding="utf-8")
         subprocess.run(["openssl", "genrsa", "-out", str(home / "sa.key"), "2048"], check=True, capture_output=True)
         client, peer = (f"http://127.0.0.1:{free_port()}" for _ in range(2))
-        etcd = stack.enter_context(process(etcd_command(binaries, home / "data", client, peer), home / "etcd.log"))
-        wait_until_ready(f"{client}/health", etcd, home / "etcd.log")
+        wait_until_ready(f"{client}/health", start("etcd", etcd_command(binaries, home / "data", client, peer)))
         port = free_port()
-        command = apiserver_command(binaries, home, client, port)
-        apiserver = stack.enter_context(process(command, home / "apiserver.log"))
-        wait_until_ready(f"https://127.0.0.1:{port}/readyz", apiserver, home / "apiserver.log")
+        apiserver = start("apiserver", apiserver_command(binaries, home, client, port))
+        wait_until_ready(f"https://127.0.0.1:{port}/readyz", apiserver)
         write_kubeconfig(home / "kubeconfig", port)
         for name, command in controller_commands(binaries, home) if controllers else ():
-            stack.enter_context(process(command, home / f"{name}.log"))
-        yield home / "kubeconfig"
+            start(name, command)
+        told = {"KUBECONFIG": str(home / "kubeconfig"), "WARMTIDE_PLANE_HOME": str(home), "WARMTIDE_PLANE_ETCD": client}
+        yield programs, told
+
+
+def run(command: list[str], programs: list[Program], environment: dict[str, str]) -> int:
+    """The command, with the programs kept alive until it ends."""
+    with subprocess.Popen(command, env=os.environ | environment) as child:
+        try:
+            while child.poll() is None:
+                for program in programs:
+                    program.keep_alive()
+                time.sleep(LOOK_S)
+        finally:
+            child.terminate()  # nothing is sent to one that has ended
+    return child.returncode
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--controllers", action="store_true", help="also the controller manager and the scheduler")
     parser.add_argument("command", nargs="+", help="what to run with KUBECONFIG set")
     args = parser.parse_args()
     build = subprocess.run([str(Path(__file__).parent / "build.sh")], stdout=subprocess.PIPE, text=True, check=False)
     if build.returncode != 0:
         return build.returncode
-    with plane(Path(build.stdout.strip()), controllers=args.controllers) as kubeconfig:
-        return subprocess.run(args.command, env=os.environ | {"KUBECONFIG": str(kubeconfig)}, check=False).returncode
+    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
+    with plane(Path(build.stdout.strip()), controllers=args.controllers) as (programs, environment):
+        return run(args.command, programs, environment)
 
 
 if __name__ == "__main__":
