@@ -85,7 +85,7 @@ class Election:
         """Give the lease up so that another need not wait for it to run out."""
         if not self.may_write():
             return
-        self._renewed_at_s = None
+        self._renewed_at_s, self.holder = None, ""
         self._tell()
         try:
             lease = await self._client.get(self._lease.path)
