@@ -14,7 +14,8 @@ from simulations.demo.setting import (
     REPLICAS_MAX,
     REPLICAS_MIN,
     SERVICE,
-    STABILIZATION_S,
+    STABILIZATION_DOWN_S,
+    STABILIZATION_UP_S,
     TIME_SCALE,
     Setting,
 )
@@ -74,16 +75,16 @@ def inference_service(setting: Setting) -> Object:
 
 
 def running_requests(setting: Setting) -> float:
-    """In flight per replica: 9 are about 75 % of its capacity, by replay of this traffic.
+    """In flight per replica: nine are about 75 % of its capacity, by replay of this traffic.
 
     To see and to act take the same second however fast the hour passes: a faster hour needs more headroom.
     """
-    return round(min(9.0, 6.0 + setting.seconds / 30.0), 1)
+    return round(min(10.0, 6.0 + setting.seconds / 28.0), 1)
 
 
 def scaling_policy(setting: Setting) -> Object:
     """The policy; every time in it is that of the real hour, compressed, and at least what the API can say."""
-    window_s = max(1, math.floor(setting.compressed_s(STABILIZATION_S)))
+    window_s = max(1, math.floor(setting.compressed_s(STABILIZATION_DOWN_S)))
     spec = {
         "mode": "direct",
         "replicas": {"min": REPLICAS_MIN, "max": REPLICAS_MAX},
@@ -99,7 +100,10 @@ def scaling_policy(setting: Setting) -> Object:
         "forecast": {"enabled": False},  # an hour has no season to learn
         "metrics": {"periodSeconds": SCRAPE_PERIOD_S, "idlePeriodSeconds": SCRAPE_PERIOD_S},
         "behavior": {
-            "scaleUp": {"policies": [{"type": "Pods", "value": 4, "periodSeconds": 1}]},
+            "scaleUp": {
+                "stabilizationWindowSeconds": math.floor(setting.compressed_s(STABILIZATION_UP_S)),
+                "policies": [{"type": "Pods", "value": 4, "periodSeconds": 1}],
+            },
             "scaleDown": {
                 "stabilizationWindowSeconds": window_s,
                 "policies": [{"type": "Percent", "value": 100, "periodSeconds": 1}],

@@ -26,7 +26,7 @@ NODES, GPUS_PER_NODE = 4, 3  # room for the largest fleet and for replicas on th
 
 # A real start of such a model, before compression: image, weights, then loading, compiling and capturing graphs.
 IMAGE_PULL_S, COLD_WEIGHTS_S, WARM_WEIGHTS_S, LOAD_S = 20.0, 60.0, 10.0, 120.0
-STABILIZATION_S = 200.0  # when shrinking, before compression; the HPA's default is 300 s
+STABILIZATION_UP_S, STABILIZATION_DOWN_S = 40.0, 200.0  # before compression; the HPA's defaults are 0 and 300 s
 
 NAMESPACE, SERVICE, POLICY, MODEL = "demo", "chat", "demo", "llama"
 
