@@ -148,7 +148,7 @@ ROWS: tuple[Row, ...] = (
         picks=_picks("finished_reason", "abort"),
         shape=Shape.COUNTER,
         unit="requests",
-        meaning="given up by client or server",
+        meaning="given up by the server; one whose client left is not counted (0.32)",
     ),
     Row(
         field="rejected_requests_total",

@@ -85,12 +85,11 @@ class LiveEngine:
         self._work.set()
 
     def abort(self, request_id: str) -> None:
-        """Drop a job, wherever it is; one that has ended is none."""
+        """Drop a job whose client left, wherever it is; one that has ended is none. vLLM does not count it."""
         job = self._jobs.pop(request_id, None)
         if job is None:
             return
         self._engine.abort(request_id)
-        self.stats.ended("abort")
         self.stats.refresh(self._engine)
         job.deliveries.put_nowait(Delivery(job.choice, 0, "abort"))
 
@@ -98,6 +97,7 @@ class LiveEngine:
         """Drop every job: each ends with the reason `abort`."""
         for request_id in list(self._jobs):
             self.abort(request_id)
+            self.stats.ended("abort")
 
     async def run(self) -> None:
         """Drive the engine until cancelled."""
