@@ -1,0 +1,397 @@
+"""A real control plane with a town on it: KServe's stand-in, emulated vLLM servers in pods, a crowd that asks them.
+
+python3 tests/controlplane/plane.py --controllers -- .venv/bin/python -m pytest tests/realcluster
+
+The API server, etcd, the scheduler and the controllers of Deployments, ReplicaSets, HPAs and namespaces are real.
+The controller under test runs as a process, with a token of its own ServiceAccount and nothing but the shipped roles.
+"""
+
+import asyncio
+import json
+import os
+import re
+import signal
+import socket
+import sys
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+import yaml
+
+from autoscaler.permissions import NAMESPACE, SERVICE_ACCOUNT
+from metrics.clock import WallClock
+from metrics.exposition import parse
+from simulations.cluster.api import (
+    CRDS,
+    DEPLOYMENTS,
+    INFERENCE_SERVICES,
+    LEASES,
+    NAMESPACES,
+    PODS,
+    SCALED_OBJECTS,
+    ApiError,
+    Resource,
+)
+from simulations.cluster.crowd import Crowd
+from simulations.cluster.http_api import HttpApi
+from simulations.cluster.kserve import KServe
+from simulations.cluster.kserve.crds import scaled_object_crd
+from simulations.cluster.vllm.runtime import EmulatorRuntime
+from simulations.cluster.workloads import FixedStartup, NodeSpec, Workloads
+from simulations.cluster.workloads.settle import running
+
+ROOT = Path(__file__).parents[2]
+Object = dict[str, Any]
+
+POLICIES = Resource("warmtide.dev", "v1alpha1", "scalingpolicies", "ScalingPolicy")
+SCALED_SERVICES = Resource("warmtide.dev", "v1alpha1", "scaledservices", "ScaledService")
+EVENTS = Resource("", "v1", "events", "Event")
+SECRETS = Resource("", "v1", "secrets", "Secret")
+RBAC_KINDS = {
+    "ServiceAccount": Resource("", "v1", "serviceaccounts", "ServiceAccount"),
+    "Namespace": NAMESPACES,
+    "CustomResourceDefinition": CRDS,
+    **{
+        kind: Resource("rbac.authorization.k8s.io", "v1", f"{kind.lower()}s", kind, namespaced=not cluster_wide)
+        for kind, cluster_wide in (
+            ("Role", False),
+            ("RoleBinding", False),
+            ("ClusterRole", True),
+            ("ClusterRoleBinding", True),
+        )
+    },
+}
+# Four requests are what a replica should hold; a quarter of real speed is kind to two cores.
+PER_REPLICA = 4
+ENGINE_ARGS = ("--model=m", "--max-num-seqs=8", "--shutdown-timeout=15", "--profile=llama-3.1-8b-h100")
+POLICY: Object = {
+    "mode": "direct",
+    "forecast": {"enabled": False},
+    "objectives": {"ttftSeconds": 0},
+    "targets": {
+        "runningRequests": PER_REPLICA,
+        "queueRequests": 0,
+        "kvCacheUtilization": 0,
+        "useLearnedCapacity": False,
+        "maxAgeSeconds": 4,
+    },
+    "metrics": {"periodSeconds": 0.5, "idlePeriodSeconds": 0.5},
+    "behavior": {
+        "scaleUp": {"policies": [{"type": "Pods", "value": 2, "periodSeconds": 2}]},
+        # Short, so that a wrong wish to shrink shows within the test.
+        "scaleDown": {
+            "stabilizationWindowSeconds": 5,
+            "policies": [{"type": "Percent", "value": 100, "periodSeconds": 1}],
+        },
+    },
+}
+
+
+def real_kubeconfig() -> Object:
+    """Of the plane on this machine; the tests write, delete and kill."""
+    path = os.environ.get("KUBECONFIG")
+    if not path or "WARMTIDE_PLANE_HOME" not in os.environ:
+        pytest.skip("no real control plane: run by `python3 tests/controlplane/plane.py --controllers -- COMMAND`")
+    if not (Path(os.environ["WARMTIDE_PLANE_HOME"]) / "kube-scheduler.pid").exists():
+        pytest.skip("the control plane has no controllers: start plane.py with --controllers")
+    config: Object = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    return config
+
+
+def urls_of(runtime: EmulatorRuntime) -> list[str]:
+    """Of the servers that listen."""
+    urls = []
+    for container in runtime.containers():
+        with suppress(RuntimeError):  # not yet
+            urls.append(container.emulator.url)
+    return urls
+
+
+class Process:
+    """A controller that runs."""
+
+    def __init__(self, child: asyncio.subprocess.Process, log: Path, token_file: Path) -> None:
+        self.child = child
+        self.token_file = token_file
+        self._log = log
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text(encoding="utf-8")
+
+    @property
+    def is_alive(self) -> bool:
+        return self.child.returncode is None
+
+    async def page(self, path: str) -> tuple[int, str]:
+        """Of its own HTTP server; (0, "") while that does not listen."""
+        found = re.search(r"listening on (127\.0\.0\.1:\d+)", self.log)
+        if found is None:
+            return 0, ""
+        async with aiohttp.ClientSession() as session, session.get(f"http://{found[1]}/{path}") as response:
+            return response.status, await response.text()
+
+    async def metric(self, name: str, **labels: str) -> float:
+        """The sum of a metric's series that have these labels."""
+        _, text = await self.page("metrics")
+        series = [one for family in parse(text) for one in family.series if one.name == name]
+        return sum(one.value for one in series if labels.items() <= dict(one.labels).items())
+
+    async def leads(self) -> bool:
+        return await self.metric("warmtide_leader") == 1.0
+
+    async def requests(self) -> float:
+        """What it asked of the API server, the unanswered ones too."""
+        return await self.metric("warmtide_api_requests_total")
+
+    async def stop(self) -> int:
+        self.child.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(6):
+            return await self.child.wait()
+
+
+class Town:
+    """One namespace on the real cluster with one InferenceService `llm`."""
+
+    def __init__(self, api: HttpApi, folder: Path, runtime: EmulatorRuntime, crowd: Crowd, server: str) -> None:
+        self.api = api
+        self.folder = folder
+        self.server = server
+        self.runtime = runtime
+        self.crowd = crowd
+        self.clock = WallClock()
+        self.space = f"t-{uuid.uuid4().hex[:8]}"
+        self.deployment = "llm-predictor"
+        self.seen: list[int] = []  # spec.replicas, each time it was found changed
+        nodes = [NodeSpec(name=f"gpu-{i}", gpus=8, gpu_product="NVIDIA-H100-80GB-HBM3") for i in range(2)]
+        self.workloads = Workloads(api, nodes, runtime, self.clock, FixedStartup(load_s=0.3)).leave_to_others()
+        self.kserve = KServe(api, clock=self.clock)
+
+    # what there is
+
+    async def install(self) -> None:
+        """Namespaces, CRDs and the shipped roles, as far as an earlier test has not."""
+        await self.apply("manifests/namespace.yaml", *(str(p) for p in (ROOT / "manifests/crds").glob("*.yaml")))
+        await self.apply("manifests/rbac.yaml")
+        await self.put(CRDS, scaled_object_crd())
+        await self.put(NAMESPACES, {"metadata": {"name": self.space}})
+        await self.kserve.install()
+        with suppress(ApiError):
+            await self.api.delete(LEASES, NAMESPACE, "warmtide-controller")
+        for resource in (POLICIES, SCALED_SERVICES, SCALED_OBJECTS):
+            await self.until(lambda resource=resource: self.is_served(resource))
+        await self.put(POLICIES, {"metadata": {"name": "gold", "namespace": self.space}, "spec": POLICY})
+
+    async def apply(self, *files: str) -> None:
+        for file in files:
+            for obj in yaml.safe_load_all((ROOT / file).read_text(encoding="utf-8")):
+                await self.put(RBAC_KINDS[obj["kind"]], obj)
+
+    async def put(self, resource: Resource, obj: Object) -> None:
+        """Create it, or make the one there is like it."""
+        try:
+            await self.api.create(resource, obj)
+        except ApiError as error:
+            if error.reason != "AlreadyExists":
+                raise
+            metadata = obj["metadata"]
+            if resource is not NAMESPACES:
+                await self.api.patch(resource, metadata.get("namespace", ""), metadata["name"], obj)
+
+    async def is_served(self, resource: Resource) -> bool:
+        with suppress(ApiError):
+            await self.api.list(resource)
+            return True
+        return False
+
+    async def enrol(self, replicas_min: int = 1, replicas_max: int = 8) -> None:
+        await self.api.create(INFERENCE_SERVICES, service(self.space, replicas_min, replicas_max))
+        await self.until(self.replicas)
+
+    async def clean_up(self) -> None:
+        """Nothing of this test is left for the next; the nodes' pods go while their kubelet still runs."""
+        self.crowd.wanted = 0
+        for resource, name in ((INFERENCE_SERVICES, "llm"), (DEPLOYMENTS, self.deployment), (NAMESPACES, self.space)):
+            with suppress(ApiError):
+                await self.api.delete(resource, "" if resource is NAMESPACES else self.space, name)
+        await self.until(self.is_empty, within_s=60)
+
+    async def is_empty(self) -> bool:
+        with suppress(ApiError):
+            return not await self.api.list(PODS, self.space) and not await self.api.list(DEPLOYMENTS, self.space)
+        return False
+
+    # what is seen
+
+    async def replicas(self) -> int:
+        """spec.replicas; 0 while the API server does not answer or the Deployment is not there."""
+        with suppress(ApiError):
+            found = int((await self.api.get(DEPLOYMENTS, self.space, self.deployment))["spec"]["replicas"])
+            if not self.seen or self.seen[-1] != found:
+                self.seen.append(found)
+            return found
+        return 0
+
+    async def ready(self) -> int:
+        with suppress(ApiError):
+            found = await self.api.get(DEPLOYMENTS, self.space, self.deployment)
+            return int(found.get("status", {}).get("readyReplicas", 0))
+        return 0
+
+    async def status(self) -> Object:
+        with suppress(ApiError):
+            return dict((await self.api.get(SCALED_SERVICES, self.space, "llm")).get("status") or {})
+        return {}
+
+    async def condition(self, kind: str) -> Object:
+        found = (await self.status()).get("conditions", [])
+        return next((c for c in found if c["type"] == kind), {"status": "", "reason": "", "message": ""})
+
+    async def events(self) -> dict[str, str]:
+        """Message by reason, of ours."""
+        found = await self.api.list(EVENTS, self.space)
+        return {e["reason"]: e["message"] for e in found if e["source"].get("component") == "warmtide"}
+
+    async def leader(self) -> str:
+        with suppress(ApiError):
+            lease = await self.api.get(LEASES, NAMESPACE, "warmtide-controller")
+            return str(lease["spec"].get("holderIdentity") or "")
+        return ""
+
+    # what one waits for
+
+    async def until(self, condition: Callable[[], Awaitable[object]], within_s: float = 30.0) -> None:
+        deadline_s = self.clock.now_s() + within_s
+        while not await condition():
+            if self.clock.now_s() > deadline_s:
+                pytest.fail(f"not within {within_s} s: {condition}; replicas {self.seen}; {await self.told()}")
+            await self.clock.sleep(0.1)
+
+    async def until_size(self, replicas: int, within_s: float = 30.0) -> None:
+        async def is_so() -> bool:
+            return await self.replicas() == replicas and await self.ready() == replicas
+
+        await self.until(is_so, within_s)
+
+    async def keeps(self, duration_s: float) -> None:
+        """Look at the number for a while."""
+        deadline_s = self.clock.now_s() + duration_s
+        while self.clock.now_s() < deadline_s:
+            await self.replicas()
+            await self.clock.sleep(0.1)
+
+    async def told(self) -> str:
+        """For a failure's message: the controllers' last words."""
+        tails = [f"{log.stem}: …{log.read_text(encoding='utf-8')[-1500:]}" for log in self.folder.glob("*.log")]
+        return "\n".join(tails)
+
+    # controllers
+
+    async def token(self, secret: str = "") -> str:
+        """Of the controller's ServiceAccount; bound to a Secret, it dies with it."""
+        spec: Object = {"expirationSeconds": 3600}
+        if secret:
+            await self.put(SECRETS, {"metadata": {"name": secret, "namespace": NAMESPACE}})
+            spec["boundObjectRef"] = {"apiVersion": "v1", "kind": "Secret", "name": secret}
+        path = f"/api/v1/namespaces/{NAMESPACE}/serviceaccounts/{SERVICE_ACCOUNT}/token"
+        kind = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest"}
+        return str((await self.api.request("POST", path, kind | {"spec": spec}))["status"]["token"])
+
+    @asynccontextmanager
+    async def controller(
+        self, identity: str = "one", *, server: str = "", token: str = "", clock_off_s: float = 0.0
+    ) -> AsyncIterator[Process]:
+        """A controller process; killed at the end if it still runs."""
+        log, token_file = self.folder / f"{identity}.log", self.folder / f"{identity}.token"
+        token_file.write_text(token or await self.token(), encoding="utf-8")
+        kubeconfig = self.folder / f"{identity}.kubeconfig"
+        kubeconfig.write_text(json.dumps(kubeconfig_of(server or self.server, token_file)), encoding="utf-8")
+        with log.open("wb") as out:
+            child = await asyncio.create_subprocess_exec(
+                *(sys.executable, *program(clock_off_s), "--kubeconfig", str(kubeconfig), "--identity", identity),
+                *("--lease-namespace", NAMESPACE, "--listen", "127.0.0.1:0"),
+                cwd=ROOT,
+                stdout=out,
+                stderr=out,
+            )
+        try:
+            yield Process(child, log, token_file)
+        finally:
+            if child.returncode is None:
+                child.kill()
+            await child.wait()
+
+
+def program(clock_off_s: float) -> Sequence[str]:
+    """The controller; where its machine's clock is wrong, with that clock."""
+    if not clock_off_s:
+        return ("-m", "autoscaler")
+    code = "import sys, time; true = time.time; time.time = lambda: true() + {}; " + (
+        "from autoscaler.__main__ import main; sys.exit(main())"
+    )
+    return ("-c", code.format(clock_off_s))
+
+
+def kubeconfig_of(server: str, token_file: Path) -> Object:
+    return {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "town",
+        "clusters": [{"name": "town", "cluster": {"server": server, "insecure-skip-tls-verify": True}}],
+        "users": [{"name": "controller", "user": {"tokenFile": str(token_file)}}],
+        "contexts": [{"name": "town", "context": {"cluster": "town", "user": "controller"}}],
+    }
+
+
+def free_port() -> int:
+    """Pods have addresses of their own, but other clusters on this machine use the same ones."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def service(namespace: str, replicas_min: int, replicas_max: int) -> Object:
+    container = {
+        "name": "kserve-container",
+        "image": "vllm/vllm-openai:v0.32.0",
+        "args": list(ENGINE_ARGS),
+        "env": [{"name": "VLLM_EMULATOR_ARGS", "value": "--time-scale 0.25"}],
+        "ports": [{"containerPort": free_port(), "protocol": "TCP"}],
+        "resources": {"limits": {"nvidia.com/gpu": "1"}},
+    }
+    annotations = {
+        "serving.kserve.io/deploymentMode": "Standard",
+        "serving.kserve.io/autoscalerClass": "external",
+        "warmtide.dev/policy": "gold",
+    }
+    predictor = {"minReplicas": replicas_min, "maxReplicas": replicas_max, "containers": [container]}
+    return {
+        "apiVersion": INFERENCE_SERVICES.api_version,
+        "kind": INFERENCE_SERVICES.kind,
+        "metadata": {"name": "llm", "namespace": namespace, "annotations": annotations},
+        "spec": {"predictor": predictor},
+    }
+
+
+@pytest.fixture
+async def town(tmp_path: Path) -> AsyncIterator[Town]:
+    """Ready for a service to be enrolled; no controller runs yet."""
+    config = real_kubeconfig()
+    async with AsyncExitStack() as stack:
+        api = await stack.enter_async_context(HttpApi.from_kubeconfig(Path(os.environ["KUBECONFIG"])))
+        runtime = await stack.enter_async_context(EmulatorRuntime())
+        session = await stack.enter_async_context(aiohttp.ClientSession())
+        crowd = Crowd(lambda: urls_of(runtime), session)
+        it = Town(api, tmp_path, runtime, crowd, config["clusters"][0]["cluster"]["server"])
+        await it.install()
+        async with running(it.workloads, it.kserve), asyncio.TaskGroup() as group:
+            asking = group.create_task(crowd.run())
+            yield it
+            await it.clean_up()
+            asking.cancel()
+    await asyncio.sleep(0.5)  # TLS connections close a moment after their session, and pytest looks for open ones
