@@ -1,4 +1,4 @@
-"""ScalingPolicy and ScaledService as users write them: checked here, then turned into plain values at once.
+"""ScalingPolicy and ScaledService as users write them, checked here; `autoscaler.parse` makes plain values of them.
 
 The models are the one source of the CRDs (`autoscaler.crds`). Defaults come from `autoscaler.policy.spec` and
 `autoscaler.settings`; a field that is absent or null takes its default.
@@ -6,28 +6,21 @@ The models are the one source of the CRDs (`autoscaler.crds`). Defaults come fro
 
 import json
 import re
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema
 from pydantic.alias_generators import to_camel
 
-from autoscaler.convert import to_endpoint, to_schedules, to_spec
 from autoscaler.errors import BadSpecError
 from autoscaler.policy.spec import LensTargets, Mode, Objectives, PolicySpec, PolicyType, SelectPolicy
-from autoscaler.rules import SCALED_SERVICE_RULES, Rule, broken_rule, policy_rules
+from autoscaler.rules import Rule, broken_rule, policy_rules
 from autoscaler.schedule import check_cron, zone
-from autoscaler.settings import ANNOTATION as ANNOTATION  # those who parse it look here
-from autoscaler.settings import Enrolment, MetricsEndpoint, ServicePolicy
+from autoscaler.settings import MetricsEndpoint
 from autoscaler.spec_errors import explain_first, field_path, largest_field, shown, value_at, without_nulls
 from autoscaler.status import ScaledServiceStatus
 
 # A full policy with 32 schedules is about 8 kB; much more than that is a mistake or an attack.
 SPEC_MAX_CHARS = 64 * 1024
-# Files an administrator mounted for policies of one namespace: <here>/<namespace>/<name>. A policy names only the
-# file, so nobody who may write a policy can have the controller send other files to pods of theirs.
-CREDENTIALS_DIR = Path("/etc/warmtide/credentials")
 
 DNS_NAME = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"
 _FILE_NAME = r"^[A-Za-z0-9]([-._A-Za-z0-9]{0,62}[A-Za-z0-9])?$"
@@ -298,43 +291,12 @@ class ScaledServiceModel(_Model):
     """What Warmtide sees, decided and why."""
 
 
-def parse_policy(obj: Mapping[str, Any], credentials_dir: Path = CREDENTIALS_DIR) -> ServicePolicy:
-    """A ScalingPolicy object as plain values; BadSpecError names the first field that cannot be used."""
-    metadata = obj["metadata"]
-    namespace, name = metadata.get("namespace", "default"), metadata["name"]
-    policy = _checked(ScalingPolicyModel, f"ScalingPolicy {namespace}/{name}", obj.get("spec") or {}, POLICY_RULES)
-    return ServicePolicy(
-        name=f"{namespace}/{name}",
-        spec=to_spec(policy),
-        endpoint=to_endpoint(policy, credentials_dir / namespace),
-        schedules=to_schedules(policy),
-        generation=metadata.get("generation", 0),
-    )
-
-
-def parse_scaled_service(obj: Mapping[str, Any]) -> Enrolment:
-    """What a ScaledService object enrols; BadSpecError names the first field that cannot be used."""
-    metadata = obj["metadata"]
-    owner = f"ScaledService {metadata.get('namespace', 'default')}/{metadata['name']}"
-    spec = _checked(ScaledServiceSpecModel, owner, obj.get("spec") or {}, SCALED_SERVICE_RULES)
-    target = spec.target_ref
-    return Enrolment(api_version=target.api_version, kind=target.kind, name=target.name, policy=spec.policy_ref.name)
-
-
-def parse_annotation(object_name: str, value: str) -> str:
-    """The policy named by the annotation of an object such as `InferenceService team-a/llama`."""
-    if not re.fullmatch(DNS_NAME, value):
-        message = "must be the name of a ScalingPolicy: 1 to 63 of a-z, 0-9 and '-', no '-' at either end"
-        raise BadSpecError(object_name, f"metadata.annotations[{ANNOTATION}]", shown(value), message)
-    return value
-
-
 def json_schema(model: type[BaseModel]) -> dict[str, Any]:
     """Pydantic's JSON schema of a model, as users write it."""
     return model.model_json_schema(by_alias=True, mode="validation")
 
 
-def _checked(model: type[_Spec], owner: str, spec: object, rules: tuple[Rule, ...]) -> _Spec:
+def checked(model: type[_Spec], owner: str, spec: object, rules: tuple[Rule, ...]) -> _Spec:
     """The spec as a model that keeps all rules."""
     try:
         text = json.dumps(without_nulls(spec), default=str)
@@ -345,14 +307,14 @@ def _checked(model: type[_Spec], owner: str, spec: object, rules: tuple[Rule, ..
         limit = f"is {len(shown(value))} characters long; a spec may have {SPEC_MAX_CHARS} in all"
         raise BadSpecError(owner, field_path(place), shown(value), limit)
     try:
-        checked = model.model_validate_json(text)
+        found = model.model_validate_json(text)
     except ValidationError as exc:
         raise explain_first(owner, exc.errors(include_url=False), known_fields(model)) from exc
-    plain = checked.model_dump(by_alias=True)
+    plain = found.model_dump(by_alias=True)
     if broken := broken_rule(rules, plain):
         field, message = broken
         raise BadSpecError(owner, field, shown(value_at(plain, field)), message)
-    return checked
+    return found
 
 
 def known_fields(model: type[BaseModel], place: tuple[str, ...] = ()) -> dict[tuple[str, ...], tuple[str, ...]]:

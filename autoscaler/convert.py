@@ -1,8 +1,8 @@
 """Checked models → the plain values that the rest of the controller works with."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from autoscaler.config import ScalingPolicyModel, ScalingRulesModel
 from autoscaler.policy.spec import (
     ForecastSpec,
     LensTargets,
@@ -17,11 +17,8 @@ from autoscaler.policy.spec import (
 from autoscaler.schedule import Schedule
 from autoscaler.settings import MetricsEndpoint
 
-if TYPE_CHECKING:  # the models' module calls this one
-    from autoscaler.config import ScalingPolicyModel, ScalingRulesModel
 
-
-def to_spec(policy: "ScalingPolicyModel") -> PolicySpec:
+def to_spec(policy: ScalingPolicyModel) -> PolicySpec:
     """What `decide` needs of a policy."""
     return PolicySpec(
         mode=policy.mode,
@@ -43,7 +40,7 @@ def to_spec(policy: "ScalingPolicyModel") -> PolicySpec:
     )
 
 
-def to_endpoint(policy: "ScalingPolicyModel", credentials: Path) -> MetricsEndpoint:
+def to_endpoint(policy: ScalingPolicyModel, credentials: Path) -> MetricsEndpoint:
     """Where metrics are; named files lie in the directory of the policy's namespace."""
     default = MetricsEndpoint()
     metrics, slowest_s = policy.metrics, policy.targets.max_age_seconds / 2
@@ -61,7 +58,7 @@ def to_endpoint(policy: "ScalingPolicyModel", credentials: Path) -> MetricsEndpo
     )
 
 
-def to_schedules(policy: "ScalingPolicyModel") -> tuple[Schedule, ...]:
+def to_schedules(policy: ScalingPolicyModel) -> tuple[Schedule, ...]:
     """The windows of a policy."""
     return tuple(
         Schedule(
@@ -75,7 +72,7 @@ def to_schedules(policy: "ScalingPolicyModel") -> tuple[Schedule, ...]:
     )
 
 
-def _objectives(policy: "ScalingPolicyModel") -> Objectives:
+def _objectives(policy: ScalingPolicyModel) -> Objectives:
     return Objectives(
         ttft_s=policy.objectives.ttft_seconds or None,
         itl_s=policy.objectives.itl_seconds or None,
@@ -84,7 +81,7 @@ def _objectives(policy: "ScalingPolicyModel") -> Objectives:
     )
 
 
-def _targets(policy: "ScalingPolicyModel") -> LensTargets:
+def _targets(policy: ScalingPolicyModel) -> LensTargets:
     targets = policy.targets
     return LensTargets(
         queue_requests=targets.queue_requests or None,
@@ -97,7 +94,7 @@ def _targets(policy: "ScalingPolicyModel") -> LensTargets:
     )
 
 
-def _rules(given: "ScalingRulesModel", default: ScalingRules) -> ScalingRules:
+def _rules(given: ScalingRulesModel, default: ScalingRules) -> ScalingRules:
     """As the HPA does: each absent field takes its default, a list of rate limits replaces the default list whole."""
     window_s = given.stabilization_window_seconds
     return ScalingRules(

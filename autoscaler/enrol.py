@@ -9,13 +9,14 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from autoscaler.config import ANNOTATION, parse_annotation, parse_scaled_service
 from autoscaler.conflicts import Rivals, refusals_of
 from autoscaler.errors import BadSpecError
 from autoscaler.kube.resources import DEPLOYMENTS, INFERENCE_SERVICES, SCALED_SERVICES
 from autoscaler.kube.views import DeploymentView, ScaledServiceView, ServiceView
+from autoscaler.parse import parse_annotation, parse_scaled_service
 from autoscaler.policy.spec import Mode
 from autoscaler.refusal import Refusal, RefusalReason
+from autoscaler.settings import ANNOTATION
 
 MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
 MANAGED_BY = "warmtide"

@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 
 from autoscaler.conditions import Problem
-from autoscaler.config import parse_policy
 from autoscaler.enrol import Target
 from autoscaler.errors import BadSpecError
 from autoscaler.kube.views import PolicyView
+from autoscaler.parse import parse_policy
 from autoscaler.settings import ServicePolicy
 
 INVALID_POLICY = "InvalidPolicy"

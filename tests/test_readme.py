@@ -8,7 +8,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from autoscaler.config import parse_policy, parse_scaled_service
+from autoscaler.parse import parse_policy, parse_scaled_service
 from metrics.names import markdown_table
 from warmtide import app
 

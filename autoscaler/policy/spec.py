@@ -1,4 +1,4 @@
-"""What a user asks of Warmtide for one service, as plain values; `autoscaler.config` builds them."""
+"""What a user asks of Warmtide for one service, as plain values; `autoscaler.parse` builds them."""
 
 import math
 from dataclasses import dataclass, field

@@ -8,15 +8,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoscaler.config import (
-    SPEC_MAX_CHARS,
-    ScalingPolicyModel,
-    known_fields,
-    parse_annotation,
-    parse_policy,
-    parse_scaled_service,
-)
+from autoscaler.config import SPEC_MAX_CHARS, ScalingPolicyModel, known_fields
 from autoscaler.errors import BadSpecError
+from autoscaler.parse import parse_annotation, parse_policy, parse_scaled_service
 from autoscaler.policy.spec import (
     Mode,
     PolicySpec,

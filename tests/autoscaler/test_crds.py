@@ -19,10 +19,10 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autoscaler.config import parse_policy
 from autoscaler.crds import all_crds, as_yaml, main, scaled_service, scaling_policy, structural
 from autoscaler.errors import BadSpecError, Invalid, NotFound, Throttled
 from autoscaler.kube.client import KubeClient
+from autoscaler.parse import parse_policy
 from simulations.cluster.apiserver import ApiServer
 from simulations.cluster.apiserver.schema import Schema
 

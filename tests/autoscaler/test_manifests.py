@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 import yaml
 
-from autoscaler.config import parse_annotation, parse_policy, parse_scaled_service
 from autoscaler.crds import all_crds
 from autoscaler.errors import NotFound
 from autoscaler.kube.client import KubeClient
+from autoscaler.parse import parse_annotation, parse_policy, parse_scaled_service
 from autoscaler.permissions import CORE, NAMESPACE, POD_DELETION_COST, SERVICE_ACCOUNT, main, manifests, rbac
 from autoscaler.settings import ANNOTATION
 from autoscaler.wiring import Options, run

@@ -12,8 +12,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from autoscaler.cluster import Cluster
-from autoscaler.collect import RATE_SPAN_S, Collector
-from autoscaler.config import parse_policy
+from autoscaler.collect import Collector, rate_span_s
 from autoscaler.controller import SWEEP, Controller
 from autoscaler.instruments import NoInstruments
 from autoscaler.kube import views
@@ -23,6 +22,7 @@ from autoscaler.kube.publish import Publisher
 from autoscaler.kube.scale import Scaler
 from autoscaler.kube.target import NoPast, World
 from autoscaler.kube.writer import Writer
+from autoscaler.parse import parse_policy
 from autoscaler.policies import PolicyBook
 from autoscaler.policy.decide import decide
 from autoscaler.policy.memory import Memory
@@ -213,6 +213,7 @@ def pod_view(name: str, at_s: float, now_s: float) -> views.PodView:
 def direct(times_s: list[float]) -> list[Decision]:
     """The same day by hand."""
     policy = parse_policy(POLICY)
+    span_s = rate_span_s(policy.endpoint.period_s)
     fleet, windows, decisions = Fleet(), dict[str, Window](), []
     fleet.resize(FIRST_REPLICAS, STARTED_AT_S)
     replicas, memory, turn = FIRST_REPLICAS, None, 1
@@ -232,7 +233,7 @@ def direct(times_s: list[float]) -> list[Decision]:
                     created_at_s=at_s,
                     ready_at_s=at_s + START_UP_S if is_ready else None,
                     node="gpu-0",
-                    signals=window.signals(now_s=now_s, span_s=RATE_SPAN_S) if window else None,
+                    signals=window.signals(now_s=now_s, span_s=span_s) if window else None,
                 )
             )
         floor, _ = floor_at(policy.schedules, now_s)

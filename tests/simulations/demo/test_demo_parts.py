@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from autoscaler.config import parse_policy
+from autoscaler.parse import parse_policy
 from autoscaler.policy.types import PodPhase
 from simulations.cluster.api import Object, WatchEvent
 from simulations.cluster.loadgen import Outcome, RequestRecord
