@@ -18,8 +18,9 @@ from metrics.sample import EngineSample, PodSignals
 from metrics.target import ScrapeTarget, TimedTarget
 from metrics.window import Window
 
-# Rates look back so far: long enough for a steady token rate, short enough to see a ramp.
-RATE_SPAN_S = 30.0
+# Rates look back over so many scrapes under load: enough for a steady token rate, few enough to see a ramp.
+RATE_SCRAPES = 15
+RATE_SPAN_MIN_S, RATE_SPAN_MAX_S = 5.0, 60.0
 # Above its target, each further step of KV usage is news; below it, none is.
 _KV_STEP = 0.05
 # Targets are handed to the scrape loop at most so often: a rollout changes hundreds of pods within a second.
@@ -35,6 +36,7 @@ class _Track:
     level: tuple[int, ...] | None = None
     failure: str | None = None
     aimed: object = None  # address, endpoint and period that it is read by
+    span_s: float = RATE_SPAN_MAX_S
     judged: EngineSample | None = None
     signals: PodSignals | None = None
 
@@ -105,7 +107,7 @@ class Collector:
         # Rates move with samples, not with time: passes between two samples share one reading.
         if track.judged is not track.window.newest or track.signals is None:
             track.judged = track.window.newest
-            track.signals = track.window.signals(now_s=now_s, span_s=RATE_SPAN_S)
+            track.signals = track.window.signals(now_s=now_s, span_s=track.span_s)
         return track.signals
 
     def freshness(self, key: str, max_age_s: float, now_s: float) -> Freshness:
@@ -136,6 +138,7 @@ class Collector:
         aimed = (pod.ip, pod.address, endpoint, period_s)
         if track.aimed != aimed:
             track.aimed = aimed
+            track.span_s = rate_span_s(endpoint.period_s)
             self.targets[pod.uid] = TimedTarget(target=scrape_target(pod, endpoint), period_s=period_s)
             self._changed.set()
 
@@ -148,6 +151,11 @@ class Collector:
         self._tracks.pop(uid, None)
         if self.targets.pop(uid, None) is not None:
             self._changed.set()
+
+
+def rate_span_s(period_s: float) -> float:
+    """How far rates look back for pods that are read at this period under load."""
+    return min(max(RATE_SCRAPES * period_s, RATE_SPAN_MIN_S), RATE_SPAN_MAX_S)
 
 
 def scrape_target(pod: PodView, endpoint: MetricsEndpoint) -> ScrapeTarget:
