@@ -18,6 +18,7 @@ SENTENCES: dict[Reason, str] = {
     Reason.FORECAST_OFF: "the forecast is off: it has not yet proved better than the naive one",
     Reason.NO_FRESH_DATA: "no replica has a fresh sample; blind is not idle, so nothing shrinks",
     Reason.PARTLY_BLIND: "some replicas have no fresh sample; they count as busy when shrinking, as idle when growing",
+    Reason.UPSTREAM_UNKNOWN: "what waits upstream is not known: nothing shrinks, and what is at 0 stays there",
     Reason.BELOW_MIN: "the lower bound holds",
     Reason.ABOVE_MAX: "the upper bound holds",
     Reason.SCHEDULE_FLOOR: "a schedule of the policy keeps a floor at this time",

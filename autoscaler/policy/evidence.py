@@ -23,7 +23,7 @@ class Evidence:
 
     readings: tuple[Reading, ...]
     upstream_waiting: float
-    is_upstream_known: bool  # False: there is a source, but what it said is old
+    upstream_problem: str  # why what waits upstream is not known; empty: it is, or nobody is asked
     is_idle: bool  # explicit, fresh zeros everywhere
     is_learning: bool  # the policy lets capacity be learned
     demand_tokens_per_s: float | None  # blind replicas taken to be as busy as the others
@@ -49,24 +49,23 @@ class Evidence:
                 found = reading
         return found
 
-    def silent_names(self) -> str:
+    def silent_names(self) -> tuple[str, ...]:
         """Lenses that are on, but cannot be read."""
-        names = [reading.lens.name for reading in self.readings if reading.is_silent]
-        return ", ".join(names if self.is_upstream_known else (*names, "upstream"))
+        return tuple([reading.lens.name for reading in self.readings if reading.is_silent])
 
 
 def gather(seen: Observation, policy: PolicySpec, fleet: Fleet, memory: Memory, *, now_s: float) -> Evidence:
     """Read every lens that is on."""
     capacity = capacity_at(memory.capacity, fleet.newest_sample_s)
     capacity_tokens_per_s = usable_tokens_per_s(capacity, policy)
-    waiting, is_known = _upstream(seen, policy, now_s)
+    waiting, problem = _upstream(seen, policy, now_s)
     demand = read_demand(fleet, waiting, memory.looks)
     readings = _read(fleet, policy, demand, capacity, waiting)
     return Evidence(
         readings=readings,
         upstream_waiting=waiting,
-        is_upstream_known=is_known,
-        is_idle=is_known and waiting <= 0 and _is_idle(fleet),
+        upstream_problem=problem,
+        is_idle=not problem and waiting <= 0 and _is_idle(fleet),
         is_learning=policy.targets.use_learned_capacity,
         demand_tokens_per_s=None if demand is None else demand.tokens_per_s * fleet.serving / demand.rated,
         capacity=capacity,
@@ -97,14 +96,14 @@ def _read(
     return tuple(readings)
 
 
-def _upstream(seen: Observation, policy: PolicySpec, now_s: float) -> tuple[float, bool]:
-    """Requests held before the service, and whether that is known: no source at all is nothing to know."""
+def _upstream(seen: Observation, policy: PolicySpec, now_s: float) -> tuple[float, str]:
+    """Requests held before the service, and why that is not known: no source at all is nothing to know."""
     waiting, at_s = seen.upstream_waiting_requests, seen.upstream_observed_at_s
     if waiting is None:
-        return 0.0, True
+        return 0.0, seen.upstream_problem
     if at_s is not None and abs(now_s - at_s) > policy.targets.max_age_s:
-        return 0.0, False
-    return max(0.0, waiting), True
+        return 0.0, seen.upstream_problem or "its last answer is too old"
+    return max(0.0, waiting), ""
 
 
 def _is_idle(fleet: Fleet) -> bool:

@@ -51,8 +51,10 @@ Limit = Callable[[int, Case], Step | None]
 def bounds_of(seen: Observation, policy: PolicySpec, *, may_be_zero: bool) -> Bounds:
     """The policy's bounds, else the service's own, else defaults; a schedule lifts the lower one."""
     low = policy.replicas_min
+    if low is None and seen.native_min is not None:
+        low = max(0, seen.native_min)
     if low is None:
-        low = MIN_DEFAULT if seen.native_min is None else max(0, seen.native_min)
+        low = 0 if policy.zero.enabled else MIN_DEFAULT
     high = policy.replicas_max
     if high is None:
         high = seen.native_max if seen.native_max is not None and seen.native_max > 0 else MAX_DEFAULT
@@ -67,10 +69,13 @@ def bounds_of(seen: Observation, policy: PolicySpec, *, may_be_zero: bool) -> Bo
 
 
 def is_zero_allowed(seen: Observation, policy: PolicySpec, idle_since_s: float | None, now_s: float) -> bool:
-    """Asked for, idle for long enough, and someone upstream who would wake it."""
-    if not policy.zero.enabled or seen.upstream_waiting_requests is None:
+    """Asked for, idle for long enough, and someone upstream who would wake it; at 0, who will answer again."""
+    is_known = seen.upstream_waiting_requests is not None
+    if not policy.zero.enabled:
         return False
-    return seen.replicas == 0 or (idle_since_s is not None and now_s - idle_since_s >= policy.zero.idle_s)
+    if seen.replicas == 0:
+        return is_known or bool(seen.upstream_problem)
+    return is_known and idle_since_s is not None and now_s - idle_since_s >= policy.zero.idle_s
 
 
 def within_bounds(number: int, case: Case) -> Step | None:

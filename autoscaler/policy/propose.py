@@ -32,6 +32,9 @@ def propose(seen: Observation, fleet: Fleet, evidence: Evidence) -> Proposal:
 
 
 def _from_zero(binding: Reading | None, evidence: Evidence) -> Step:
+    if evidence.upstream_problem:
+        # Every service at 0 shares one Prometheus: its restart must not start all of them.
+        return Step(replicas=0, reason=Reason.UPSTREAM_UNKNOWN, detail=evidence.upstream_problem)
     if evidence.upstream_waiting <= 0:
         return Step(replicas=0, reason=Reason.IDLE, detail="no replica, and nothing waits")
     wanted = 0 if binding is None else binding.lens.replicas or 0
@@ -140,9 +143,12 @@ def held(number: int, seen: Observation, fleet: Fleet, evidence: Evidence) -> tu
         return ()
     names = evidence.silent_names()
     if names:
+        names += ("upstream",) if evidence.upstream_problem else ()
         is_all_blind = fleet.serving > 0 and not fleet.signals
         reason = Reason.NO_FRESH_DATA if is_all_blind else Reason.PARTLY_BLIND
-        return (Step(replicas=current, reason=reason, detail=f"cannot be read: {names}"),)
+        return (Step(replicas=current, reason=reason, detail=f"cannot be read: {', '.join(names)}"),)
+    if evidence.upstream_problem:
+        return (Step(replicas=current, reason=Reason.UPSTREAM_UNKNOWN, detail=evidence.upstream_problem),)
     if not evidence.is_idle and not any(r.is_use and r.lens.replicas is not None for r in evidence.readings):
         # An empty queue says enough, not how little would be.
         return (Step(replicas=current, reason=Reason.STEADY, detail="no lens that is read says how few would do"),)

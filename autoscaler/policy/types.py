@@ -50,6 +50,7 @@ class Reason(StrEnum):
     # limits, in their order
     NO_FRESH_DATA = "NoFreshData"
     PARTLY_BLIND = "PartlyBlind"
+    UPSTREAM_UNKNOWN = "UpstreamUnknown"
     BELOW_MIN = "BelowMin"
     ABOVE_MAX = "AboveMax"
     SCHEDULE_FLOOR = "ScheduleFloor"
@@ -98,6 +99,7 @@ class Observation:
     schedule_floor: int | None = None  # of the policy's schedules, at this time
     upstream_waiting_requests: float | None = None  # held by an activator, gateway or EPP
     upstream_observed_at_s: float | None = None
+    upstream_problem: str = ""  # why it is not known, where somebody was asked; empty and no count: nobody is asked
     schedulable_replicas: int | None = None  # how many more would find free GPUs; None: unknown
     budget_replicas: int | None = None  # the most that the GPU budget allows in all; None: no budget
     incumbent_replicas: int | None = None  # what whoever scales today wants (advise mode)

@@ -13,7 +13,7 @@ SENTENCES_MAX = 4
 
 def would_change(case: Case, steps: tuple[Step, ...], readings: tuple[Reading, ...]) -> tuple[str, ...]:
     """Up to four sentences: what holds the number back first, then what would raise it."""
-    sentences = []
+    sentences = [sentence for sentence in (_for_zero(case, steps[0]),) if sentence]
     before: int | None = None
     for step in steps:
         if before is not None and step.replicas != before:
@@ -26,6 +26,15 @@ def would_change(case: Case, steps: tuple[Step, ...], readings: tuple[Reading, .
         if sentence:
             sentences.append(sentence)
     return tuple(sentences[:SENTENCES_MAX])
+
+
+def _for_zero(case: Case, first: Step) -> str | None:
+    """What wakes a service that sleeps."""
+    if case.seen.replicas > 0 or not case.policy.zero.enabled:
+        return None
+    if first.reason is Reason.UPSTREAM_UNKNOWN:
+        return "an answer to upstream.query would say whether to wake it; pause.replicas: 1 wakes it by hand"
+    return "one request that waits upstream would wake it" if first.reason is Reason.IDLE else None
 
 
 def _for_step(case: Case, step: Step, wanted: int) -> str | None:
@@ -45,6 +54,8 @@ def _for_step(case: Case, step: Step, wanted: int) -> str | None:
             return _in_time(f"the scale-down rate lets it go on towards {wanted}", at_s - now_s)
         case Reason.ONE_AT_A_TIME:
             return f"each replica that has left lets the next one go, down to {wanted}"
+        case Reason.KEEPING_ONE if case.idle_since_s is not None and policy.zero.enabled:
+            return _in_time("it goes to 0", case.idle_since_s + policy.zero.idle_s - now_s)
         case _:
             return _for_cause(step, wanted)
 
@@ -79,6 +90,7 @@ def _for_lens(case: Case, reading: Reading) -> str | None:
 _CAUSES = {
     Reason.NO_FRESH_DATA: "fresh samples would let it fall to {wanted} ({detail})",
     Reason.PARTLY_BLIND: "fresh samples would let it fall to {wanted} ({detail})",
+    Reason.UPSTREAM_UNKNOWN: "an answer to upstream.query would let it fall to {wanted} ({detail})",
     Reason.NOT_SCHEDULABLE: "free GPUs for {more} more would let it grow to {wanted}",
     Reason.GPU_BUDGET: "a larger GPU budget would let it grow to {wanted}",
     Reason.ABOVE_MAX: "a maximum of {wanted} would let it grow to {wanted}",

@@ -90,6 +90,7 @@ def observations(draw: st.DrawFn) -> Observation:
         schedule_floor=draw(st.sampled_from([None, None, 0, 4])),
         upstream_waiting_requests=draw(maybe(counts)),
         upstream_observed_at_s=draw(st.sampled_from([None, NOW_S, NOW_S - 1000])),
+        upstream_problem=draw(st.sampled_from(["", "Prometheus is away"])),
         schedulable_replicas=draw(st.sampled_from([None, None, 0, 2])),
         budget_replicas=draw(st.sampled_from([None, None, 0, 5])),
     )

@@ -364,5 +364,5 @@ def test_an_upstream_that_fell_silent_vetoes_and_is_named() -> None:
 
     decision = decided(seen, spec)
 
-    assert (decision.replicas, decision.reason) == (3, Reason.PARTLY_BLIND)
-    assert decision.steps[-1].detail == "cannot be read: upstream"
+    assert (decision.replicas, decision.reason) == (3, Reason.UPSTREAM_UNKNOWN)
+    assert decision.steps[-1].detail == "its last answer is too old"
