@@ -23,6 +23,7 @@ VOCABULARY = 30_000  # token ids below any model's vocabulary size
 SPECIAL_IDS = 1_000  # the lowest ids are often control tokens
 LINE_BYTES_MAX = 2**18  # one server-sent event
 ERROR_CHARACTERS_MAX = 200  # of a server's error text, in a record
+USERS_LOOK_S = 0.01  # a user's pause between two requests
 JSON_HEADERS = {"Content-Type": "application/json"}
 
 
@@ -132,6 +133,27 @@ class LoadGenerator:
                 await self._clock.sleep(arrival.at_s - self._elapsed_s())
                 self.sent += 1
                 group.create_task(self._one(session, arrival, on_end))
+        return self.records
+
+    async def converse(
+        self,
+        users: Callable[[], int],
+        next_request: Callable[[float], Arrival],
+        *,
+        on_end: Callable[[RequestRecord], None] | None = None,
+    ) -> list[RequestRecord]:
+        """Keep one request per user on its way, a new one when an answer has come; return when there are no users.
+
+        A closed loop: where the servers are slow, so are the users.
+        """
+        self.started_at_s = self._clock.now_s()
+        session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), read_bufsize=LINE_BYTES_MAX)
+        async with session, asyncio.TaskGroup() as group:
+            while (wanted := users()) > 0:
+                while self.outstanding < wanted:
+                    self.sent += 1
+                    group.create_task(self._one(session, next_request(self._elapsed_s()), on_end))
+                await self._clock.sleep(USERS_LOOK_S)
         return self.records
 
     def _elapsed_s(self) -> float:

@@ -57,6 +57,7 @@ class Backends:
         self._by_name: dict[str, Backend] = {}
         self._changed = asyncio.Event()
         self.waiting = 0
+        self.left_to_drain = 0  # requests that were under way on a replica when it took no more
 
     def __len__(self) -> int:
         return len(self._by_name)
@@ -73,7 +74,8 @@ class Backends:
 
     def drop(self, name: str) -> None:
         """A replica takes no new requests; those it has may end."""
-        self._by_name.pop(name, None)
+        gone = self._by_name.pop(name, None)
+        self.left_to_drain += gone.outstanding if gone is not None else 0
 
     async def take(self, tried: set[str], *, within_s: float) -> Backend | None:
         """The replica with the fewest outstanding requests; waits for one, None when none comes in time."""

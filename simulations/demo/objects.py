@@ -1,6 +1,7 @@
 """The Kubernetes objects of the demo, as a user would write them."""
 
 import math
+from collections.abc import Mapping
 
 from simulations.cluster.api import Object
 from simulations.cluster.workloads.nodes import NodeSpec
@@ -21,7 +22,9 @@ from simulations.demo.setting import (
 )
 
 CONTAINER_PORT = 8080
+GPU_PRODUCT = "NVIDIA-A100-SXM4-80GB"
 STREAM_INTERVAL_TOKENS = 16  # vLLM's own option: fewer, larger events
+EXIT_S = 10  # a real vLLM takes seconds to go after its last token
 DRAIN_S = 60  # real time, as requests run in real time; the longest answer takes about ten
 QUEUE_REQUESTS = 8.0  # arrivals come in bursts; a full batch of prompts waits a step or two
 SCRAPE_PERIOD_S = 0.5  # a scrape per half second stands for one per twenty seconds of the hour
@@ -33,7 +36,7 @@ def namespace(name: str) -> Object:
 
 
 def inference_service(setting: Setting) -> Object:
-    """One vLLM service on KServe, enrolled by one annotation."""
+    """One emulated vLLM service on KServe, enrolled by one annotation."""
     engine = setting.engine
     arguments = [
         f"--model={MODEL}",
@@ -47,19 +50,21 @@ def inference_service(setting: Setting) -> Object:
         f"--stream-interval={STREAM_INTERVAL_TOKENS}",
         f"--shutdown-timeout={DRAIN_S}",
     ]
+    environment = {"VLLM_EMULATOR_ARGS": f"--profile {PROFILE} --time-scale {TIME_SCALE}"}
+    service = enrolled_service(arguments, environment, drain_s=DRAIN_S)
+    service["spec"]["predictor"] |= {"minReplicas": REPLICAS_MIN, "maxReplicas": REPLICAS_MAX}
+    return service
+
+
+def enrolled_service(arguments: list[str], environment: Mapping[str, str], *, drain_s: int) -> Object:
+    """An annotated InferenceService with one vLLM container, without bounds of its own."""
     container = {
         "name": "kserve-container",
         "image": "vllm/vllm-openai:v0.32.0",
         "args": arguments,
-        "env": [{"name": "VLLM_EMULATOR_ARGS", "value": f"--profile {PROFILE} --time-scale {TIME_SCALE}"}],
+        "env": [{"name": name, "value": value} for name, value in environment.items()],
         "ports": [{"containerPort": CONTAINER_PORT, "protocol": "TCP"}],
         "resources": {"limits": {"nvidia.com/gpu": "1"}},
-    }
-    predictor = {
-        "minReplicas": REPLICAS_MIN,
-        "maxReplicas": REPLICAS_MAX,
-        "terminationGracePeriodSeconds": DRAIN_S + 5,
-        "containers": [container],
     }
     annotations = {
         "serving.kserve.io/deploymentMode": "Standard",
@@ -70,7 +75,7 @@ def inference_service(setting: Setting) -> Object:
         "apiVersion": "serving.kserve.io/v1beta1",
         "kind": "InferenceService",
         "metadata": {"name": SERVICE, "namespace": NAMESPACE, "annotations": annotations},
-        "spec": {"predictor": predictor},
+        "spec": {"predictor": {"terminationGracePeriodSeconds": drain_s + EXIT_S, "containers": [container]}},
     }
 
 
@@ -112,6 +117,11 @@ def scaling_policy(setting: Setting) -> Object:
         },
         "leadTimePriorSeconds": max(1.0, round(setting.cold_start_s, 1)),
     }
+    return policy_object(spec)
+
+
+def policy_object(spec: Object) -> Object:
+    """The service's ScalingPolicy."""
     return {
         "apiVersion": "warmtide.dev/v1alpha1",
         "kind": "ScalingPolicy",
@@ -120,9 +130,8 @@ def scaling_policy(setting: Setting) -> Object:
     }
 
 
-def nodes() -> tuple[NodeSpec, ...]:
+def nodes(gpu_product: str = GPU_PRODUCT) -> tuple[NodeSpec, ...]:
     """The machines of the embedded cluster."""
     return tuple(
-        NodeSpec(name=f"gpu-{number}", gpus=GPUS_PER_NODE, gpu_product="NVIDIA-A100-SXM4-80GB")
-        for number in range(1, NODES + 1)
+        NodeSpec(name=f"gpu-{number}", gpus=GPUS_PER_NODE, gpu_product=gpu_product) for number in range(1, NODES + 1)
     )

@@ -50,12 +50,12 @@ async def play(demo: Demo) -> Verdict:
     try:
         observer, played = await _with_processes(demo)
     except BaseExceptionGroup as group:
-        raise _demo_error(group) from group
+        raise demo_error(group) from group
     write_timeline(demo.folder / TIMELINE, observer.history)
     verdict = _judged(demo, played)
     verdict.write(demo.folder / RESULTS)
     demo.view.say(f"\n{as_text(verdict)}")
-    _explain(demo, observer.watched)
+    write_why(demo.folder, demo.view, observer.watched)
     return verdict
 
 
@@ -151,15 +151,16 @@ def _judged(demo: Demo, run: Run) -> Verdict:
     return judge(run, fleets)
 
 
-def _explain(demo: Demo, watched: Watched) -> None:
+def write_why(folder: Path, view: View, watched: Watched) -> None:
+    """Explain the most interesting decision, when there was one."""
     if watched.told is None:
         return
     text = explain(*watched.told)
-    (demo.folder / WHY).write_text(text, encoding="utf-8")
-    demo.view.say(f"\nThe most interesting decision, as `warmtide why` told it then:\n\n{text}")
+    (folder / WHY).write_text(text, encoding="utf-8")
+    view.say(f"\nThe most interesting decision, as `warmtide why` told it then:\n\n{text}")
 
 
-def _demo_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
+def demo_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
     """The part that failed, out of however many groups it came wrapped in; a bug stays what it is."""
     failed = group.subgroup(DemoError)
     error: BaseException = failed if failed is not None else group

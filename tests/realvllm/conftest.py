@@ -5,8 +5,8 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,6 +42,10 @@ class RealServer:
 
     url: str
     log: Path
+    process: "subprocess.Popen[bytes]"
+
+
+Serving = Callable[[list[str]], AbstractContextManager[RealServer]]
 
 
 @pytest.fixture(scope="session")
@@ -71,9 +75,17 @@ def flags() -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def server(venv: Path, flags: list[str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealServer]:
+def serving(
+    venv: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[list[str]], AbstractContextManager[RealServer]]:
+    """`with serving(flags) as server`: a server of one's own."""
+    return lambda flags: _serving(venv, flags, tmp_path_factory.mktemp("vllm"))
+
+
+@pytest.fixture(scope="session")
+def server(serving: Serving, flags: list[str]) -> Iterator[RealServer]:
     """One real server for all tests that do not stop it."""
-    with _serving(venv, flags, tmp_path_factory.mktemp("vllm")) as running:
+    with serving(flags) as running:
         yield running
 
 
@@ -83,8 +95,7 @@ def _serving(venv: Path, flags: Sequence[str], folder: Path) -> Iterator[RealSer
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = serve_command(venv, write_model(folder / "model"), host="127.0.0.1", port=port, limits=flags)
-    running = RealServer(f"http://127.0.0.1:{port}", folder / "server.log")
-    with running.log.open("wb") as log:
+    with (folder / "server.log").open("wb") as log:
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -93,22 +104,23 @@ def _serving(venv: Path, flags: Sequence[str], folder: Path) -> Iterator[RealSer
             env={**os.environ, **ENVIRONMENT},
             start_new_session=True,
         )
+    running = RealServer(f"http://127.0.0.1:{port}", folder / "server.log", process)
     try:
-        _wait_healthy(process, running)
+        _wait_healthy(running)
         yield running
     finally:
-        os.killpg(process.pid, signal.SIGKILL)  # nothing of it is awaited any more
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # nothing of it is awaited any more
         process.wait()
 
 
-def _wait_healthy(process: "subprocess.Popen[bytes]", running: RealServer) -> None:
+def _wait_healthy(running: RealServer) -> None:
     due_s = time.monotonic() + HEALTHY_WITHIN_S
-    while time.monotonic() < due_s:
-        if process.poll() is not None:
-            break
+    while time.monotonic() < due_s and running.process.poll() is None:
         try:
             if requests.get(f"{running.url}/health", timeout=2).status_code == 200:
                 return
         except requests.ConnectionError:
             time.sleep(0.2)
-    pytest.fail(f"vLLM is not healthy (exit code {process.poll()}):\n{running.log.read_text()[-3000:]}")
+    code, log = running.process.poll(), running.log.read_text(errors="replace")
+    pytest.fail(f"vLLM is not healthy (exit code {code}):\n{log[-3000:]}")

@@ -1,7 +1,8 @@
 """Containers as processes of this machine: any server that can be told its address, e.g. a real vLLM.
 
 Each process leads a group of its own, so its children get the signals too. `{ip}`, `{port}`,
-`{namespace}`, `{pod}` and `{model}` in the command are replaced; the container's `env` is set.
+`{namespace}`, `{pod}` and `{model}` in the command are replaced, a word `{args}` by the container's
+own arguments; the container's `env` is set.
 """
 
 import asyncio
@@ -142,7 +143,8 @@ def _filled(command: Sequence[str], pod: Object, ip: str, port: int) -> list[str
         "{pod}": str(pod["metadata"]["name"]),
         "{model}": model_of(pod),
     }
-    return [_replaced(word, known) for word in command]
+    own = [str(word) for word in pod["spec"]["containers"][0].get("args") or ()]
+    return [filled for word in command for filled in (own if word == "{args}" else [_replaced(word, known)])]
 
 
 def _replaced(word: str, known: Mapping[str, str]) -> str:

@@ -67,14 +67,16 @@ async def test_a_process_serves_until_it_is_told_to_stop_and_its_children_go_wit
     tmp_path: Path, manner: str
 ) -> None:
     address = LoopbackAddresses(seed=os.getpid()).take(8080)
-    container = await runtime(tmp_path, manner, '{"a": "{model}"}').start(POD, ip=address.ip, port=address.port)
+    container = await runtime(tmp_path, manner, '{"a": "{model}"}', "{args}").start(
+        POD, ip=address.ip, port=address.port
+    )
     await container.wait_ready()
     log = tmp_path / "default_llm-1.log"
 
     await container.terminate(0.2)
 
     assert container.exited.is_set()
-    assert f"""args ['{address.ip}', '{address.port}', '{manner}', '{{"a": "m"}}'] v""" in log.read_text(
+    assert f"""args ['{address.ip}', '{address.port}', '{manner}', '{{"a": "m"}}', '--model=m'] v""" in log.read_text(
         encoding="utf-8"
     )
     assert await is_gone(child_of(log))

@@ -1,0 +1,84 @@
+"""SIGTERM to a real server, as the drain of our manifests relies on it."""
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+import aiohttp
+
+from metrics.catalog import read_sample
+from metrics.clock import WallClock
+from simulations.cluster.loadgen import LoadGenerator, Outcome, RequestRecord
+from simulations.cluster.real_vllm import SERVED_NAME
+from simulations.trace import Arrival
+
+REQUESTS = 8  # four run, four wait
+ARRIVALS = [Arrival(at_s=0.0, prompt_tokens=100, output_tokens=1000)] * REQUESTS
+
+Start = Callable[[list[str]], AbstractContextManager[Any]]
+
+
+async def all_are_on_the_server(session: aiohttp.ClientSession, url: str) -> None:
+    async with asyncio.timeout(30):
+        while True:
+            async with session.get(f"{url}/metrics") as response:
+                sample = read_sample(await response.read(), observed_at_s=0.0)
+            if (sample.running_requests or 0) + (sample.waiting_requests or 0) == REQUESTS:
+                return
+
+
+async def status_of(session: aiohttp.ClientSession, url: str) -> int | None:
+    try:
+        async with session.get(url) as response:
+            return response.status
+    except aiohttp.ClientError:
+        return None
+
+
+async def late_request(session: aiohttp.ClientSession, url: str) -> tuple[int, bytes]:
+    body = {"model": SERVED_NAME, "prompt": [5, 6, 7], "max_tokens": 2}
+    async with session.post(f"{url}/v1/completions", json=body) as response:
+        return response.status, await response.read()
+
+
+async def told_to_go(server: Any) -> tuple[list[RequestRecord], dict[str, Any]]:
+    """Eight requests, SIGTERM to the server's group while all are on it, and what was seen after that."""
+    seen: dict[str, Any] = {}
+    load = LoadGenerator(server.url, SERVED_NAME, WallClock(), seed=5)
+    async with aiohttp.ClientSession() as session, asyncio.TaskGroup() as group:
+        run = group.create_task(load.run(ARRIVALS))
+        await all_are_on_the_server(session, server.url)
+        os.killpg(server.process.pid, signal.SIGTERM)
+        await asyncio.sleep(0.5)  # it has had time to hear; a drain takes seconds
+        seen["ended"] = len(load.records)
+        for path in ("health", "metrics"):
+            seen[path] = await status_of(session, f"{server.url}/{path}")
+        if seen["health"] == 200:
+            seen["late"] = await late_request(session, server.url)
+        records = await run
+    seen["exit"] = await asyncio.to_thread(server.process.wait, 30)
+    return records, seen
+
+
+async def test_with_a_shutdown_timeout_everything_admitted_completes(serving: Start, flags: list[str]) -> None:
+    with serving(flags) as server:
+        records, seen = await told_to_go(server)
+
+    print(seen)
+    assert [record.outcome for record in records] == [Outcome.SERVED] * REQUESTS
+    assert seen["ended"] < REQUESTS
+    assert (seen["health"], seen["metrics"]) == (200, 200)  # neither tells a server that drains from one that serves
+    assert seen["late"][0] == 500
+    assert b"cannot schedule new futures after shutdown" in seen["late"][1]
+
+
+async def test_without_one_answers_end_as_if_they_were_whole(serving: Start, flags: list[str]) -> None:
+    with serving([flag for flag in flags if not flag.startswith("--shutdown-timeout")]) as server:
+        records, seen = await told_to_go(server)
+
+    print(seen)
+    assert {record.outcome for record in records} == {Outcome.ABORTED}
+    assert seen["health"] is None
