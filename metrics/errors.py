@@ -10,7 +10,7 @@ MetricsError
     ├── HistoryOutageError         unreachable, too slow or 5xx: ask again later
     └── HistoryQueryError          the server understood, and refuses this query: a bug or a bad setting
 
-An empty answer and a partial one are no errors: they are values (`metrics.prometheus.HistoryResult`).
+An empty answer and a partial one are no errors: they are values (`metrics.prometheus`).
 """
 
 from enum import StrEnum

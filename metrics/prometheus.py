@@ -1,8 +1,7 @@
-"""History from a Prometheus server, through prometheus-api-client (synchronous, so in a thread).
+"""History, and numbers of now, from a Prometheus server, through prometheus-api-client (synchronous, so in a thread).
 
-Four answers are told apart: data; nothing (`HistoryResult.is_empty`, a value); a part
-(`HistoryResult.is_partial`, a value with `notes`); and an error that says who acts (`metrics.errors`).
-NaN and infinity are dropped on the way in.
+Four answers are told apart: data; nothing (`is_empty`, a value); a part (`is_partial`, a value with `notes`);
+and an error that says who acts (`metrics.errors`). NaN and infinity are dropped on the way in.
 
 Every query shipped here takes both spellings, `vllm:x` and `vllm_x`: a Prometheus that asks for
 OpenMetrics gets the second from prometheus_client (client_python#1177), and one history may hold both.
@@ -12,7 +11,7 @@ Prometheus 2.42 refuses the whole range (HTTP 422, "vector cannot contain metric
 
 import asyncio
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,6 +31,7 @@ STEPS_MAX = 11_000  # Prometheus' own limit of points per series
 TAIL_STEPS = 2  # data that ends more steps than this before the end has lost its tail
 RATE_WINDOW_S = 120.0  # at least four scrapes of the usual 30 s
 
+_RANGE_KINDS, _INSTANT_KINDS = frozenset({"matrix"}), frozenset({"vector", "scalar", "string", "matrix"})
 _NO_RETRY = urllib3.Retry(total=0)  # the caller retries later; a start must not hang here
 
 
@@ -80,8 +80,27 @@ class HistoryResult:
         return bool(self.notes)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstantResult:
+    """One number of now. `value` is None where the server has no such series, or no number in it (`said`: NaN)."""
+
+    value: float | None
+    said: str = ""  # as the server wrote it
+    notes: tuple[str, ...] = ()
+
+    @property
+    def is_empty(self) -> bool:
+        """Nothing that could be calculated with. It is not zero."""
+        return self.value is None
+
+    @property
+    def is_partial(self) -> bool:
+        """Some series may be missing from it, and `notes` say why."""
+        return bool(self.notes)
+
+
 class History:
-    """Range queries to one Prometheus server."""
+    """Queries to one Prometheus server."""
 
     def __init__(self, config: HistoryConfig, clock: Clock | None = None) -> None:
         self._config = config
@@ -94,10 +113,24 @@ class History:
         """All series of a query over a range; a `HistoryError` says why there is no answer."""
         if not (step_s > 0 and start_s <= end_s and (end_s - start_s) / step_s <= STEPS_MAX):
             raise ValueError(f"range must have 0..{STEPS_MAX} steps, got {start_s}..{end_s} by {step_s} s")
-        answer = await asyncio.to_thread(self._ask, promql, start_s, end_s, step_s)
+        start, end, step = _time(start_s), _time(end_s), f"{step_s:g}"
+        answer = await self._ask(promql, lambda client: client.custom_query_range(promql, start, end, step))
         return _result(answer, end_s=end_s, step_s=step_s)
 
-    def _ask(self, promql: str, start_s: float, end_s: float, step_s: float) -> Mapping[str, Any]:
+    async def query(self, promql: str) -> InstantResult:
+        """The one number that a query gives now; a `HistoryError` says why there is none."""
+        answer = await self._ask(promql, lambda client: client.custom_query(promql), is_range=False)
+        return _instant(answer, promql)
+
+    async def _ask(
+        self, promql: str, send: Callable[[PrometheusConnect], object], *, is_range: bool = True
+    ) -> Mapping[str, Any]:
+        kinds = _RANGE_KINDS if is_range else _INSTANT_KINDS
+        return await asyncio.to_thread(self._answer, promql, send, kinds)
+
+    def _answer(
+        self, promql: str, send: Callable[[PrometheusConnect], object], kinds: frozenset[str]
+    ) -> Mapping[str, Any]:
         """Runs in a thread, with a session of its own: requests' sessions are not thread-safe."""
         config = self._config
         with _Session(self._clock, config.timeout_s) as session:
@@ -109,13 +142,8 @@ class History:
                     session=session,
                     retry=_NO_RETRY,
                 )
-                client.custom_query_range(
-                    promql,
-                    start_time=datetime.fromtimestamp(start_s, tz=UTC),
-                    end_time=datetime.fromtimestamp(end_s, tz=UTC),
-                    step=f"{step_s:g}",
-                )
-                return _checked(session.answers[-1])
+                send(client)
+                return _checked(session.answers[-1], kinds)
             except PrometheusApiClientException as exc:
                 raise _refusal(session.answers[-1], config.url, promql) from exc
             except (requests.RequestException, OSError) as exc:
@@ -160,9 +188,13 @@ class _Session(requests.Session):
         return response
 
 
-def _checked(response: requests.Response) -> Mapping[str, Any]:
+def _time(at_s: float) -> datetime:
+    return datetime.fromtimestamp(at_s, tz=UTC)
+
+
+def _checked(response: requests.Response, kinds: frozenset[str]) -> Mapping[str, Any]:
     answer: dict[str, Any] = response.json()
-    if answer["data"]["resultType"] != "matrix":
+    if answer["data"]["resultType"] not in kinds:
         raise ValueError(f"resultType {answer['data']['resultType']!r}")
     return answer
 
@@ -193,6 +225,23 @@ def _result(answer: Mapping[str, Any], *, end_s: float, step_s: float) -> Histor
     if newest_s is not None and end_s - newest_s > TAIL_STEPS * step_s:
         notes.append(f"the data ends {end_s - newest_s:.0f} s before the range does")
     return HistoryResult(series=series, notes=tuple(notes), infos=tuple(_texts(answer.get("infos"))))
+
+
+def _instant(answer: Mapping[str, Any], promql: str) -> InstantResult:
+    kind, found = answer["data"]["resultType"], answer["data"]["result"]
+    notes = tuple(_texts(answer.get("warnings")))
+    if kind not in ("scalar", "vector"):
+        raise HistoryQueryError(promql, f"it gives a {kind}, not one number of now")
+    if kind == "vector" and len(found) > 1:
+        raise HistoryQueryError(promql, f"it gives {len(found)} series, not one number: aggregate with sum()")
+    if not found:
+        return InstantResult(value=None, notes=notes)
+    try:
+        said = str((found if kind == "scalar" else found[0]["value"])[1])
+        value = float(said)
+    except (KeyError, TypeError, ValueError, IndexError) as exc:
+        raise HistoryOutageError(f"a Prometheus value is not as its API says: {exc!r}") from exc
+    return InstantResult(value=value if math.isfinite(value) else None, said=said, notes=notes)
 
 
 def _series(raw: Mapping[str, Any]) -> HistorySeries:

@@ -26,6 +26,7 @@ from metrics.prometheus import (
     HistoryConfig,
     HistoryResult,
     HistorySeries,
+    InstantResult,
     demand_query,
 )
 
@@ -46,7 +47,10 @@ class Server:
     drips: bool = False
 
     def says(self, *series: dict[str, Any], **more: object) -> None:
-        self.body = json.dumps({"status": "success", "data": {"resultType": "matrix", "result": list(series)}, **more})
+        self.says_now("matrix", list(series), **more)
+
+    def says_now(self, kind: str, result: object, **more: object) -> None:
+        self.body = json.dumps({"status": "success", "data": {"resultType": kind, "result": result}, **more})
 
     async def drip(self, request: web.Request) -> web.StreamResponse:
         """Pieces that each come well within a read timeout, for ever."""
@@ -71,6 +75,9 @@ class Server:
         history = History(HistoryConfig(url=self.url, **config))
         return await history.query_range("up", start_s=START_S, end_s=END_S, step_s=STEP_S)
 
+    async def ask_now(self, query: str = "up", **config: Any) -> InstantResult:
+        return await History(HistoryConfig(url=self.url, **config)).query(query)
+
 
 @pytest.fixture
 async def server() -> AsyncIterator[Server]:
@@ -91,6 +98,7 @@ async def serving(context: ssl.SSLContext | None) -> AsyncIterator[Server]:
     server = Server()
     app = web.Application()
     app.router.add_get("/api/v1/query_range", server.answer)
+    app.router.add_get("/api/v1/query", server.answer)
     runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context)
@@ -246,6 +254,89 @@ async def test_a_redirect_is_not_followed(server: Server) -> None:
         await server.ask()
 
     assert len(server.asked) == 1
+
+
+# --- one number of now -----------------------------------------------------------------------------------------------
+
+
+def sample(value: str, **labels: str) -> dict[str, Any]:
+    return {"metric": labels, "value": [1120.5, value]}
+
+
+@pytest.mark.parametrize(
+    ("kind", "result", "expected"),
+    [
+        ("vector", [sample("12")], InstantResult(value=12.0, said="12")),
+        ("vector", [sample("0", pod="a")], InstantResult(value=0.0, said="0")),
+        ("scalar", [1120.5, "3.5"], InstantResult(value=3.5, said="3.5")),
+        ("vector", [], InstantResult(value=None)),
+        ("vector", [sample("NaN")], InstantResult(value=None, said="NaN")),
+        ("vector", [sample("+Inf")], InstantResult(value=None, said="+Inf")),
+    ],
+    ids=["a series", "an explicit zero", "a scalar", "no series", "not a number", "infinite"],
+)
+async def test_a_number_of_now_is_one_and_nothing_is_not_zero(
+    server: Server, kind: str, result: object, expected: InstantResult
+) -> None:
+    server.says_now(kind, result)
+
+    assert await server.ask_now("sum(queue)") == expected
+    assert expected.is_empty is (expected.value is None)
+    assert server.asked == [{"query": "sum(queue)"}]
+
+
+async def test_a_number_with_warnings_is_a_part(server: Server) -> None:
+    server.says_now("vector", [sample("2")], warnings=["a store is down"], infos=["not a counter"])
+
+    result = await server.ask_now()
+
+    assert (result.value, result.is_partial, result.notes) == (2.0, True, ("a store is down",))
+
+
+@pytest.mark.parametrize(
+    ("kind", "result", "said"),
+    [
+        ("vector", [sample("1", pod="a"), sample("2", pod="b")], r"2 series, not one number: aggregate with sum\(\)"),
+        ("matrix", [series((1120, "1"))], "a matrix, not one number"),
+        ("string", [1120.5, "up"], "a string, not one number"),
+    ],
+)
+async def test_what_is_not_one_number_is_the_querys_fault(server: Server, kind: str, result: object, said: str) -> None:
+    server.says_now(kind, result)
+
+    with pytest.raises(HistoryQueryError, match=said):
+        await server.ask_now()
+
+
+@pytest.mark.parametrize(
+    "result", [[{"metric": {}}], [{"metric": {}, "value": [1]}], [{"metric": {}, "value": [1, "many"]}]]
+)
+async def test_a_value_that_is_not_as_the_api_says_is_an_outage(server: Server, result: object) -> None:
+    server.says_now("vector", result)
+
+    with pytest.raises(HistoryOutageError, match="not as its API says"):
+        await server.ask_now()
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [(401, HistoryUnauthorizedError), (422, HistoryQueryError), (503, HistoryOutageError), (200, HistoryOutageError)],
+    ids=["refused", "bad query", "down", "no API"],
+)
+async def test_a_number_of_now_fails_as_a_history_does(server: Server, status: int, kind: type[HistoryError]) -> None:
+    server.status, server.body = status, json.dumps({"status": "error", "error": "because"})
+
+    with pytest.raises(kind):
+        await server.ask_now()
+
+
+async def test_a_number_of_now_has_a_deadline(server: Server) -> None:
+    server.pause = asyncio.Event()
+
+    with pytest.raises(HistoryOutageError):
+        await server.ask_now(timeout_s=0.2)
+
+    server.pause.set()
 
 
 # --- being let in ----------------------------------------------------------------------------------------------------

@@ -76,6 +76,7 @@ async def test_a_real_prometheus_gives_the_demand_over_a_change_of_spelling(tmp_
         nothing = await history.query_range("no_such_metric", start_s=300, end_s=3600, step_s=60)
         with pytest.raises(HistoryQueryError):
             await history.query_range("sum(", start_s=300, end_s=3600, step_s=60)
+        await numbers_of_now(history)
 
     (demand,) = result.series
     assert [at_s for at_s, _ in demand.points] == list(range(300, 3601, 60))
@@ -83,6 +84,21 @@ async def test_a_real_prometheus_gives_the_demand_over_a_change_of_spelling(tmp_
     assert all(0 < value <= 80.1 for _, value in demand.points)
     assert sum(value == pytest.approx(80.0) for _, value in demand.points) >= 54
     assert nothing.is_empty
+
+
+async def numbers_of_now(history: History) -> None:
+    """What an instant query may give, from the server itself."""
+    answers = [
+        await history.query(promql) for promql in ("scalar(vector(3))", "vector(0)", "sum(no_such_metric)", "0/0")
+    ]
+    assert [(answer.value, answer.said) for answer in answers] == [(3.0, "3"), (0.0, "0"), (None, ""), (None, "NaN")]
+    for promql, said in (
+        ('label_replace(vector(1), "a", "b", "", "") or vector(2)', "2 series"),
+        ("up[5m]", "a matrix"),
+        ("sum(", "HTTP 400"),
+    ):
+        with pytest.raises(HistoryQueryError, match=said):
+            await history.query(promql)
 
 
 SCRAPING = """
