@@ -14,14 +14,14 @@ T = TypeVar("T")
 
 
 def informers_of(client: WatchClient, cluster: Cluster, clock: Clock, namespace: str | None) -> Sequence[Informer[Any]]:
-    """One informer per kind. KServe, KEDA, HPAs and nodes may be absent or forbidden: what needs them is off then."""
+    """One informer per kind. KServe, KEDA and nodes may be absent or forbidden: what needs them is off then."""
     watched: list[Watched[Any]] = [
         _watched(resources.SCALING_POLICIES, views.policy_view, cluster.policy_changed),
         _watched(resources.SCALED_SERVICES, views.scaled_service_view, cluster.scaled_service_changed),
         _watched(resources.DEPLOYMENTS, views.deployment_view, cluster.deployment_changed),
         _watched(resources.PODS, views.pod_view, cluster.pod_changed),
         _optional(resources.INFERENCE_SERVICES, views.service_view, cluster.service_changed),
-        _optional(resources.HPAS, views.hpa_view, cluster.scaler_changed),
+        _watched(resources.HPAS, views.hpa_view, cluster.scaler_changed),  # blind, we might fight one
         _optional(resources.SCALED_OBJECTS, views.scaled_object_view, cluster.scaler_changed),
         _optional(resources.NODES, views.node_view, cluster.node_changed),
     ]

@@ -22,6 +22,9 @@ BACKOFF_FIRST_S = 0.2
 BACKOFF_CAP_S = 15.0
 # A kind that is not installed, or not permitted, is looked for again so that installing it needs no restart.
 ABSENT_RETRY_S = 60.0
+# A server that has just started answers 403 for a moment, until it has read its roles. Only what it says for this
+# long, of a kind that was never readable, switches that kind off.
+FORBIDDEN_SURE_S = 10.0
 # Broken connections in a row before the past is given up for a list.
 REWATCHES_MAX = 3
 # A stream that ends at once, again and again, is a broken proxy, not a server's timeout.
@@ -64,6 +67,7 @@ class Informer(Generic[T]):
         self._failures = 0
         self._is_connected = False
         self._heard_at_s = clock.now_s()
+        self._forbidden_since_s: float | None = None
         self.items: dict[str, T] = {}
         self.synced = False
         self.is_available = True
@@ -85,8 +89,10 @@ class Informer(Generic[T]):
             try:
                 await self._relist()
                 await self._follow()
-            except (NotFound, Forbidden) as exc:
+            except NotFound as exc:
                 await self._absent(exc)
+            except Forbidden as exc:
+                await self._forbidden(exc)
             except ApiFailure as exc:
                 await self._failed(exc)
 
@@ -104,6 +110,7 @@ class Informer(Generic[T]):
         for key, kept in found.items():
             self._put(key, kept)
         self.is_available = True
+        self._forbidden_since_s = None
         self._heard_at_s = self._clock.now_s()
         if not self.synced:
             log.info("%s: %d objects at version %s", self._path, len(found), self._version)
@@ -174,6 +181,17 @@ class Informer(Generic[T]):
         draw = self._jitter.uniform(0.0, 1.0)
         wait_s = backoff_s(self._failures, first_s=BACKOFF_FIRST_S, cap_s=BACKOFF_CAP_S, draw=draw)
         await self._clock.sleep(max(wait_s, min(failure.retry_after_s or 0.0, RETRY_AFTER_MAX_S)))
+
+    async def _forbidden(self, failure: ApiFailure) -> None:
+        """What may not be read any more is not gone: what is known of it stays."""
+        now_s = self._clock.now_s()
+        if self._forbidden_since_s is None:
+            self._forbidden_since_s = now_s
+        is_known = self.synced and self.is_available
+        if is_known or (not self.synced and now_s - self._forbidden_since_s < FORBIDDEN_SURE_S):
+            await self._failed(failure)
+        else:
+            await self._absent(failure)
 
     async def _absent(self, failure: ApiFailure) -> None:
         if not self._watched.is_optional:

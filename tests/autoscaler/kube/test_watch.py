@@ -146,6 +146,42 @@ async def test_a_kind_that_is_needed_is_waited_for(tmp_path: Path, eventually) -
             assert not it.synced
 
 
+FORBIDDEN = api_failure(403, "Forbidden", "you cannot list this")
+
+
+async def test_a_kind_that_was_readable_is_kept_through_a_403(eventually) -> None:
+    """A real API server that has just started forbids everything for a moment: its own caches are still empty."""
+    seen, clock = Seen(), ManualClock()
+    client = ScriptedClient(lists=[["a"], *[FORBIDDEN] * 20, ["a", "b"]], watches=[FORBIDDEN])
+    async with running(Informer(client, watched(seen, is_optional=True), clock)) as informer:
+        await eventually(lambda: len(informer.items) == 2)
+
+        assert seen.changes == ["+a", "+b"]
+        assert clock.now_s() > watch.FORBIDDEN_SURE_S
+
+
+async def test_a_403_at_the_start_switches_an_optional_kind_off_only_when_it_lasts(eventually) -> None:
+    clock = ManualClock()
+    client = ScriptedClient(lists=[FORBIDDEN], watches=[])
+    informer = Informer(client, watched(Seen(), is_optional=True), clock)
+    async with running(informer):
+        await eventually(lambda: informer.synced)
+
+        assert not informer.is_available
+        assert clock.now_s() >= watch.FORBIDDEN_SURE_S
+
+
+async def test_a_403_that_passes_at_the_start_costs_nothing(eventually) -> None:
+    clock = ManualClock()
+    client = ScriptedClient(lists=[FORBIDDEN, FORBIDDEN, ["a"]], watches=[])
+    informer = Informer(client, watched(Seen(), is_optional=True), clock)
+    async with running(informer):
+        await eventually(lambda: informer.synced)
+
+        assert informer.items == {"default/a": "a"}
+        assert clock.now_s() < 1.0
+
+
 @dataclass
 class ScriptedClient:
     """Lists and watches that go by a script; beyond its end, watches stay open."""
