@@ -26,6 +26,7 @@ DNS_NAME = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"
 _FILE_NAME = r"^[A-Za-z0-9]([-._A-Za-z0-9]{0,62}[A-Za-z0-9])?$"
 _URL_PATH = r"^/[-A-Za-z0-9._~/]{0,255}$"
 _TOLERANCE = r"^(0(\.[0-9]{1,6})?|[0-9]{1,3}m)$"
+_QUERY_MAX_CHARS = 2048  # it travels in a URL; a longer one belongs in a recording rule
 _MAX_REPLICAS = 10_000  # far beyond any fleet; a typo with one digit too many must not order it
 _DAY_S = 86_400
 _WEEK_S = 7 * _DAY_S
@@ -91,7 +92,7 @@ class ReplicasModel(_Model):
     """Bounds of the number of replicas."""
 
     min: int | None = Field(default=None, ge=0, le=_MAX_REPLICAS)
-    """Never fewer. Absent: the service's own minReplicas, else 1. 0 needs zero.enabled."""
+    """Never fewer. Absent: the service's own minReplicas, else 1, or 0 with zero.enabled. 0 needs zero.enabled."""
     max: int | None = Field(default=None, ge=1, le=_MAX_REPLICAS)
     """Never more. Absent: the service's own maxReplicas, else 10."""
 
@@ -208,11 +209,21 @@ class ScheduleModel(_Model):
     """At least so many replicas within the window; replicas.max still holds."""
 
 
+class UpstreamModel(_Model):
+    """Requests that wait before the pods: held by a gateway, an activator or an endpoint picker."""
+
+    query: str = Field(min_length=1, max_length=_QUERY_MAX_CHARS, pattern=r"\S")
+    """PromQL for their number, as one value: sum(llm_d_epp_flow_control_queue_size{namespace="team-a"}), say. Asked of
+    the controller's --prometheus-url. No answer is not zero."""
+    period_seconds: float | None = Field(default=None, ge=0.5, le=60)
+    """Time between two queries. Absent: 2, but at most half of targets.maxAgeSeconds."""
+
+
 class ZeroModel(_Model):
     """Scale to zero."""
 
     enabled: bool = _POLICY.zero.enabled
-    """Allow 0 replicas. Something upstream must hold requests meanwhile."""
+    """Allow 0 replicas. Needs upstream.query: something upstream must hold requests meanwhile, and say how many."""
     idle_seconds: float = Field(default=_POLICY.zero.idle_s, ge=10, le=_WEEK_S)
     """How long the service must be without requests before."""
 
@@ -247,6 +258,8 @@ class ScalingPolicyModel(_Model):
         default=[], max_length=32, json_schema_extra={"x-kubernetes-list-key": "name"}
     )
     """Floors at certain times."""
+    upstream: UpstreamModel | None = None
+    """Requests that wait before the pods: held by a gateway, an activator or an endpoint picker."""
     zero: ZeroModel = ZeroModel()
     """Scale to zero."""
     pause: PauseModel = PauseModel()

@@ -15,7 +15,9 @@ from autoscaler.policy.spec import (
     default_scale_up,
 )
 from autoscaler.schedule import Schedule
-from autoscaler.settings import MetricsEndpoint
+from autoscaler.settings import MetricsEndpoint, UpstreamQuery
+
+_UPSTREAM_PERIOD_S = UpstreamQuery(promql="").period_s
 
 
 def to_spec(policy: ScalingPolicyModel) -> PolicySpec:
@@ -56,6 +58,15 @@ def to_endpoint(policy: ScalingPolicyModel, credentials: Path) -> MetricsEndpoin
         ca_file=credentials / metrics.ca_file if metrics.ca_file else None,
         insecure_skip_verify=metrics.insecure_skip_verify,
     )
+
+
+def to_upstream(policy: ScalingPolicyModel) -> UpstreamQuery | None:
+    """What to ask Prometheus for."""
+    upstream = policy.upstream
+    if upstream is None:
+        return None
+    period_s = upstream.period_seconds or min(_UPSTREAM_PERIOD_S, policy.targets.max_age_seconds / 2)
+    return UpstreamQuery(promql=upstream.query, period_s=period_s)
 
 
 def to_schedules(policy: ScalingPolicyModel) -> tuple[Schedule, ...]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from autoscaler.config import DNS_NAME, POLICY_RULES, ScaledServiceSpecModel, ScalingPolicyModel, checked
-from autoscaler.convert import to_endpoint, to_schedules, to_spec
+from autoscaler.convert import to_endpoint, to_schedules, to_spec, to_upstream
 from autoscaler.errors import BadSpecError
 from autoscaler.rules import SCALED_SERVICE_RULES
 from autoscaler.settings import ANNOTATION, Enrolment, ServicePolicy
@@ -27,6 +27,7 @@ def parse_policy(obj: Mapping[str, Any], credentials_dir: Path = CREDENTIALS_DIR
         spec=to_spec(policy),
         endpoint=to_endpoint(policy, credentials_dir / namespace),
         schedules=to_schedules(policy),
+        upstream=to_upstream(policy),
         generation=metadata.get("generation", 0),
     )
 

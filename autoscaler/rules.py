@@ -44,9 +44,18 @@ def _zero_against_min(spec: Spec) -> str | None:
     return f"needs spec.replicas.min to be 0 or absent, not {low}"
 
 
-def _slower_than_age(period: str) -> Callable[[Spec], str | None]:
+def _zero_without_upstream(spec: Spec) -> str | None:
+    if not spec["zero"]["enabled"] or spec["upstream"]:
+        return None
+    return (
+        "needs spec.upstream.query: nothing else would wake the service; give a PromQL query for the requests that "
+        'wait before its pods, such as sum(llm_d_epp_flow_control_queue_size{namespace="team-a"})'
+    )
+
+
+def _slower_than_age(section: str, period: str) -> Callable[[Spec], str | None]:
     def check(spec: Spec) -> str | None:
-        period_s, max_age_s = spec["metrics"][period], spec["targets"]["maxAgeSeconds"]
+        period_s, max_age_s = (spec[section] or {}).get(period), spec["targets"]["maxAgeSeconds"]
         if period_s is None or period_s < max_age_s:
             return None
         return f"must be below spec.targets.maxAgeSeconds ({max_age_s:g}), or every sample would be too old"
@@ -87,10 +96,10 @@ def _same_times(spec: Spec) -> str | None:
     return f"has a window, {same[0]}, that starts and ends at the same times" if same else None
 
 
-def _below_age(period: str, max_age_s: float) -> str:
-    """CEL for a period of spec.metrics that must be below spec.targets.maxAgeSeconds, or its default."""
+def _below_age(section: str, period: str, max_age_s: float) -> str:
+    """CEL for a period of a section that must be below spec.targets.maxAgeSeconds, or its default."""
     age = f"(has(self.targets) && has(self.targets.maxAgeSeconds) ? self.targets.maxAgeSeconds : {max_age_s!r})"
-    return f"!has(self.metrics) || !has(self.metrics.{period}) || self.metrics.{period} < {age}"
+    return f"!has(self.{section}) || !has(self.{section}.{period}) || self.{section}.{period} < {age}"
 
 
 def policy_rules(*, max_age_s: float) -> tuple[Rule, ...]:
@@ -102,12 +111,16 @@ def _period_rules(max_age_s: float) -> tuple[Rule, ...]:
     return tuple(
         Rule(
             at=(),
-            cel=_below_age(period, max_age_s),
-            message=f"metrics.{period} must be below targets.maxAgeSeconds",
-            field=f"spec.metrics.{period}",
-            check=_slower_than_age(period),
+            cel=_below_age(section, period, max_age_s),
+            message=f"{section}.{period} must be below targets.maxAgeSeconds",
+            field=f"spec.{section}.{period}",
+            check=_slower_than_age(section, period),
         )
-        for period in ("periodSeconds", "idlePeriodSeconds")
+        for section, period in (
+            ("metrics", "periodSeconds"),
+            ("metrics", "idlePeriodSeconds"),
+            ("upstream", "periodSeconds"),
+        )
     )
 
 
@@ -126,6 +139,14 @@ _SIZE_RULES = (
         message="zero.enabled needs replicas.min to be 0 or absent",
         field="spec.zero.enabled",
         check=_zero_against_min,
+    ),
+    Rule(
+        at=(),
+        cel="!has(self.zero) || !has(self.zero.enabled) || !self.zero.enabled || has(self.upstream)",
+        message="zero.enabled needs upstream.query, a PromQL query for the requests that wait before the pods: "
+        "nothing else would wake the service",
+        field="spec.zero.enabled",
+        check=_zero_without_upstream,
     ),
 )
 _HTTPS = "(has(self.scheme) && self.scheme == 'https')"

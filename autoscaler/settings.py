@@ -26,6 +26,14 @@ class MetricsEndpoint:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class UpstreamQuery:
+    """How the requests held before the pods are counted."""
+
+    promql: str
+    period_s: float = 2.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ServicePolicy:
     """A whole ScalingPolicy: what `decide` needs, and what the controller around it needs."""
 
@@ -33,6 +41,7 @@ class ServicePolicy:
     spec: PolicySpec
     endpoint: MetricsEndpoint = MetricsEndpoint()
     schedules: tuple[Schedule, ...] = ()
+    upstream: UpstreamQuery | None = None
     generation: int = 0
 
 

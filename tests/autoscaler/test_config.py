@@ -21,7 +21,7 @@ from autoscaler.policy.spec import (
     default_scale_up,
 )
 from autoscaler.schedule import Schedule
-from autoscaler.settings import Enrolment, MetricsEndpoint, ServicePolicy
+from autoscaler.settings import Enrolment, MetricsEndpoint, ServicePolicy, UpstreamQuery
 
 WINDOW = {"name": "day", "start": "0 8 * * *", "end": "0 18 * * *", "minReplicas": 2}
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -57,6 +57,7 @@ def test_every_part_of_a_policy_reaches_the_decision() -> None:
             | {"useLearnedCapacity": False, "maxAgeSeconds": 20, "headroom": 0.7},
             "forecast": {"enabled": False, "horizonSeconds": 60, "maxRaise": 0.5},
             "zero": {"enabled": True, "idleSeconds": 60},
+            "upstream": {"query": "sum(queue)"},
             "pause": {"paused": True, "replicas": 4},
             "leadTimePriorSeconds": 90,
         }
@@ -73,6 +74,24 @@ def test_every_part_of_a_policy_reaches_the_decision() -> None:
     assert (parsed.zero.enabled, parsed.zero.idle_s) == (True, 60.0)
     assert parsed.lead_time_prior_s == 90.0
     assert (parsed.paused, parsed.pinned_replicas) == (True, 4)
+
+
+@pytest.mark.parametrize(
+    ("spec", "period_s"),
+    [
+        ({"upstream": {"query": "sum(queue)"}}, 2.0),
+        ({"upstream": {"query": "sum(queue)", "periodSeconds": 5}}, 5.0),
+        ({"upstream": {"query": "sum(queue)"}, "targets": {"maxAgeSeconds": 2}}, 1.0),
+    ],
+    ids=["default", "given", "at most half the age"],
+)
+def test_the_upstream_is_asked_often_enough_to_be_fresh(spec: object, period_s: float) -> None:
+    assert policy(spec).upstream == UpstreamQuery(promql="sum(queue)", period_s=period_s)
+    assert policy({}).upstream is None
+
+
+def test_a_query_too_long_for_a_url_is_refused() -> None:
+    assert refused({"upstream": {"query": "x" * 2049}}).message == "must have at most 2048 characters"
 
 
 def test_zero_switches_a_lens_or_an_objective_off() -> None:
