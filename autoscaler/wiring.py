@@ -67,7 +67,7 @@ async def run(options: Options, stop: asyncio.Event) -> None:
             KubeClient.from_config(options.kubeconfig, options.context, clock=clock) as lease_client,
             Scraper(clock) as scraper,
         ):
-            client.on_answer = telemetry.api_answered
+            client.on_answer = lease_client.on_answer = telemetry.api_answered
             connections = Connections(client=client, lease_client=lease_client, scraper=scraper)
             program = Program(options, clock, telemetry, connections)
             host, port = options.listen_host, options.listen_port
