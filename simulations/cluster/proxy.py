@@ -1,11 +1,12 @@
 """A small HTTP proxy before the replicas of one service: least outstanding, streaming, patient.
 
 It stands where a gateway stands. Until the first byte of an answer nothing has reached the client, so
-a refused, reset, failed (5xx) or empty answer is tried on another replica: that covers replicas that
+a refused, reset, failed (5xx), empty or token-less answer is tried on another replica: that covers replicas that
 are on their way out before the watch has said so. After the first byte a break is passed on as a break.
 """
 
 import asyncio
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -131,6 +132,15 @@ async def follow_pods(api: ObjectApi, backends: Backends, namespace: str, labels
             backends.put(metadata["name"], *address)
 
 
+# vLLM 0.32 answers token ids that come after its SIGTERM, and drops those that queue without `--shutdown-timeout`,
+# with 200 and no token: a stream that is over at once, or a whole answer that was aborted before its first token.
+_NOTHING = re.compile(
+    rb'^data: \[DONE\]|"choices": ?\[\].*"completion_tokens": ?0\b'
+    rb'|"finish_reason": ?"abort".*"completion_tokens": ?0\b',
+    re.DOTALL,
+)
+
+
 class _TryElsewhereError(Exception):
     """This replica did not answer, and the client has seen nothing of it."""
 
@@ -207,8 +217,8 @@ async def _first_chunk(upstream: aiohttp.ClientResponse) -> bytes:
     first = await upstream.content.readany()
     if upstream.status >= 500:
         raise _TryElsewhereError(f"HTTP {upstream.status} {first[:200].decode(errors='replace')}")
-    if not first and upstream.method == "POST":  # vLLM answers a stream that races its SIGTERM with an empty 200
-        raise _TryElsewhereError(f"HTTP {upstream.status} without a body")
+    if upstream.method == "POST" and (not first or _NOTHING.search(first)):
+        raise _TryElsewhereError(f"HTTP {upstream.status} without a token")
     return first
 
 

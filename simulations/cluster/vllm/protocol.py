@@ -29,6 +29,7 @@ class Call:
     streams: bool
     includes_usage: bool
     returns_token_ids: bool
+    is_tokens: bool = False  # every prompt came as token ids: no tokenizer is asked
 
     @property
     def prompt_tokens(self) -> int:
@@ -63,6 +64,7 @@ def parse_call(body: object, options: ServerOptions, *, is_chat: bool) -> Call:
         streams=_flag(body, "stream"),
         includes_usage=_flag(stream_options, "include_usage"),
         returns_token_ids=_flag(body, "return_token_ids"),
+        is_tokens=not is_chat and not _holds_text(body.get("prompt")),
     )
 
 
@@ -73,6 +75,10 @@ def _completion_prompts(body: Json, options: ServerOptions) -> tuple[Prompt, ...
     if not isinstance(given, list) or not given:
         raise RefusedError.bad("prompt must be a text, token ids, or a list of either.", param="prompt")
     return tuple(_prompt(one, options) for one in given)
+
+
+def _holds_text(given: object) -> bool:
+    return isinstance(given, str) or (isinstance(given, list) and any(isinstance(one, str) for one in given))
 
 
 def _prompt(given: object, options: ServerOptions) -> Prompt:
@@ -164,6 +170,10 @@ class Answer:
     def completion_tokens(self) -> int:
         """Tokens written so far, in all choices."""
         return sum(self._sent)
+
+    def has_begun(self, choice: int) -> bool:
+        """Whether a token of this choice was written."""
+        return self._sent[choice] > 0
 
     def chunk(self, choice: int, tokens: int, finish_reason: str | None) -> bytes:
         """One server-sent event with the next tokens of a choice."""

@@ -91,18 +91,18 @@ class Routes:
         self._begin_answer()
         try:
             call = parse_call(await _json(request), self._options, is_chat=is_chat)
-            if self.is_draining:
-                # Word for word what a 0.32 server says that got SIGTERM and still drains.
-                raise RefusedError(500, "InternalServerError", "cannot schedule new futures after shutdown")
-            self._engine.check_limits(len(call.prompts) * call.copies)
             answer_id = uuid.uuid4().hex
             answer = Answer(call, answer_id=answer_id, created_s=int(arrived_at_s))
             deliveries: asyncio.Queue[Delivery] = asyncio.Queue()
+            write = self._stream if call.streams else self._whole
+            if self.is_draining:
+                _come_to_nothing(call, deliveries)
+                return await write(request, call, answer, deliveries)
+            self._engine.check_limits(len(call.prompts) * call.copies)
             jobs = self._jobs(call, answer_id, deliveries, arrived_at_s)
             try:
                 for job in jobs:
                     self._engine.submit(job)
-                write = self._stream if call.streams else self._whole
                 return await write(request, call, answer, deliveries)
             finally:
                 for job in jobs:
@@ -148,7 +148,8 @@ class Routes:
         open_choices = len(call.prompts) * call.copies
         while open_choices:
             delivery = await deliveries.get()
-            await response.write(answer.chunk(delivery.choice, delivery.tokens, delivery.finish_reason))
+            if delivery.tokens or answer.has_begun(delivery.choice):  # no event tells of a choice without a token
+                await response.write(answer.chunk(delivery.choice, delivery.tokens, delivery.finish_reason))
             open_choices -= delivery.finish_reason is not None
         if call.includes_usage:
             await response.write(answer.usage_chunk())
@@ -207,6 +208,17 @@ class Routes:
         self.answering -= 1
         if not self.answering:
             self._all_answered.set()
+
+
+def _come_to_nothing(call: Call, deliveries: asyncio.Queue[Delivery]) -> None:
+    """What a 0.32 server makes of a request after SIGTERM, while it drains: seen on a real one.
+
+    Text fails in the tokenizer, whose threads are gone; token ids get an answer of 200 without a token.
+    """
+    if not call.is_tokens:
+        raise RefusedError(500, "InternalServerError", "cannot schedule new futures after shutdown")
+    for choice in range(len(call.prompts) * call.copies):
+        deliveries.put_nowait(Delivery(choice, 0, "abort"))
 
 
 async def _json(request: web.Request) -> object:

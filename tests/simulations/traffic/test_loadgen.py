@@ -128,3 +128,22 @@ async def test_a_server_that_is_not_there_loses_requests_not_the_generator(unuse
 
     assert record.outcome is Outcome.CONNECTION
     assert generator.outstanding == 0
+
+
+async def test_each_user_has_one_request_on_its_way_and_the_next_one_when_it_was_answered(serve: Serve) -> None:
+    together: list[int] = []
+
+    async def answer(_: web.Request) -> web.StreamResponse:
+        together.append(load.outstanding)
+        return web.Response(body=b"".join(WHOLE))
+
+    host, port = await serve(answer)
+    load = LoadGenerator(f"http://{host}:{port}", "m", WallClock())
+
+    records = await load.converse(
+        lambda: 3 if len(together) < 12 else 0, lambda at_s: Arrival(at_s=at_s, prompt_tokens=2, output_tokens=3)
+    )
+
+    assert {record.outcome for record in records} == {Outcome.SERVED}
+    assert len(records) == load.sent == len(together) >= 12
+    assert 1 <= max(together) <= 3

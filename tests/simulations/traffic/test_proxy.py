@@ -31,6 +31,20 @@ async def shutting_down(_: web.Request) -> web.StreamResponse:
     return web.Response(status=500, text="cannot schedule new futures after shutdown")
 
 
+async def over_at_once(_: web.Request) -> web.StreamResponse:
+    return web.Response(text="data: [DONE]\n\n")
+
+
+async def over_at_once_with_usage(_: web.Request) -> web.StreamResponse:
+    usage = 'data: {"id":"c","choices":[],"usage":{"prompt_tokens":3,"total_tokens":3,"completion_tokens":0}}'
+    return web.Response(text=f"{usage}\n\ndata: [DONE]\n\n")
+
+
+async def aborted_before_the_first_token(_: web.Request) -> web.StreamResponse:
+    choice = '{"index":0,"text":"","finish_reason":"abort"}'
+    return web.Response(text=f'{{"choices":[{choice}],"usage":{{"prompt_tokens":3,"completion_tokens":0}}}}')
+
+
 async def breaks_before_the_first_byte(request: web.Request) -> web.StreamResponse:
     assert request.transport is not None
     request.transport.abort()
@@ -59,7 +73,17 @@ async def test_a_request_passes_with_method_path_query_and_body(serve: Serve) ->
         assert await post(f"{proxy.url}/v1/completions?x=1") == (200, "a POST /v1/completions?x=1 hello")
 
 
-@pytest.mark.parametrize("bad", [empty, shutting_down, breaks_before_the_first_byte], ids=lambda bad: bad.__name__)
+NO_ANSWER = [
+    empty,
+    shutting_down,
+    over_at_once,
+    over_at_once_with_usage,
+    aborted_before_the_first_token,
+    breaks_before_the_first_byte,
+]
+
+
+@pytest.mark.parametrize("bad", NO_ANSWER, ids=lambda bad: bad.__name__)
 async def test_before_the_first_byte_another_replica_is_tried(serve: Serve, bad: Handler) -> None:
     backends = Backends()
     backends.put("bad", *await serve(bad))
@@ -207,3 +231,16 @@ async def test_backends_follow_the_pods_of_the_service_only() -> None:
     await follow_pods(script, backends, "demo", {"app": "x"})  # type: ignore[arg-type]  # only watch is used
 
     assert sorted(backend.name for backend in backends) == ["a", "b"]
+
+
+async def test_requests_under_way_on_a_replica_that_goes_are_counted() -> None:
+    backends = Backends()
+    backends.put("a", "127.0.0.1", 1)
+    taken = await backends.take(set(), within_s=1.0)
+    assert taken is not None
+
+    with taken.busy(), taken.busy():
+        backends.drop("a")
+        backends.drop("a")
+
+    assert backends.left_to_drain == 2
