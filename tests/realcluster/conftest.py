@@ -14,8 +14,8 @@ import signal
 import socket
 import sys
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ import pytest
 import yaml
 
 from autoscaler.permissions import NAMESPACE, SERVICE_ACCOUNT
+from autoscaler.wiring import LEASE_NAME
 from metrics.clock import WallClock
 from metrics.exposition import parse
 from simulations.cluster.api import (
@@ -35,8 +36,10 @@ from simulations.cluster.api import (
     PODS,
     SCALED_OBJECTS,
     ApiError,
+    ObjectApi,
     Resource,
 )
+from simulations.cluster.apply import apply, put
 from simulations.cluster.crowd import Crowd
 from simulations.cluster.http_api import HttpApi
 from simulations.cluster.kserve import KServe
@@ -52,20 +55,6 @@ POLICIES = Resource("warmtide.dev", "v1alpha1", "scalingpolicies", "ScalingPolic
 SCALED_SERVICES = Resource("warmtide.dev", "v1alpha1", "scaledservices", "ScaledService")
 EVENTS = Resource("", "v1", "events", "Event")
 SECRETS = Resource("", "v1", "secrets", "Secret")
-RBAC_KINDS = {
-    "ServiceAccount": Resource("", "v1", "serviceaccounts", "ServiceAccount"),
-    "Namespace": NAMESPACES,
-    "CustomResourceDefinition": CRDS,
-    **{
-        kind: Resource("rbac.authorization.k8s.io", "v1", f"{kind.lower()}s", kind, namespaced=not cluster_wide)
-        for kind, cluster_wide in (
-            ("Role", False),
-            ("RoleBinding", False),
-            ("ClusterRole", True),
-            ("ClusterRoleBinding", True),
-        )
-    },
-}
 # Four requests are what a replica should hold; a quarter of real speed is kind to two cores.
 PER_REPLICA = 4
 ENGINE_ARGS = ("--model=m", "--max-num-seqs=8", "--shutdown-timeout=15", "--profile=llama-3.1-8b-h100")
@@ -112,6 +101,29 @@ def urls_of(runtime: EmulatorRuntime) -> list[str]:
     return urls
 
 
+class Plane:
+    """The programs of the control plane, which `plane.py` starts again when they die."""
+
+    def __init__(self) -> None:
+        self._home = Path(os.environ["WARMTIDE_PLANE_HOME"])
+        self.etcd = os.environ["WARMTIDE_PLANE_ETCD"]
+
+    def kill(self, name: str) -> None:
+        """As the kernel does when memory is short."""
+        os.kill(int((self._home / f"{name}.pid").read_text(encoding="utf-8")), signal.SIGKILL)
+
+    @contextmanager
+    def dead(self, name: str) -> Iterator[None]:
+        """Killed, and not started again within the block."""
+        hold = self._home / f"{name}.hold"
+        hold.touch()
+        try:
+            self.kill(name)
+            yield
+        finally:
+            hold.unlink()
+
+
 class Process:
     """A controller that runs."""
 
@@ -155,59 +167,74 @@ class Process:
             return await self.child.wait()
 
 
-class Town:
-    """One namespace on the real cluster with one InferenceService `llm`."""
+class Site:
+    """A cluster with Warmtide's CRDs and roles, KServe's and KEDA's CRDs, and a namespace for one test."""
 
-    def __init__(self, api: HttpApi, folder: Path, runtime: EmulatorRuntime, crowd: Crowd, server: str) -> None:
+    def __init__(self, api: ObjectApi, folder: Path) -> None:
         self.api = api
         self.folder = folder
-        self.server = server
-        self.runtime = runtime
-        self.crowd = crowd
         self.clock = WallClock()
         self.space = f"t-{uuid.uuid4().hex[:8]}"
-        self.deployment = "llm-predictor"
-        self.seen: list[int] = []  # spec.replicas, each time it was found changed
-        nodes = [NodeSpec(name=f"gpu-{i}", gpus=8, gpu_product="NVIDIA-H100-80GB-HBM3") for i in range(2)]
-        self.workloads = Workloads(api, nodes, runtime, self.clock, FixedStartup(load_s=0.3)).leave_to_others()
         self.kserve = KServe(api, clock=self.clock)
 
-    # what there is
-
     async def install(self) -> None:
-        """Namespaces, CRDs and the shipped roles, as far as an earlier test has not."""
-        await self.apply("manifests/namespace.yaml", *(str(p) for p in (ROOT / "manifests/crds").glob("*.yaml")))
-        await self.apply("manifests/rbac.yaml")
-        await self.put(CRDS, scaled_object_crd())
-        await self.put(NAMESPACES, {"metadata": {"name": self.space}})
+        """As far as an earlier test has not."""
+        crds = sorted((ROOT / "manifests/crds").glob("*.yaml"))
+        await apply(self.api, [ROOT / "manifests/namespace.yaml", ROOT / "manifests/rbac.yaml", *crds])
+        await put(self.api, CRDS, scaled_object_crd())
+        await put(self.api, NAMESPACES, {"metadata": {"name": self.space}})
         await self.kserve.install()
         with suppress(ApiError):
-            await self.api.delete(LEASES, NAMESPACE, "warmtide-controller")
+            await self.api.delete(LEASES, NAMESPACE, LEASE_NAME)
         for resource in (POLICIES, SCALED_SERVICES, SCALED_OBJECTS):
             await self.until(lambda resource=resource: self.is_served(resource))
-        await self.put(POLICIES, {"metadata": {"name": "gold", "namespace": self.space}, "spec": POLICY})
-
-    async def apply(self, *files: str) -> None:
-        for file in files:
-            for obj in yaml.safe_load_all((ROOT / file).read_text(encoding="utf-8")):
-                await self.put(RBAC_KINDS[obj["kind"]], obj)
-
-    async def put(self, resource: Resource, obj: Object) -> None:
-        """Create it, or make the one there is like it."""
-        try:
-            await self.api.create(resource, obj)
-        except ApiError as error:
-            if error.reason != "AlreadyExists":
-                raise
-            metadata = obj["metadata"]
-            if resource is not NAMESPACES:
-                await self.api.patch(resource, metadata.get("namespace", ""), metadata["name"], obj)
+        await put(self.api, POLICIES, {"metadata": {"name": "gold", "namespace": self.space}, "spec": POLICY})
 
     async def is_served(self, resource: Resource) -> bool:
         with suppress(ApiError):
             await self.api.list(resource)
             return True
         return False
+
+    async def status(self) -> Object:
+        """Of the ScaledService; empty while there is none."""
+        with suppress(ApiError):
+            return dict((await self.api.get(SCALED_SERVICES, self.space, "llm")).get("status") or {})
+        return {}
+
+    async def condition(self, kind: str) -> Object:
+        found = (await self.status()).get("conditions", [])
+        return next((c for c in found if c["type"] == kind), {"status": "", "reason": "", "message": ""})
+
+    async def until(self, condition: Callable[[], Awaitable[object]], within_s: float = 30.0) -> None:
+        deadline_s = self.clock.now_s() + within_s
+        while not await condition():
+            if self.clock.now_s() > deadline_s:
+                pytest.fail(f"not within {within_s} s: {condition}; {self.told()}")
+            await self.clock.sleep(0.1)
+
+    def told(self) -> str:
+        """For a failure's message: the controllers' last words."""
+        tails = [f"{log.stem}: …{log.read_text(encoding='utf-8')[-1500:]}" for log in self.folder.glob("*.log")]
+        return "\n".join(tails)
+
+
+class Town(Site):
+    """One namespace on the real cluster with one InferenceService `llm`, and controller processes as one likes."""
+
+    def __init__(self, api: HttpApi, folder: Path, runtime: EmulatorRuntime, crowd: Crowd) -> None:
+        super().__init__(api, folder)
+        self.http = api
+        self.server = str(real_kubeconfig()["clusters"][0]["cluster"]["server"])
+        self.runtime = runtime
+        self.crowd = crowd
+        self.plane = Plane()
+        self.deployment = "llm-predictor"
+        self.seen: list[int] = []  # spec.replicas, each time it was found changed
+        nodes = [NodeSpec(name=f"gpu-{i}", gpus=8, gpu_product="NVIDIA-H100-80GB-HBM3") for i in range(2)]
+        self.workloads = Workloads(api, nodes, runtime, self.clock, FixedStartup(load_s=0.3)).leave_to_others()
+
+    # what there is
 
     async def enrol(self, replicas_min: int = 1, replicas_max: int = 8) -> None:
         await self.api.create(INFERENCE_SERVICES, service(self.space, replicas_min, replicas_max))
@@ -243,15 +270,6 @@ class Town:
             return int(found.get("status", {}).get("readyReplicas", 0))
         return 0
 
-    async def status(self) -> Object:
-        with suppress(ApiError):
-            return dict((await self.api.get(SCALED_SERVICES, self.space, "llm")).get("status") or {})
-        return {}
-
-    async def condition(self, kind: str) -> Object:
-        found = (await self.status()).get("conditions", [])
-        return next((c for c in found if c["type"] == kind), {"status": "", "reason": "", "message": ""})
-
     async def events(self) -> dict[str, str]:
         """Message by reason, of ours."""
         found = await self.api.list(EVENTS, self.space)
@@ -259,18 +277,11 @@ class Town:
 
     async def leader(self) -> str:
         with suppress(ApiError):
-            lease = await self.api.get(LEASES, NAMESPACE, "warmtide-controller")
+            lease = await self.api.get(LEASES, NAMESPACE, LEASE_NAME)
             return str(lease["spec"].get("holderIdentity") or "")
         return ""
 
     # what one waits for
-
-    async def until(self, condition: Callable[[], Awaitable[object]], within_s: float = 30.0) -> None:
-        deadline_s = self.clock.now_s() + within_s
-        while not await condition():
-            if self.clock.now_s() > deadline_s:
-                pytest.fail(f"not within {within_s} s: {condition}; replicas {self.seen}; {await self.told()}")
-            await self.clock.sleep(0.1)
 
     async def until_size(self, replicas: int, within_s: float = 30.0) -> None:
         async def is_so() -> bool:
@@ -285,10 +296,11 @@ class Town:
             await self.replicas()
             await self.clock.sleep(0.1)
 
-    async def told(self) -> str:
-        """For a failure's message: the controllers' last words."""
-        tails = [f"{log.stem}: …{log.read_text(encoding='utf-8')[-1500:]}" for log in self.folder.glob("*.log")]
-        return "\n".join(tails)
+    async def rate(self, controller: Process, duration_s: float) -> float:
+        """Requests per second of a controller, looking at the number meanwhile."""
+        before, started_s = await controller.requests(), self.clock.now_s()
+        await self.keeps(duration_s)
+        return (await controller.requests() - before) / (self.clock.now_s() - started_s)
 
     # controllers
 
@@ -296,11 +308,11 @@ class Town:
         """Of the controller's ServiceAccount; bound to a Secret, it dies with it."""
         spec: Object = {"expirationSeconds": 3600}
         if secret:
-            await self.put(SECRETS, {"metadata": {"name": secret, "namespace": NAMESPACE}})
+            await put(self.api, SECRETS, {"metadata": {"name": secret, "namespace": NAMESPACE}})
             spec["boundObjectRef"] = {"apiVersion": "v1", "kind": "Secret", "name": secret}
         path = f"/api/v1/namespaces/{NAMESPACE}/serviceaccounts/{SERVICE_ACCOUNT}/token"
         kind = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest"}
-        return str((await self.api.request("POST", path, kind | {"spec": spec}))["status"]["token"])
+        return str((await self.http.request("POST", path, kind | {"spec": spec}))["status"]["token"])
 
     @asynccontextmanager
     async def controller(
@@ -381,13 +393,13 @@ def service(namespace: str, replicas_min: int, replicas_max: int) -> Object:
 @pytest.fixture
 async def town(tmp_path: Path) -> AsyncIterator[Town]:
     """Ready for a service to be enrolled; no controller runs yet."""
-    config = real_kubeconfig()
+    real_kubeconfig()
     async with AsyncExitStack() as stack:
         api = await stack.enter_async_context(HttpApi.from_kubeconfig(Path(os.environ["KUBECONFIG"])))
         runtime = await stack.enter_async_context(EmulatorRuntime())
         session = await stack.enter_async_context(aiohttp.ClientSession())
         crowd = Crowd(lambda: urls_of(runtime), session)
-        it = Town(api, tmp_path, runtime, crowd, config["clusters"][0]["cluster"]["server"])
+        it = Town(api, tmp_path, runtime, crowd)
         await it.install()
         async with running(it.workloads, it.kserve), asyncio.TaskGroup() as group:
             asking = group.create_task(crowd.run())

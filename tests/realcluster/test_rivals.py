@@ -36,7 +36,7 @@ def scaled_object(namespace: str, target: str) -> dict[str, Any]:
 async def test_a_rival_is_named_and_left_alone_until_it_goes(town, kind, rival, reason: str) -> None:
     async with town.controller() as controller:
         await town.enrol()
-        town.crowd.wanted = 4
+        town.crowd.wanted = 2
         await town.until_size(1)
         await town.api.create(kind, rival(town.space, town.deployment))
 
@@ -44,7 +44,7 @@ async def test_a_rival_is_named_and_left_alone_until_it_goes(town, kind, rival, 
             return bool((await town.condition("NotContested"))["reason"] == reason)
 
         await town.until(is_named)
-        town.crowd.wanted = 12
+        town.crowd.wanted = 10
         await town.keeps(6)
         while_contested = list(town.seen)
         condition = await town.condition("NotContested")
@@ -74,7 +74,7 @@ async def test_an_owner_that_sets_the_number_back_is_left_alone_with_it_and_name
 
     async with town.controller() as controller:
         await town.enrol()
-        town.crowd.wanted = 12
+        town.crowd.wanted = 10
         async with asyncio.TaskGroup() as group:
             owner = group.create_task(revert())
 

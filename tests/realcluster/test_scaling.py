@@ -10,10 +10,10 @@ pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(240)]
 async def test_a_service_is_enrolled_grows_with_its_load_shrinks_after_it_and_loses_no_request(town) -> None:
     async with town.controller() as controller:
         await town.enrol()
-        town.crowd.wanted = 4
+        town.crowd.wanted = 2
         await town.until_size(1)
         await town.keeps(3)
-        town.crowd.wanted = 12
+        town.crowd.wanted = 10
         await town.until_size(3)
         await town.keeps(4)
         town.crowd.wanted = 0
