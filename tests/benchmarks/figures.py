@@ -4,6 +4,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 
+class MissingPartError(Exception):
+    """A benchmark needs a program that is not here; the message says which, and how to get it."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Figure:
     """One measured number. `bar` is None where a figure only informs."""

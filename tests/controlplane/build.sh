@@ -16,6 +16,10 @@ if [ -n "${KUBEBUILDER_ASSETS:-}" ] && [ -x "$KUBEBUILDER_ASSETS/kube-apiserver"
   echo "$KUBEBUILDER_ASSETS"
   exit
 fi
+if [ "${1:-}" = --where ]; then # the folder, built or not
+  echo "$out"
+  exit
+fi
 if ! command -v go >/dev/null; then
   echo "Go is needed to build the control plane: install it, or set KUBEBUILDER_ASSETS to a folder with etcd and kube-apiserver" >&2
   exit 1

@@ -148,14 +148,16 @@ def controller_commands(binaries: Path, home: Path) -> Iterator[tuple[str, list[
 
 
 @contextmanager
-def plane(binaries: Path, *, controllers: bool) -> Iterator[tuple[list[Program], dict[str, str]]]:
+def plane(
+    binaries: Path, *, controllers: bool, flags: dict[str, list[str]]
+) -> Iterator[tuple[list[Program], dict[str, str]]]:
     """The running control plane: its programs, and the environment that tells of it."""
     with ExitStack() as stack:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="warmtide-plane-")))
         programs: list[Program] = []
 
         def start(name: str, command: list[str]) -> Program:
-            programs.append(Program(name, command, home))
+            programs.append(Program(name, command + flags.get(name, []), home))
             stack.callback(programs[-1].stop)
             return programs[-1]
 
@@ -189,13 +191,19 @@ def run(command: list[str], programs: list[Program], environment: dict[str, str]
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--controllers", action="store_true", help="also the controller manager and the scheduler")
+    parser.add_argument(
+        "--flag", action="append", default=[], metavar="PROGRAM:FLAG", help="one more flag for one program"
+    )
     parser.add_argument("command", nargs="+", help="what to run with KUBECONFIG set")
     args = parser.parse_args()
     build = subprocess.run([str(Path(__file__).parent / "build.sh")], stdout=subprocess.PIPE, text=True, check=False)
     if build.returncode != 0:
         return build.returncode
+    flags: dict[str, list[str]] = {}
+    for name, _, flag in (each.partition(":") for each in args.flag):
+        flags.setdefault(name, []).append(flag)
     signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
-    with plane(Path(build.stdout.strip()), controllers=args.controllers) as (programs, environment):
+    with plane(Path(build.stdout.strip()), controllers=args.controllers, flags=flags) as (programs, environment):
         return run(args.command, programs, environment)
 
 
