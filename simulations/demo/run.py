@@ -19,7 +19,7 @@ from simulations.demo.frame import View, write_timeline
 from simulations.demo.observer import Observer
 from simulations.demo.sensors import follow_gauges
 from simulations.demo.set_up import enrol, install
-from simulations.demo.setting import MODEL, NAMESPACE, REPLICAS_MIN, Setting
+from simulations.demo.setting import MODEL, NAMESPACE, OUTPUT_RATIO, REPLICAS_MIN, SWING, Setting
 from simulations.demo.static_fleet import static_fleets
 from simulations.demo.verdict import ATTAINMENT_BAR, Run, Verdict, as_text, judge
 from simulations.demo.watching import POD_LABELS, Watched, watch
@@ -128,7 +128,8 @@ async def _ready(demo: Demo, backends: Backends, watched: Watched) -> None:
     count, seconds = len(demo.traffic.arrivals), demo.setting.seconds
     demo.view.say(
         f"traffic: {count} of {demo.traffic.recorded} requests, {demo.traffic.source}; "
-        f"one hour in {seconds:g} s (1 : {demo.setting.compression:g})"
+        f"one hour in {seconds:g} s (1 : {demo.setting.compression:g}), its swings stretched to 1 : {SWING:g}, "
+        f"answers cut to 1/{1 / OUTPUT_RATIO:g} of their length"
     )
 
 
