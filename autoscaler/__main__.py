@@ -78,7 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--log-level", default="info", choices=("debug", "info", "warning", "error"))
     add("--log-format", default="text", choices=("text", "json"))
     add("--scrape-period", default=0.0, type=float, metavar="SECONDS", help="scrape no pod more often than this")
-    add("--prometheus-url", help="Prometheus to back-fill demand history from (default: none)")
+    add("--prometheus-url", help="Prometheus for upstream.query and past demand (default: none)")
     add("--otlp-endpoint", help="OTLP/HTTP receiver for traces and metrics (default: none)")
     return parser
 

@@ -36,14 +36,14 @@ def is_bad(condition: ConditionStatus) -> bool:
 
 
 def conditions_of(
-    *, mode: Mode, decision: Decision | None, problems: Mapping[str, Problem | None]
+    *, mode: Mode, decision: Decision | None, problems: Mapping[str, Problem | None], upstream_problem: str = ""
 ) -> tuple[Condition, ...]:
-    """PolicyValid, Enrolled, NotContested, DataFresh, ScalingActive."""
+    """PolicyValid, Enrolled, NotContested, DataFresh, ScalingActive. `upstream_problem`: what waits is not known."""
     return (
         _unless("PolicyValid", problems["policy"], "PolicyRead", "the policy is in force"),
         _unless("Enrolled", problems["enrolment"], "TargetFound", "the workload was found"),
         _unless("NotContested", problems["refusal"], "NoOtherScaler", "nobody else scales this workload"),
-        _data_fresh(decision),
+        _data_fresh(decision, upstream_problem),
         _scaling_active(mode, decision, problems),
     )
 
@@ -54,10 +54,13 @@ def _unless(kind: str, problem: Problem | None, reason: str, message: str) -> Co
     return Condition(type=kind, status="False", reason=problem.reason, message=problem.message)
 
 
-def _data_fresh(decision: Decision | None) -> Condition:
+def _data_fresh(decision: Decision | None, upstream_problem: str) -> Condition:
     if decision is None:
         return Condition(type="DataFresh", status="Unknown", reason="NotObserved", message="nothing was observed yet")
     supply = decision.supply
+    if upstream_problem and supply.blind == 0:
+        unknown = Reason.UPSTREAM_UNKNOWN.value
+        return Condition(type="DataFresh", status="False", reason=unknown, message=upstream_problem)
     if supply.ready == 0:
         return Condition(type="DataFresh", status="Unknown", reason="NoReadyPods", message="no pod is ready")
     if supply.blind == 0:

@@ -24,6 +24,7 @@ from autoscaler.refusal import Refusal
 from autoscaler.schedule import floor_at
 from autoscaler.service import Service
 from autoscaler.settings import ServicePolicy
+from autoscaler.upstream import NOBODY_ASKED
 
 # Passes under way at once: each waits for at most a few requests.
 PASSES_MAX = 16
@@ -169,11 +170,12 @@ class Controller:
         if service.refusal != refusal:
             log.info("%s: hands off (%s): %s", target.key, refusal.reason, refusal.message)
             self._instruments.refused(target.key, refusal.reason.value)
-        service.refusal = refusal
+        service.refusal, service.upstream = refusal, NOBODY_ASKED
         self._keep_warm(target, service.policy)
         await publish(self._world, service, target, Findings(refusal=refusal))
 
     def _keep_warm(self, target: Target, policy: ServicePolicy | None) -> None:
+        self._world.upstream.forget(target.key)
         deployment = self._world.cluster.deployments.get(target.deployment or "")
         if policy is not None and deployment is not None:
             pods = self._world.cluster.pods_of(deployment)
@@ -183,6 +185,7 @@ class Controller:
         """Enrolled no more: nothing is scaled or scraped, and what we wrote about it goes."""
         self._services.pop(key, None)
         self._world.collector.forget(key)
+        self._world.upstream.forget(key)
         self._instruments.forget(key)
         self._queue.forget(key)
         if self._is_leading:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
 from autoscaler.sentences import sentence
-from autoscaler.status import DecisionStatus, ForecastStatus, LensStatus, ScaledServiceStatus
+from autoscaler.status import DecisionStatus, ForecastStatus, FreshnessStatus, LensStatus, ScaledServiceStatus
 from autoscaler.timestamps import duration, unix_s
 
 UNKNOWN = "-"
@@ -85,12 +85,26 @@ def _observed(status: ScaledServiceStatus) -> list[str]:
         rows.append(("failures", ", ".join(f"{kind} ×{count}" for kind, count in sorted(failures.items()))))
     if fresh.get("historyProblem"):
         rows.append(("history", fresh["historyProblem"]))
+    if upstream := _upstream(fresh):
+        rows.append(("upstream", upstream))
     capacity = status.get("capacity", {})
     if "tokensPerSecond" in capacity:
         limited = f", limited by {capacity['regime']}" if capacity.get("regime") else ""
         learned = f"{capacity['tokensPerSecond']:g} tokens/s a replica{limited}"
         rows.append(("capacity", f"{learned} (learned from {capacity.get('windows', 0)} windows)"))
     return ["Observed", *table(rows)] if rows else []
+
+
+def _upstream(fresh: FreshnessStatus) -> str:
+    """What waits before the pods; empty where nobody asks."""
+    waiting, age_s = fresh.get("upstreamWaitingRequests"), fresh.get("upstreamAgeSeconds")
+    problem = fresh.get("upstreamProblem")
+    if waiting is not None:
+        noun = "request waits" if waiting == 1 else "requests wait"
+        said = f"{waiting:g} {noun}, {duration(age_s or 0.0)} ago"
+        return f"{said}; since then: {problem}" if problem else said
+    last = f" (last answer {duration(age_s)} ago)" if age_s is not None else ""
+    return f"unknown{last}: {problem}" if problem else ""
 
 
 def _replicas(status: ScaledServiceStatus) -> list[tuple[str, str]]:

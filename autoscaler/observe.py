@@ -10,6 +10,7 @@ from autoscaler.policy.spec import Mode
 from autoscaler.policy.types import Decision, Observation, PodPhase, PodSeen, Reason, Step, Tier
 from autoscaler.schedule import floor_at
 from autoscaler.settings import ServicePolicy
+from autoscaler.upstream import NOBODY_ASKED, UpstreamReading
 from metrics.sample import PodSignals
 
 # KServe's webhook puts this on pods whose weights a LocalModelCache has brought to the node.
@@ -31,6 +32,7 @@ class Scene:
     free_replicas: int | None = None  # more pods that would find GPUs
     incumbent_replicas: int | None = None
     history: tuple[tuple[float, float], ...] = ()
+    upstream: UpstreamReading = NOBODY_ASKED
 
 
 def observation(scene: Scene, *, now_s: float) -> Observation:
@@ -46,6 +48,9 @@ def observation(scene: Scene, *, now_s: float) -> Observation:
         native_min=target.native_min,
         native_max=target.native_max,
         schedule_floor=floor,
+        upstream_waiting_requests=scene.upstream.waiting_requests,
+        upstream_observed_at_s=scene.upstream.observed_at_s,
+        upstream_problem=scene.upstream.problem,
         schedulable_replicas=scene.free_replicas,
         incumbent_replicas=scene.incumbent_replicas if scene.policy.spec.mode is not Mode.DIRECT else None,
         history=scene.history,

@@ -51,6 +51,9 @@ class Freshness:
     oldest_sample_age_s: float | None = None
     scrape_failures: Mapping[str, int] = field(default_factory=dict)  # pods by kind of failure
     history_problem: str = ""  # why demand of the past could not be read; empty: nothing is wrong
+    upstream_waiting_requests: float | None = None  # None: unknown, or nobody is asked
+    upstream_age_s: float | None = None  # of the last answer
+    upstream_problem: str = ""  # why the last query gave no answer; empty: it did, or nobody is asked
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -274,6 +277,9 @@ def _freshness(seen: Freshness) -> FreshnessStatus:
         "oldestSampleAgeSeconds": _figure(seen.oldest_sample_age_s),
         "scrapeFailures": {shorten(kind): count for kind, count in failures},
         "historyProblem": shorten(seen.history_problem, TEXT_MAX_CHARS) or None,
+        "upstreamWaitingRequests": _figure(seen.upstream_waiting_requests),
+        "upstreamAgeSeconds": _figure(seen.upstream_age_s),
+        "upstreamProblem": shorten(seen.upstream_problem, TEXT_MAX_CHARS) or None,
     }
     return cast(FreshnessStatus, _present(fields))
 
@@ -306,9 +312,11 @@ def _kept(before: ScaledServiceStatus) -> ScaledServiceStatus:
 def _conditions(report: ServiceReport, known: Sequence[ConditionStatus], now_s: float) -> list[ConditionStatus]:
     """Conditions; the time of one moves only when its status does."""
     since = {(old["type"], old["status"]): old["lastTransitionTime"] for old in known}
+    seen = report.freshness
     facts = conditions_of(
         mode=report.mode,
         decision=report.decision,
+        upstream_problem=seen.upstream_problem if seen.upstream_waiting_requests is None else "",
         problems={
             "policy": report.policy_problem,
             "enrolment": report.enrolment_problem,

@@ -10,6 +10,7 @@ from autoscaler.policy.memory import Memory
 from autoscaler.policy.types import Decision
 from autoscaler.refusal import Refusal, RefusalReason
 from autoscaler.settings import ServicePolicy
+from autoscaler.upstream import NOBODY_ASKED, UpstreamReading
 
 # Three of our writes undone within ten minutes is somebody who scales, too; one is an operator's kubectl.
 REVERTS_MAX = 3
@@ -63,6 +64,7 @@ class Service:
     memory: Memory | None = None
     status: dict[str, Any] = field(default_factory=dict)  # as we believe it stands in the API
     contest: Contest = field(default_factory=Contest)
+    upstream: UpstreamReading = NOBODY_ASKED  # as the last pass saw it
     failures: int = 0
     shown: object = None  # what the last rendered status said, in short
     shown_at_s: float = 0.0

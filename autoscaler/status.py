@@ -149,6 +149,12 @@ class FreshnessStatus(TypedDict, total=False):
     """Pods whose last scrape failed, by kind of failure."""
     historyProblem: str
     """Why Prometheus could not be asked for demand of the past; absent: nothing is wrong."""
+    upstreamWaitingRequests: float
+    """Requests that wait before the pods; absent: unknown, or the policy has no upstream.query."""
+    upstreamAgeSeconds: float
+    """Age of the last answer to upstream.query."""
+    upstreamProblem: str
+    """Why upstream.query has no answer now; absent: it has, or there is none."""
 
 
 class ConditionStatus(TypedDict):

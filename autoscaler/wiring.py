@@ -23,6 +23,7 @@ from autoscaler.metering import Metering
 from autoscaler.policies import PolicyBook
 from autoscaler.queue import WakeQueue
 from autoscaler.serve import serving
+from autoscaler.upstream import NoUpstream, Poller
 from metrics.clock import Clock, WallClock
 from metrics.scrape import Scraper
 from metrics.scrape_loop import ScrapeLoop, Scrapes
@@ -30,12 +31,15 @@ from metrics.telemetry import Telemetry, TelemetryConfig, set_up
 
 if TYPE_CHECKING:
     from autoscaler.history import Backfill, Source
+    from autoscaler.upstream import Source as UpstreamSource
 
 LEASE_NAME = "warmtide-controller"
 # SIGTERM to exit within 5 s: passes 1.5, last status 2, lease 1.
 PASSES_END_S = 1.5
 RELEASE_S = 1.0
 SYNC_LOOK_S = 0.05
+# A count of waiting requests that takes longer is soon asked for again; and a thread that waits for it delays our exit.
+UPSTREAM_TIMEOUT_S = 2.0
 
 log = logging.getLogger(__name__)
 
@@ -89,6 +93,7 @@ class Connections:
     lease_client: LeaseClient
     scraper: Scrapes
     history: "Source | None" = None  # None: as the options say
+    upstream: "UpstreamSource | None" = None  # likewise
 
 
 class Program:
@@ -109,6 +114,7 @@ class Program:
         lease = LeaseName(namespace=options.home_namespace, name=LEASE_NAME, identity=options.identity)
         self._election = Election(connections.lease_client, lease, clock, self._lead)
         self._backfill = _backfill_of(options, connections, clock, self._queue)
+        self._poller = _poller_of(options, connections, clock, self._queue)
         writer = Writer(client, self._election.may_write)
         world = World(
             cluster=self._cluster,
@@ -118,6 +124,7 @@ class Program:
             clock=clock,
             stale_for_s=self._stale_for_s,
             past=self._backfill or NoPast(),
+            upstream=self._poller or NoUpstream(),
         )
         book = PolicyBook(self._cluster.policies, options.home_namespace)
         self._controller = Controller(world, book, self._queue, Metering(telemetry))
@@ -149,8 +156,11 @@ class Program:
         async with asyncio.TaskGroup() as active:
             election = active.create_task(self._election.run())
             passes = active.create_task(self._controller.run())
+            polls = [active.create_task(self._poller.run())] if self._poller is not None else []
             await stop.wait()
             log.info("stopping")
+            for task in polls:
+                task.cancel()
             self._queue.close()
             await asyncio.wait([passes], timeout=PASSES_END_S)
             election.cancel()
@@ -169,6 +179,8 @@ class Program:
         self._telemetry.leads(is_leading)
         if self._backfill is not None:
             self._backfill.start_over()
+        if self._poller is not None:
+            self._poller.start_over()
         self._controller.lead(is_leading)
 
     def unready(self) -> str:
@@ -179,6 +191,15 @@ class Program:
     def _stale_for_s(self, now_s: float) -> float:
         """By what a scale-in relies on: pods, and the Deployments they belong to."""
         return max(i.stale_for_s(now_s) for i in self._informers if i.kind in (PODS.kind, DEPLOYMENTS.kind))
+
+
+def _poller_of(options: Options, connections: Connections, clock: Clock, queue: WakeQueue) -> Poller | None:
+    if options.prometheus_url is None:
+        return None
+    from metrics.prometheus import History, HistoryConfig
+
+    config = HistoryConfig(url=options.prometheus_url, timeout_s=UPSTREAM_TIMEOUT_S)
+    return Poller(connections.upstream or History(config, clock), clock, wake=queue.wake)
 
 
 def _backfill_of(options: Options, connections: Connections, clock: Clock, queue: WakeQueue) -> "Backfill | None":

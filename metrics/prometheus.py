@@ -232,6 +232,8 @@ def _instant(answer: Mapping[str, Any], promql: str) -> InstantResult:
     notes = tuple(_texts(answer.get("warnings")))
     if kind not in ("scalar", "vector"):
         raise HistoryQueryError(promql, f"it gives a {kind}, not one number of now")
+    if not isinstance(found, list):
+        raise HistoryOutageError(f"a Prometheus {kind} is not as its API says: {type(found).__name__}")
     if kind == "vector" and len(found) > 1:
         raise HistoryQueryError(promql, f"it gives {len(found)} series, not one number: aggregate with sum()")
     if not found:

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from autoscaler.cluster import Cluster
@@ -19,10 +19,11 @@ from autoscaler.policy.recall import dump
 from autoscaler.policy.spec import LensTargets, Mode
 from autoscaler.policy.types import Decision, Observation
 from autoscaler.refusal import Refusal, RefusalReason
-from autoscaler.report import REASON_SPACING_S, REFRESH_S, ServiceReport, needs_write, render
+from autoscaler.report import REASON_SPACING_S, REFRESH_S, Freshness, ServiceReport, needs_write, render
 from autoscaler.service import Service
 from autoscaler.settings import ServicePolicy
 from autoscaler.timestamps import unix_s
+from autoscaler.upstream import NOT_ASKED_YET, NoUpstream, Upstream
 from metrics.clock import Clock
 
 DEFAULT_MAX_AGE_S = LensTargets().max_age_s
@@ -66,6 +67,7 @@ class World:
     clock: Clock
     stale_for_s: Callable[[float], float]
     past: Past
+    upstream: Upstream = field(default_factory=NoUpstream)
 
 
 class KubeTarget:
@@ -93,6 +95,7 @@ class KubeTarget:
             await self._note_revert(deployment, now_s)
         pods = world.cluster.pods_of(deployment)
         world.collector.watch(service.key, pods, self._policy)
+        service.upstream = world.upstream.watch(service.key, self._policy.upstream)
         rivals = world.cluster.rivals_of(deployment.meta.key)
         scene = Scene(
             target=self._target,
@@ -104,6 +107,7 @@ class KubeTarget:
             free_replicas=world.cluster.gpus.free_replicas(deployment),
             incumbent_replicas=next((r.replicas_desired for r in rivals if r.replicas_desired), None),
             history=world.past.take(service.key, deployment.meta.namespace, deployment.meta.name),
+            upstream=service.upstream,
         )
         return observation(scene, now_s=now_s)
 
@@ -197,7 +201,7 @@ def _report(world: World, service: Service, target: Target, found: Findings) -> 
         policy_generation=policy.generation if policy else 0,
         target=f"Deployment {target.deployment}" if target.deployment else str(target.subject),
         decision=found.decision,
-        freshness=replace(world.collector.freshness(service.key, max_age_s, now_s), history_problem=world.past.problem),
+        freshness=_freshness(world, service, max_age_s, now_s),
         incumbent_replicas=found.incumbent_replicas,
         policy_problem=service.policy_problem,
         enrolment_problem=problem if is_about_us else None,
@@ -205,6 +209,20 @@ def _report(world: World, service: Service, target: Target, found: Findings) -> 
         scale_problem=service.scale_problem,
         learned=_learned(service, found, now_s),
         is_last=found.is_last,
+    )
+
+
+def _freshness(world: World, service: Service, max_age_s: float, now_s: float) -> Freshness:
+    """How well pods, the past and the upstream are seen."""
+    reading = service.upstream
+    age_s = None if reading.observed_at_s is None else max(0.0, now_s - reading.observed_at_s)
+    is_fresh = age_s is not None and age_s <= max_age_s
+    return replace(
+        world.collector.freshness(service.key, max_age_s, now_s),
+        history_problem=world.past.problem,
+        upstream_waiting_requests=reading.waiting_requests if is_fresh else None,
+        upstream_age_s=age_s,
+        upstream_problem="" if reading.problem == NOT_ASKED_YET else reading.problem,
     )
 
 

@@ -1,10 +1,20 @@
-"""Pages and hypothesis strategies that several tests of this folder use."""
+"""Pages, certificates, and an HTTP server that speaks Prometheus' API."""
 
+import asyncio
+import contextlib
+import json
 import shutil
+import ssl
 import subprocess
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
+from aiohttp import web
+
+from metrics.prometheus import History, HistoryConfig, HistoryResult, InstantResult
 
 SHARED = Path(__file__).parents[2] / ".." / "shared"
 
@@ -35,3 +45,78 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Path:
     signing = ("-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2", "-extfile", "san")
     openssl("x509", "-req", "-in", "pod.csr", "-out", "pod.pem", *signing)
     return folder
+
+
+@dataclass
+class Server:
+    """Answers queries as told, and keeps what it was asked."""
+
+    status: int = 200
+    body: str = ""
+    headers: dict[str, str] = field(default_factory=dict)
+    asked: list[dict[str, str]] = field(default_factory=list)
+    authorizations: list[str | None] = field(default_factory=list)
+    url: str = ""
+    pause: asyncio.Event | None = None
+    drips: bool = False
+
+    def says(self, *series: dict[str, Any], **more: object) -> None:
+        self.says_now("matrix", list(series), **more)
+
+    def says_now(self, kind: str, result: object, **more: object) -> None:
+        self.body = json.dumps({"status": "success", "data": {"resultType": kind, "result": result}, **more})
+
+    async def drip(self, request: web.Request) -> web.StreamResponse:
+        """Pieces that each come well within a read timeout, for ever."""
+        response = web.StreamResponse()
+        await response.prepare(request)
+        with contextlib.suppress(ConnectionError):
+            while True:
+                await response.write(b" " * 65_536)
+                await asyncio.sleep(0.02)
+        return response
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        self.asked.append(dict(request.query))
+        self.authorizations.append(request.headers.get("Authorization"))
+        if self.pause is not None:
+            await self.pause.wait()
+        if self.drips:
+            return await self.drip(request)
+        return web.Response(status=self.status, text=self.body, headers=self.headers, content_type="application/json")
+
+    async def ask(self, **config: Any) -> HistoryResult:
+        history = History(HistoryConfig(url=self.url, **config))
+        return await history.query_range("up", start_s=1_000.0, end_s=1_120.0, step_s=60.0)
+
+    async def ask_now(self, query: str = "up", **config: Any) -> InstantResult:
+        return await History(HistoryConfig(url=self.url, **config)).query(query)
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[Server]:
+    async for one in serving(None):
+        yield one
+
+
+@pytest.fixture
+async def tls_server(authority: Path) -> AsyncIterator[Server]:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(authority / "pod.pem", authority / "pod.key")
+    async for one in serving(context):
+        one.says()
+        yield one
+
+
+async def serving(context: ssl.SSLContext | None) -> AsyncIterator[Server]:
+    server = Server()
+    app = web.Application()
+    app.router.add_get("/api/v1/query_range", server.answer)
+    app.router.add_get("/api/v1/query", server.answer)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context)
+    await site.start()
+    server.url = f"{'https' if context else 'http'}://127.0.0.1:{runner.addresses[0][1]}"
+    yield server
+    await runner.cleanup()
