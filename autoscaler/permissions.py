@@ -15,7 +15,8 @@ Object = dict[str, Any]
 
 NAMESPACE = "warmtide"
 SERVICE_ACCOUNT = "warmtide-controller"
-READ = ("get", "list", "watch")
+WATCH = ("list", "watch")  # kept in memory; nothing of these is ever read one by one
+READ = ("get", *WATCH)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,25 +32,27 @@ class Permission:
 
 
 CORE = (
-    Permission(group="", resource="pods", verbs=READ, purpose="replicas, their phases and metrics ports"),
-    Permission(group="", resource="nodes", verbs=READ, purpose="node classes, free GPUs, warm nodes", is_optional=True),
+    Permission(group="", resource="pods", verbs=WATCH, purpose="replicas, their phases and metrics ports"),
+    Permission(
+        group="", resource="nodes", verbs=WATCH, purpose="node classes, free GPUs, warm nodes", is_optional=True
+    ),
     Permission(group="apps", resource="deployments", verbs=READ, purpose="the workloads to scale"),
     Permission(group="apps", resource="deployments/scale", verbs=("patch",), purpose="scaling (mode direct)"),
     Permission(
         group="autoscaling",
         resource="horizontalpodautoscalers",
-        verbs=READ,
+        verbs=WATCH,
         purpose="never to fight one, and to compare with it in mode advise",
     ),
-    Permission(group="keda.sh", resource="scaledobjects", verbs=READ, purpose="never to fight one", is_optional=True),
+    Permission(group="keda.sh", resource="scaledobjects", verbs=WATCH, purpose="never to fight one", is_optional=True),
     Permission(
         group="serving.kserve.io",
         resource="inferenceservices",
-        verbs=READ,
+        verbs=WATCH,
         purpose="enrolment by annotation, and bounds",
         is_optional=True,
     ),
-    Permission(group="warmtide.dev", resource="scalingpolicies", verbs=READ, purpose="how services are scaled"),
+    Permission(group="warmtide.dev", resource="scalingpolicies", verbs=WATCH, purpose="how services are scaled"),
     Permission(
         group="warmtide.dev",
         resource="scaledservices",
