@@ -1,0 +1,63 @@
+"""What a cache holds on disk: published trees, unfinished fetches, and what failed."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from cacheops.errors import IntegrityMismatchError
+from cacheops.layout import Layout
+from cacheops.manifest_file import Published, read_published
+from cacheops.prefetch import Failure, read_failure
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Staged:
+    """An unfinished fetch."""
+
+    digest: str
+    disk_bytes: int
+    touched_at_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contents:
+    """Everything under one root."""
+
+    trees: tuple[Published, ...]
+    staged: tuple[Staged, ...]
+    failures: tuple[Failure, ...]
+    strangers: tuple[Path, ...]  # folders under models/ without a manifest of ours: never counted, never deleted
+
+
+def contents(layout: Layout) -> Contents:
+    """Look at the disk; cheap enough for every pass."""
+    trees, strangers = [], []
+    for folder in sorted(layout.models.iterdir()):
+        try:
+            trees.append(read_published(folder))
+        except IntegrityMismatchError:
+            strangers.append(folder)
+    failures = (read_failure(layout, path.stem) for path in sorted((layout.own / "failures").glob("*.json")))
+    staging = layout.own / "staging"
+    return Contents(
+        trees=tuple(trees),
+        staged=tuple(_staged(folder) for folder in sorted(staging.iterdir())),
+        failures=tuple(failure for failure in failures if failure is not None),
+        strangers=tuple(strangers),
+    )
+
+
+def disk_bytes(folder: Path) -> int:
+    """What a folder takes on disk; hard links count once."""
+    blocks: dict[tuple[int, int], int] = {}
+    for place, _, names in os.walk(folder):
+        for name in names:
+            found = Path(place, name).lstat()
+            blocks[found.st_dev, found.st_ino] = found.st_blocks * 512
+    return sum(blocks.values())
+
+
+def _staged(folder: Path) -> Staged:
+    journal = folder / "journal"
+    touched_at_s = (journal if journal.exists() else folder).stat().st_mtime
+    return Staged(digest=folder.name, disk_bytes=disk_bytes(folder), touched_at_s=touched_at_s)

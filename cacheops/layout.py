@@ -1,0 +1,128 @@
+"""Where everything lies under a cache's root, and the sentinel without which nothing is deleted.
+
+```
+models/<storage key>/…          published trees: 0444 files, 0555 folders, .manifest.json (KServe's own path)
+hub/models--org--name/…         the same bytes by hard links, as huggingface_hub expects them (HF_HUB_CACHE)
+.warmtide/staging/<digest>/     numbered part files, their journal, a lock
+.warmtide/trash/                renamed away before deletion
+.warmtide/failures/<key>.json   why a model is not here and when it is tried again
+.warmtide/sentinel              this folder is ours, on this file system
+```
+"""
+
+import json
+import os
+import shutil
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+from cacheops.errors import StorageError, from_os
+
+# A cache in one of these would one day delete what others live on.
+FORBIDDEN_ROOTS = frozenset(
+    f"/{name}".rstrip("/")
+    for name in (
+        *("", "bin", "boot", "dev", "etc", "home", "lib", "lib64", "opt", "proc", "root", "run", "sbin", "srv", "sys"),
+        *("tmp", "usr", "var", "var/lib", "var/log", "var/lib/kubelet", "var/lib/containerd", "var/lib/docker"),
+        *("var/lib/etcd", "var/tmp"),
+    )
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Paths of one cache."""
+
+    root: Path
+
+    @property
+    def models(self) -> Path:
+        """Published trees."""
+        return self.root / "models"
+
+    @property
+    def hub(self) -> Path:
+        """What HF_HUB_CACHE may point at."""
+        return self.root / "hub"
+
+    @property
+    def own(self) -> Path:
+        """Everything that is nobody else's business."""
+        return self.root / ".warmtide"
+
+    @property
+    def trash(self) -> Path:
+        """Renamed away, to be deleted."""
+        return self.own / "trash"
+
+    @property
+    def sentinel(self) -> Path:
+        """Proof that this root is a cache of ours."""
+        return self.own / "sentinel"
+
+    def tree(self, key: str) -> Path:
+        """One published tree."""
+        return self.models / key
+
+    def staging(self, digest: str) -> Path:
+        """Where one manifest's parts gather."""
+        return self.own / "staging" / digest
+
+    def failure(self, key: str) -> Path:
+        """Why a model is not here."""
+        return self.own / "failures" / f"{key}.json"
+
+
+def open_cache(root: Path) -> Layout:
+    """A cache at `root`, made on first use; refuses a root that is a symlink or belongs to the system."""
+    if str(root.absolute()).rstrip("/") in FORBIDDEN_ROOTS or root.is_symlink():
+        raise StorageError(f"cache root {root}: a symlink, or a folder of the system")
+    layout = Layout(root.absolute())
+    folders = (layout.own / "staging", layout.trash, layout.own / "failures")
+    try:
+        for folder in (layout.models, layout.hub):
+            folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+        for folder in (layout.own, *folders):
+            folder.mkdir(mode=0o700, exist_ok=True)
+        if not layout.sentinel.exists():
+            text = json.dumps({"id": str(uuid.uuid4()), "fsid": os.statvfs(layout.root).f_fsid})
+            layout.sentinel.write_text(text + "\n", encoding="utf-8")
+    except OSError as exc:
+        raise from_os(exc, f"cache root {root}: cannot be set up") from exc
+    return layout
+
+
+def check_sentinel(layout: Layout) -> None:
+    """Refuse to delete under a root that is not ours, or whose file system was mounted away."""
+    try:
+        fsid = json.loads(layout.sentinel.read_text(encoding="utf-8"))["fsid"]
+    except (OSError, ValueError, KeyError, TypeError) as exc:
+        raise StorageError(f"cache root {layout.root}: no readable sentinel, nothing is deleted") from exc
+    if fsid != os.statvfs(layout.root).f_fsid:
+        raise StorageError(f"cache root {layout.root}: another file system than the sentinel's, nothing is deleted")
+
+
+def discard(layout: Layout, path: Path) -> None:
+    """Rename a folder away, then delete it: a reader sees all of it or none of it."""
+    check_sentinel(layout)
+    try:
+        path.lstat()
+    except FileNotFoundError:
+        return
+    grave = layout.trash / f"{path.name}.{uuid.uuid4().hex[:8]}"
+    try:
+        path.chmod(0o755)  # the owner must be able to write a folder to move it
+        path.rename(grave)
+        empty_trash(layout)
+    except OSError as exc:
+        raise from_os(exc, f"{path}: cannot be deleted") from exc
+
+
+def empty_trash(layout: Layout) -> None:
+    """Delete what was renamed away, now or before a crash."""
+    check_sentinel(layout)
+    for grave in layout.trash.iterdir():
+        for folder, _, _ in os.walk(grave):
+            os.chmod(folder, 0o700)  # published folders are 0555
+        shutil.rmtree(grave)

@@ -1,0 +1,90 @@
+"""`.manifest.json` inside a published tree: what lies there, written once and read with suspicion."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cacheops.errors import CacheError, IntegrityMismatchError
+from cacheops.guard import MANIFEST_NAME, checked_files
+from cacheops.model import Algorithm, FileEntry, ModelManifest, ModelRef
+
+VERSION = 1
+MANIFEST_BYTES_MAX = 64 << 20  # 20,000 files of 1 kB names and digests are half of it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Published:
+    """A tree on disk: every file under a cryptographic digest."""
+
+    manifest: ModelManifest
+    source_digest: str  # of the manifest as the source gave it; other than the sealed one where digests were missing
+    published_at_s: float
+    path: Path
+
+
+def encode(published: Published) -> bytes:
+    """The file's text."""
+    manifest = published.manifest
+    body = {
+        "version": VERSION,
+        "uri": manifest.ref.uri,
+        "revision": manifest.ref.revision,
+        "resolvedRevision": manifest.resolved_revision,
+        "allow": manifest.ref.allow,
+        "ignore": manifest.ref.ignore,
+        "digest": manifest.digest,
+        "sourceDigest": published.source_digest,
+        "sizeBytes": manifest.bytes,
+        "publishedAt": published.published_at_s,
+        "files": [_row(entry) for entry in manifest.files],
+    }
+    return json.dumps(body, indent=1).encode() + b"\n"
+
+
+def read_published(tree: Path) -> Published:
+    """What a tree says it is, or IntegrityMismatchError."""
+    path = tree / MANIFEST_NAME
+    try:
+        with path.open("rb") as file:
+            body = json.loads(file.read(MANIFEST_BYTES_MAX))
+        published = _decoded(body, tree)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, CacheError) as exc:
+        raise IntegrityMismatchError(f"{path}: no manifest of ours: {exc}") from exc
+    if published.manifest.digest != body["digest"]:
+        raise IntegrityMismatchError(f"{path}: lists {published.manifest.digest}, claims {body['digest']}")
+    return published
+
+
+def _row(entry: FileEntry) -> dict[str, Any]:
+    row: dict[str, Any] = {"path": entry.path, "size": entry.size_bytes, "digest": f"{entry.algorithm}:{entry.digest}"}
+    if entry.etag is not None:
+        row["etag"] = entry.etag
+    if entry.first_use:
+        row["firstUse"] = True
+    return row
+
+
+def _decoded(body: dict[str, Any], tree: Path) -> Published:
+    ref = ModelRef(
+        uri=str(body["uri"]), revision=body["revision"], allow=tuple(body["allow"]), ignore=tuple(body["ignore"])
+    )
+    files = checked_files(_entry(row) for row in body["files"])
+    return Published(
+        manifest=ModelManifest(ref=ref, resolved_revision=str(body["resolvedRevision"]), files=files),
+        source_digest=str(body["sourceDigest"]),
+        published_at_s=float(body["publishedAt"]),
+        path=tree,
+    )
+
+
+def _entry(row: dict[str, Any]) -> FileEntry:
+    algorithm, _, digest = row["digest"].partition(":")
+    return FileEntry(
+        path=row["path"],
+        size_bytes=int(row["size"]),
+        algorithm=Algorithm(algorithm),
+        digest=digest,
+        etag=row.get("etag"),
+        first_use=bool(row.get("firstUse", False)),
+    )

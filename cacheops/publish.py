@@ -1,0 +1,105 @@
+"""Make a staged model visible: whole or not at all.
+
+The tree is built in staging from hard links to the part files, synced, and moved with one rename; an older tree is
+exchanged in the same instant. A crash anywhere leaves the old tree or the new one, and staging to take up again.
+"""
+
+import ctypes
+import errno
+import os
+import shutil
+from pathlib import Path
+
+from cacheops.errors import from_os
+from cacheops.guard import MANIFEST_NAME
+from cacheops.hub_view import drop_view, publish_view
+from cacheops.layout import Layout, discard
+from cacheops.manifest_file import Published, encode
+from cacheops.model import ModelManifest
+from cacheops.parts import part_name
+
+_RENAME_EXCHANGE = 2
+_AT_FDCWD = -100
+_NO_EXCHANGE = frozenset({errno.EINVAL, errno.ENOSYS})  # NFS and some overlays
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def publish(layout: Layout, staging: Path, manifest: ModelManifest, *, source_digest: str, now_s: float) -> Published:
+    """Move a staged, verified model to its place under `models/`; `manifest` is sealed."""
+    target = layout.tree(manifest.storage_key)
+    published = Published(manifest=manifest, source_digest=source_digest, published_at_s=now_s, path=target)
+    try:
+        tree = _built(staging, published)
+        _placed(layout, tree, target)
+        publish_view(layout, published)
+        shutil.rmtree(staging)
+    except OSError as exc:
+        raise from_os(exc, f"publishing {manifest.ref.uri} at {target}") from exc
+    return published
+
+
+def remove(layout: Layout, published: Published) -> None:
+    """Take a tree and its hub view away, each in one rename."""
+    drop_view(layout, published)
+    discard(layout, published.path)
+
+
+def _built(staging: Path, published: Published) -> Path:
+    """The tree, read-only and synced. Its top stays writable: a folder must be, to be moved."""
+    tree = staging / "tree"
+    shutil.rmtree(tree, ignore_errors=True)  # of a publication that a crash ended; the parts are still there
+    tree.mkdir(mode=0o755)
+    for index, entry in enumerate(published.manifest.files):
+        place = tree / entry.path
+        place.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        os.link(staging / "parts" / part_name(index), place, follow_symlinks=False)
+    _write_synced(tree / MANIFEST_NAME, encode(published))
+    for folder, _, _ in os.walk(tree, topdown=False):
+        if folder != str(tree):
+            os.chmod(folder, 0o555)
+        sync_folder(Path(folder))
+    return tree
+
+
+def _placed(layout: Layout, tree: Path, target: Path) -> None:
+    if target.exists():
+        target.chmod(0o755)
+        old = tree if _exchange(tree, target) else None
+        if old is None:
+            discard(layout, target)
+            tree.rename(target)
+        else:
+            discard(layout, old)
+    else:
+        tree.rename(target)
+    target.chmod(0o555)
+    sync_folder(target)
+    sync_folder(layout.models)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Swap two folders in one step, where the file system can."""
+    done = _libc.renameat2(_AT_FDCWD, bytes(one), _AT_FDCWD, bytes(other), _RENAME_EXCHANGE)
+    if done == 0:
+        return True
+    number = ctypes.get_errno()
+    if number in _NO_EXCHANGE:
+        return False
+    raise OSError(number, os.strerror(number), str(other))
+
+
+def _write_synced(path: Path, text: bytes) -> None:
+    with path.open("xb") as file:
+        file.write(text)
+        file.flush()
+        os.fchmod(file.fileno(), 0o444)
+        os.fsync(file.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    """Make names in a folder last."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -1,0 +1,86 @@
+"""`https://…/folder/` with a `SHA256SUMS` file, or `https://…/file` alone: the latter on first use is trusted.
+
+A folder's list is untrusted text like any other; sizes and ETags come from one HEAD per file.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterator
+from itertools import islice
+from urllib.parse import quote, unquote, urljoin, urlsplit
+
+from cacheops.errors import InvalidRequestError
+from cacheops.guard import FILES_MAX, checked_files, shown
+from cacheops.model import Algorithm, FileEntry, ModelManifest, ModelRef
+from cacheops.transport import HttpRanges, RangeStream, Request
+
+SUMS_NAME = "SHA256SUMS"
+SUMS_BYTES_MAX = 4 << 20  # 20,000 lines of 200 bytes
+
+_SUM = re.compile(r"^([0-9a-f]{64}) [ *](.+)$")  # what sha256sum writes; a `\` before it marks an escaped name
+
+
+class WebSource:
+    """Files under one URL."""
+
+    def __init__(self, uri: str, http: HttpRanges) -> None:
+        if urlsplit(uri).query or urlsplit(uri).fragment:
+            raise InvalidRequestError(f"source {shown(uri.split('?')[0])}: a query does not belong in a model's URI")
+        self._uri = uri
+        self._http = http
+
+    def resolve(self, ref: ModelRef) -> ModelManifest:
+        files = self._single() if not self._uri.endswith("/") else self._summed(ref)
+        text = "".join(entry.line() for entry in files)
+        return ModelManifest(ref=ref, resolved_revision=hashlib.sha256(text.encode()).hexdigest(), files=files)
+
+    def open(self, entry: FileEntry, start: int, stop: int) -> RangeStream:
+        return self._http.get(
+            Request(url=self._url(entry.path), start=start, stop=stop, size_bytes=entry.size_bytes, etag=entry.etag)
+        )
+
+    def _url(self, path: str) -> str:
+        return urljoin(self._uri, quote(path)) if self._uri.endswith("/") else self._uri
+
+    def _single(self) -> tuple[FileEntry, ...]:
+        name = unquote(urlsplit(self._uri).path.rsplit("/", 1)[-1])
+        size_bytes, etag = self._head(self._uri)
+        return checked_files([FileEntry(path=name, size_bytes=size_bytes, etag=etag)])
+
+    def _summed(self, ref: ModelRef) -> tuple[FileEntry, ...]:
+        stream = self._http.get(Request(url=urljoin(self._uri, SUMS_NAME)))
+        try:
+            text = stream.read_text(SUMS_BYTES_MAX)
+        finally:
+            stream.close()
+        sums = dict(islice(_sums(text), FILES_MAX + 1))
+        # Names are judged before the first HEAD: a hostile list makes no request.
+        named = checked_files(
+            FileEntry(path=path, size_bytes=0, algorithm=Algorithm.SHA256, digest=digest)
+            for path, digest in sums.items()
+            if ref.wants(path)
+        )
+        return checked_files(self._sized(entry) for entry in named)
+
+    def _sized(self, entry: FileEntry) -> FileEntry:
+        size_bytes, etag = self._head(self._url(entry.path))
+        return FileEntry(
+            path=entry.path, size_bytes=size_bytes, algorithm=Algorithm.SHA256, digest=entry.digest, etag=etag
+        )
+
+    def _head(self, url: str) -> tuple[int, str | None]:
+        headers = self._http.head(url, {})
+        length = headers.get("Content-Length", "")
+        if not length.isdecimal() or len(length) > 18:
+            raise InvalidRequestError(f"source {shown(url)}: the server does not tell the size")
+        return int(length), headers.get("ETag") or headers.get("Last-Modified")
+
+
+def _sums(text: str) -> Iterator[tuple[str, str]]:
+    """Path and digest of each line."""
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        if not (found := _SUM.match(line)):
+            raise InvalidRequestError(f"{SUMS_NAME}, line {number}: {shown(line)} is not `SHA256  PATH`")
+        yield found[2].removeprefix("./"), found[1]

@@ -1,0 +1,120 @@
+"""`s3://bucket/prefix`: boto3 lists and signs; the bytes come over our ranges from signed addresses.
+
+An object's full checksum is used where S3 keeps one (sha256 as oath, CRC32 against accidents); without one its ETag
+pins the bytes: trust on first use.
+"""
+
+import base64
+import hashlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
+
+from cacheops.errors import AccessDeniedError, CacheError, InvalidRequestError, SourceUnavailableError
+from cacheops.guard import FILES_MAX, checked_files, shown
+from cacheops.model import Algorithm, FileEntry, ModelManifest, ModelRef
+from cacheops.transport import HttpRanges, RangeStream, Request
+from cacheops.uri import SourceUri
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+SIGNED_FOR_S = 900  # of one range's address: asked for anew each time, so a leaked one soon ends
+HEADS_AT_ONCE = 8  # checksums need one request per object
+KEYS_MAX = 50 * FILES_MAX  # listed, wanted or not: a bucket of millions ends here
+
+_DENIED = frozenset({"AccessDenied", "403", "401", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken"})
+_WRONG = frozenset({"NoSuchBucket", "NoSuchKey", "404", "InvalidBucketName", "400", "PermanentRedirect", "301"})
+
+
+class S3Source:
+    """Objects below one prefix."""
+
+    def __init__(self, uri: SourceUri, http: HttpRanges, *, endpoint: str | None, region: str | None) -> None:
+        self._bucket = uri.place
+        self._prefix = f"{uri.path}/" if uri.path else ""  # with the slash: `model` is not `model2`
+        self._http = http
+        self._versions: dict[str, str] = {}
+        self._s3: S3Client = boto3.client(
+            "s3",
+            endpoint_url=endpoint,
+            region_name=region,
+            config=Config(
+                signature_version="s3v4",  # the older kind is refused by most servers
+                connect_timeout=10,
+                read_timeout=30,
+                retries={"max_attempts": 3, "mode": "standard"},
+                s3={"addressing_style": "path"} if endpoint else {},
+                max_pool_connections=HEADS_AT_ONCE,
+            ),
+        )
+
+    def resolve(self, ref: ModelRef) -> ModelManifest:
+        try:
+            listed = checked_files(entry for entry in self._listed() if ref.wants(entry.path))
+            with ThreadPoolExecutor(HEADS_AT_ONCE) as pool:
+                files = tuple(pool.map(self._vouched, listed))
+        except (ClientError, BotoCoreError) as exc:
+            raise _refusal(f"s3://{self._bucket}/{self._prefix}", exc) from exc
+        text = "".join(f"{entry.line()}{self._versions.get(entry.path, '')}\n" for entry in files)
+        return ModelManifest(ref=ref, resolved_revision=hashlib.sha256(text.encode()).hexdigest(), files=files)
+
+    def open(self, entry: FileEntry, start: int, stop: int) -> RangeStream:
+        asked = {"Bucket": self._bucket, "Key": self._prefix + entry.path}
+        if version := self._versions.get(entry.path):
+            asked["VersionId"] = version
+        try:
+            url = self._s3.generate_presigned_url("get_object", Params=asked, ExpiresIn=SIGNED_FOR_S)
+        except (ClientError, BotoCoreError) as exc:
+            raise _refusal(f"s3://{self._bucket}/{asked['Key']}", exc) from exc
+        return self._http.get(Request(url=url, start=start, stop=stop, size_bytes=entry.size_bytes, etag=entry.etag))
+
+    def _listed(self) -> Iterator[FileEntry]:
+        pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=self._prefix)
+        seen = 0
+        for page in pages:
+            for item in page.get("Contents", ()):
+                seen += 1
+                if seen > KEYS_MAX:
+                    raise InvalidRequestError(f"s3://{self._bucket}/{self._prefix}: more than {KEYS_MAX} objects")
+                path = item["Key"].removeprefix(self._prefix)
+                if path and not path.endswith("/"):  # consoles leave empty objects for folders
+                    yield FileEntry(path=path, size_bytes=item["Size"], etag=item["ETag"].strip('"'))
+
+    def _vouched(self, entry: FileEntry) -> FileEntry:
+        """An entry with its version and, where S3 keeps one of the whole object, its checksum."""
+        head: Any = self._s3.head_object(
+            Bucket=self._bucket, Key=self._prefix + entry.path, ChecksumMode="ENABLED", IfMatch=f'"{entry.etag}"'
+        )
+        if (version := head.get("VersionId")) and version != "null":
+            self._versions[entry.path] = version
+        algorithm, digest = _checksum(head)
+        return FileEntry(
+            path=entry.path, size_bytes=head["ContentLength"], algorithm=algorithm, digest=digest, etag=entry.etag
+        )
+
+
+def _checksum(head: dict[str, Any]) -> tuple[Algorithm, str | None]:
+    """What S3 vouches with. A checksum of checksums (multipart, `…-7`) is none of the bytes."""
+    for algorithm, name in ((Algorithm.SHA256, "ChecksumSHA256"), (Algorithm.CRC32, "ChecksumCRC32")):
+        text = head.get(name)
+        if text and "-" not in text and head.get("ChecksumType", "FULL_OBJECT") == "FULL_OBJECT":
+            return algorithm, base64.b64decode(text).hex()
+    return Algorithm.NONE, None
+
+
+def _refusal(what: str, exc: ClientError | BotoCoreError) -> CacheError:
+    if isinstance(exc, NoCredentialsError):
+        return AccessDeniedError(f"{what}: no credentials")
+    if not isinstance(exc, ClientError):
+        return SourceUnavailableError(f"{what}: {type(exc).__name__}")
+    code = exc.response.get("Error", {}).get("Code", "")
+    if code in _DENIED:
+        return AccessDeniedError(f"{what}: {shown(code)}")
+    if code in _WRONG:
+        return InvalidRequestError(f"{what}: {shown(code)}")
+    return SourceUnavailableError(f"{what}: {shown(code)}")

@@ -1,0 +1,308 @@
+"""Byte ranges over HTTP: guarded addresses, redirects without leaking credentials, answers that are what was asked.
+
+Blocking sockets in threads, because that is the shortest way from the network card to a reused buffer: one
+`recv_into`, no copy by Python. Every worker thread keeps its own connections alive.
+"""
+
+import http.client
+import re
+import socket
+import ssl
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
+from typing import Protocol
+from urllib.parse import urljoin, urlsplit
+
+from cacheops.addresses import AddressRules, Origin, connect, origin_of, redacted
+from cacheops.errors import (
+    AccessDeniedError,
+    CacheError,
+    IntegrityMismatchError,
+    InvalidRequestError,
+    SourceUnavailableError,
+)
+from metrics.clock import Clock
+
+REDIRECTS_MAX = 5  # hub → CDN is one; a chain of five is a loop
+STALL_S = 30.0  # no byte for so long: the range is asked again from its last byte
+BYTES_PER_S_MIN = 1024  # a slower origin would take a month for 1 GiB: it is stalled, politely
+RETRY_AFTER_MAX_S = 3600.0
+_AGENT = "warmtide-cache"
+_CONTENT_RANGE = re.compile(r"^bytes (\d+)-(\d+)/(\d+)$")
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+
+
+class RangeStream(Protocol):
+    """Bytes of one file from `start` on. A `start` other than asked means: the source cannot do ranges."""
+
+    start: int
+
+    def readinto(self, buffer: memoryview) -> int:
+        """Some bytes, 0 at the end; at most one wait for the network."""
+        ...
+
+    def close(self) -> None:
+        """Give the connection back, or close it when bytes are left."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What to fetch and what only its own origin may see."""
+
+    url: str
+    secret_headers: Mapping[str, str] = field(default_factory=dict)
+    start: int = 0
+    stop: int | None = None
+    size_bytes: int | None = None  # of the whole file; an answer that says otherwise is refused
+    etag: str | None = None
+
+
+class _Pace:
+    """Ends an answer that only drips: waiting for the network is counted, our own caps are not."""
+
+    def __init__(self, clock: Clock, stall_s: float) -> None:
+        self._clock = clock
+        self._stall_s = stall_s
+        self._waited_s = 0.0
+        self._got_bytes = 0
+
+    def now_s(self) -> float:
+        return self._clock.now_s()
+
+    def waited(self, since_s: float, got_bytes: int) -> bool:
+        """Whether the last wait leaves the answer fast enough."""
+        self._waited_s += self._clock.now_s() - since_s
+        self._got_bytes += got_bytes
+        if self._waited_s < self._stall_s:
+            return True
+        fast = self._got_bytes >= BYTES_PER_S_MIN * self._waited_s
+        self._waited_s, self._got_bytes = 0.0, 0
+        return fast
+
+
+class HttpStream:
+    """The body of one answer."""
+
+    def __init__(self, answer: http.client.HTTPResponse, connections: "_Kept", start: int, pace: _Pace) -> None:
+        self.start = start
+        self._answer = answer
+        self._kept = connections
+        self._pace = pace
+        self._left = answer.length  # None: chunked, or until the connection closes
+
+    def readinto(self, buffer: memoryview) -> int:
+        if self._left == 0 or not buffer:
+            return 0
+        since_s = self._pace.now_s()
+        try:
+            count = self._receive(buffer)
+        except (OSError, http.client.HTTPException) as exc:
+            raise SourceUnavailableError(f"{self._kept.origin}: the answer broke off: {exc!r}") from exc
+        if not self._pace.waited(since_s, count):
+            raise SourceUnavailableError(f"{self._kept.origin}: slower than {BYTES_PER_S_MIN} bytes per second")
+        return count
+
+    def _receive(self, buffer: memoryview) -> int:
+        """One wait at most: the answer's own readinto would wait until the buffer is full, however slow."""
+        if self._left is None:
+            data = self._answer.read1(len(buffer))
+            buffer[: len(data)] = data
+            return len(data)
+        count = int(self._answer.fp.readinto1(buffer[: self._left]))
+        self._left -= count
+        return count
+
+    def read_text(self, limit_bytes: int) -> str:
+        """A whole small body."""
+        body = bytearray()
+        block = memoryview(bytearray(65536))
+        while count := self.readinto(block):
+            body += block[:count]
+            if len(body) > limit_bytes:
+                raise InvalidRequestError(f"{self._kept.origin}: a list of more than {limit_bytes} bytes")
+        try:
+            return body.decode()
+        except UnicodeDecodeError as exc:
+            raise InvalidRequestError(f"{self._kept.origin}: a list that is not UTF-8") from exc
+
+    def close(self) -> None:
+        self._answer.close()
+        if self._left != 0:
+            self._kept.drop()  # bytes of this answer are still to come: no other can follow
+
+
+class _Pool(threading.local):
+    """This thread's connections, one per origin."""
+
+    def __init__(self) -> None:
+        self.connections: dict[Origin, http.client.HTTPConnection] = {}
+
+    def drop(self, origin: Origin) -> None:
+        if connection := self.connections.pop(origin, None):
+            connection.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """The connection that an answer came on."""
+
+    pool: _Pool
+    origin: Origin
+
+    def drop(self) -> None:
+        self.pool.drop(self.origin)
+
+
+class HttpRanges:
+    """Asks origins for ranges, for as many threads as like."""
+
+    def __init__(
+        self, rules: AddressRules, clock: Clock, *, tls: ssl.SSLContext | None = None, stall_s: float = STALL_S
+    ) -> None:
+        self._rules = rules
+        self._clock = clock
+        self._tls = tls or ssl.create_default_context()
+        self._stall_s = stall_s
+        self._pool = _Pool()
+
+    def get(self, request: Request) -> HttpStream:
+        """The answer's body, redirects followed, status and headers judged."""
+        headers = {"Range": f"bytes={request.start}-{'' if request.stop is None else request.stop - 1}"}
+        if request.etag and not request.etag.startswith("W/"):
+            headers["If-Range"] = request.etag if request.etag.startswith('"') else f'"{request.etag}"'
+        answer, origin = self._follow("GET", request, headers if request.size_bytes else {})
+        try:
+            start = _judged(answer, request)
+        except CacheError:
+            self._pool.drop(origin)
+            raise
+        return HttpStream(answer, _Kept(self._pool, origin), start, _Pace(self._clock, self._stall_s))
+
+    def head(self, url: str, secret_headers: Mapping[str, str]) -> http.client.HTTPMessage:
+        """The headers of a file after redirects."""
+        answer, _ = self._follow("HEAD", Request(url=url, secret_headers=secret_headers), {})
+        answer.read()
+        return answer.headers
+
+    def close(self) -> None:
+        """Close this thread's connections; other threads' close with their threads."""
+        for origin in list(self._pool.connections):
+            self._pool.drop(origin)
+
+    def _follow(
+        self, method: str, request: Request, headers: Mapping[str, str]
+    ) -> tuple[http.client.HTTPResponse, Origin]:
+        url, home = request.url, origin_of(request.url)
+        for _ in range(REDIRECTS_MAX + 1):
+            origin = origin_of(url)
+            if home.scheme == "https" and origin.scheme != "https":
+                raise InvalidRequestError(f"{home}: redirects from https to {origin}")
+            secrets = request.secret_headers if origin == home else {}
+            answer = self._ask(method, url, origin, {**headers, **secrets})
+            if answer.status not in _REDIRECTS:
+                _check_status(answer, url)
+                return answer, origin
+            answer.read() if answer.length == 0 else self._pool.drop(origin)
+            url = urljoin(url, answer.headers.get("Location", ""))
+        raise SourceUnavailableError(f"{redacted(request.url)}: more than {REDIRECTS_MAX} redirects")
+
+    def _ask(self, method: str, url: str, origin: Origin, headers: Mapping[str, str]) -> http.client.HTTPResponse:
+        """One request. A kept connection may have died of age: then once more on a new one."""
+        parts = urlsplit(url)
+        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        default = {"https": 443, "http": 80}[origin.scheme]
+        name = f"[{origin.host}]" if ":" in origin.host else origin.host
+        host = name if origin.port == default else f"{name}:{origin.port}"
+        sent = {"Host": host, "Accept-Encoding": "identity", "User-Agent": _AGENT, **headers}
+        for kept in (origin in self._pool.connections, False):
+            connection = self._pool.connections.get(origin) or self._connected(origin)
+            try:
+                with _at_most(connection, self._stall_s):
+                    connection.request(method, target, headers=sent)
+                    return connection.getresponse()
+            except (OSError, http.client.HTTPException, ValueError) as exc:
+                self._pool.drop(origin)
+                if not kept or isinstance(exc, TimeoutError):
+                    raise SourceUnavailableError(f"{redacted(url)}: no answer: {exc}") from exc
+        raise AssertionError("unreachable: the second round returns or raises")
+
+    def _connected(self, origin: Origin) -> http.client.HTTPConnection:
+        connection = http.client.HTTPConnection(origin.host, origin.port, timeout=self._stall_s)
+        connection.sock = connect(origin, self._rules, self._tls, timeout_s=self._stall_s)
+        connection.auto_open = 0  # a reconnect by the library would pass the address guard by
+        self._pool.connections[origin] = connection
+        return connection
+
+
+@contextmanager
+def _at_most(connection: http.client.HTTPConnection, duration_s: float) -> Iterator[None]:
+    """Cut a connection whose headers only drip: the socket's own timeout starts anew with every byte."""
+    sock = connection.sock
+
+    def cut() -> None:
+        with suppress(OSError):
+            sock.shutdown(socket.SHUT_RDWR)
+
+    timer = threading.Timer(duration_s, cut)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _check_status(answer: http.client.HTTPResponse, url: str) -> None:
+    """Success, or the class of the refusal."""
+    status = answer.status
+    if status in {200, 206}:
+        return
+    what = f"{redacted(url)}: HTTP {status} {answer.reason[:80]}"
+    wait_s = _retry_after_s(answer.headers.get("Retry-After"))
+    answer.close()
+    if status in {401, 403}:
+        raise AccessDeniedError(what)
+    if status in {404, 410}:
+        raise InvalidRequestError(what)
+    if status in {412, 416}:
+        raise IntegrityMismatchError(f"{what}: the file changed")
+    if status == 429 or status >= 500 or status == 408:
+        raise SourceUnavailableError(what, wait_s=wait_s)
+    raise InvalidRequestError(what)
+
+
+def _judged(answer: http.client.HTTPResponse, request: Request) -> int:
+    """Where the body starts in the file; refuses a body that is not of the file we were promised."""
+    if answer.headers.get("Content-Encoding", "identity") != "identity":
+        raise SourceUnavailableError(f"{redacted(request.url)}: an encoded body, which cannot be ranged")
+    start, size = 0, answer.length
+    # Some servers say 200 where they mean 206; Content-Range decides.
+    if found := _CONTENT_RANGE.match(answer.headers.get("Content-Range", "")):
+        start, size = int(found[1]), int(found[3])
+        if start != request.start or int(found[2]) >= size:
+            raise SourceUnavailableError(f"{redacted(request.url)}: asked for {request.start}, got {found[0]}")
+    elif answer.status == 206:
+        raise SourceUnavailableError(f"{redacted(request.url)}: 206 without a Content-Range we can read")
+    if request.size_bytes is not None and size is not None and size != request.size_bytes:
+        raise IntegrityMismatchError(f"{redacted(request.url)}: {size} bytes, {request.size_bytes} were promised")
+    etag = answer.headers.get("ETag")
+    if request.etag and etag and etag.strip('"') != request.etag.strip('"'):
+        raise IntegrityMismatchError(f"{redacted(request.url)}: ETag {etag[:80]}, {request.etag} was promised")
+    return start
+
+
+def _retry_after_s(text: str | None) -> float:
+    """Seconds of a Retry-After; a date needs a clock, so it counts as our own patience."""
+    if text is None:
+        return 0.0
+    if text.isdigit():
+        return min(float(text[:6]), RETRY_AFTER_MAX_S)
+    try:
+        parsedate_to_datetime(text)
+    except ValueError:
+        return 0.0
+    return STALL_S
