@@ -1,0 +1,110 @@
+"""Where the kernel's state lies: one record per request (a cache line), one per replica, few shared rows.
+
+Requests are numbers; lists of them are linked by `next` and `prev`, and -1 ends a list.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+NOBODY = -1
+REQUEST_BITS = 32  # of a key in a heap; the rest is the step
+
+# vLLM's buckets of `vllm:time_to_first_token_seconds`; what is longer than the last falls into +Inf.
+TTFT_BOUNDS_S = (
+    0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75,
+    1.0, 2.5, 5.0, 7.5, 10.0, 20.0, 40.0, 80.0, 160.0, 640.0, 2560.0,
+)  # fmt: skip
+
+REQUEST = np.dtype(
+    [
+        ("arrived_at_s", np.float64),
+        ("scheduled_at_s", np.float64),  # NaN until it happens, as the next two
+        ("first_token_at_s", np.float64),
+        ("finished_at_s", np.float64),
+        ("finish_step", np.int64),  # of its replica, while it decodes
+        ("prompt_tokens", np.int32),
+        ("output_tokens", np.int32),
+        ("generated_tokens", np.int32),  # as of its last admission or preemption
+        ("computed_tokens", np.int32),  # while its prefill goes on
+        ("next", np.int32),
+        ("prev", np.int32),
+        ("replica", np.int32),
+        ("preemptions", np.int32),
+    ]
+)
+
+REPLICA = np.dtype(
+    [
+        ("ready_at_s", np.float64),
+        ("accepts", np.int64),  # the router may choose it once it is ready
+        ("started_at_s", np.float64),  # of the step, or of the run of equal steps, under way
+        ("event_at_s", np.float64),  # when that ends; infinite: idle
+        ("jump_steps", np.int64),  # how many equal steps; 0: one step that also prefills
+        ("steps", np.int64),  # ended
+        ("free_blocks", np.int64),
+        ("kv_tokens", np.int64),  # that the decoding requests read in the next step
+        ("decoding", np.int64),
+        ("partial", np.int64),  # the request whose prefill goes on after this step
+        ("prefilled_from", np.int64),  # first of the running ones whose prefill ends with this step
+        ("run_head", np.int64),
+        ("run_tail", np.int64),
+        ("wait_head", np.int64),
+        ("wait_tail", np.int64),
+        ("waiting", np.int64),
+        ("outstanding", np.int64),
+        ("prompt_tokens", np.int64),  # of requests that have their first token
+        ("generated_tokens", np.int64),
+        ("finished", np.int64),
+        ("preemptions", np.int64),
+        ("events", np.int64),
+        ("heap_at", np.int64),  # where its stretches of `World.rows` begin
+        ("growth_at", np.int64),
+        ("ttft_at", np.int64),
+        ("last_finish_at_s", np.float64),
+        ("ttft_sum_s", np.float64),
+    ]
+)
+
+MACHINE = np.dtype(
+    [
+        ("base_s", np.float64),
+        ("prefill_token_s", np.float64),
+        ("decode_sequence_s", np.float64),
+        ("kv_token_s", np.float64),
+        ("attention_pair_s", np.float64),
+        ("max_num_seqs", np.int64),
+        ("max_num_batched_tokens", np.int64),
+        ("usable_blocks", np.int64),
+        ("block_size_tokens", np.int64),
+        ("reserves_full_prompt", np.int64),
+    ]
+)
+
+COURSE = np.dtype(
+    [
+        ("now_s", np.float64),
+        ("next_request", np.int64),  # not yet with a replica
+        ("takes_turns", np.int64),  # round robin instead of the fewest outstanding
+        ("last_turn", np.int64),
+    ]
+)
+
+Records = NDArray[np.void]
+Record = np.void
+Rows = NDArray[np.int64]
+
+
+class World(NamedTuple):
+    """All state of a run.
+
+    `rows` holds three stretches per replica: the heap of the decoding requests (finish_step << 32 | request), how
+    many of them need a block at which step (mod block size), and counts of TTFT per bucket.
+    """
+
+    course: Records
+    machine: Records
+    requests: Records
+    replicas: Records
+    rows: Rows
