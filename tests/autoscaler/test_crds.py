@@ -19,10 +19,11 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autoscaler.crds import all_crds, as_yaml, main, scaled_service, scaling_policy, structural
+from autoscaler.crds import all_crds, as_yaml, main, scaled_service, scaling_policy
 from autoscaler.errors import BadSpecError, Invalid, NotFound, Throttled
 from autoscaler.kube.client import KubeClient
 from autoscaler.parse import parse_policy
+from cacheops.schema import structural
 from simulations.cluster.apiserver import ApiServer
 from simulations.cluster.apiserver.schema import Schema
 
