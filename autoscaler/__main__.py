@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from autoscaler.arguments import http_url
+
 if TYPE_CHECKING:
     from autoscaler.wiring import Options
 
@@ -78,7 +80,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--log-level", default="info", choices=("debug", "info", "warning", "error"))
     add("--log-format", default="text", choices=("text", "json"))
     add("--scrape-period", default=0.0, type=float, metavar="SECONDS", help="scrape no pod more often than this")
-    add("--prometheus-url", help="Prometheus for upstream.query and past demand (default: none)")
+    add(
+        "--prometheus-url",
+        type=http_url,
+        metavar="URL",
+        help="Prometheus for upstream.query and past demand (default: none)",
+    )
     add("--otlp-endpoint", help="OTLP/HTTP receiver for traces and metrics (default: none)")
     return parser
 

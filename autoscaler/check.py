@@ -7,13 +7,15 @@ import sys
 from collections.abc import Sequence
 from contextlib import aclosing
 
+from autoscaler.arguments import http_url
 from autoscaler.check_cluster import examine_cluster
-from autoscaler.check_services import examine_services
+from autoscaler.check_services import Instruments, examine_services
 from autoscaler.errors import AutoscalerError
 from autoscaler.explain import add_cluster_options, complaint
 from autoscaler.findings import Finding, as_json, as_text, fail, failed
 from autoscaler.kube.client import KubeClient
 from autoscaler.permissions import NAMESPACE, SERVICE_ACCOUNT
+from autoscaler.upstream import Source
 from metrics.clock import Clock, WallClock
 from metrics.scrape import Scraper
 
@@ -36,8 +38,9 @@ async def examine(options: argparse.Namespace, clock: Clock) -> list[Finding]:
     try:
         async with KubeClient.from_config(options.kubeconfig, options.context) as client, Scraper(clock) as scraper:
             cluster = examine_cluster(client, options.account, options.lease, clock.now_s())
+            instruments = Instruments(client=client, pages=scraper, prometheus=_prometheus(options))
             services = examine_services(
-                client, scraper, namespace=options.namespace, home=_home(options), now_s=clock.now_s()
+                instruments, namespace=options.namespace, home=_home(options), now_s=clock.now_s()
             )
             async with aclosing(cluster), aclosing(services):
                 findings += [finding async for finding in cluster]
@@ -45,6 +48,15 @@ async def examine(options: argparse.Namespace, clock: Clock) -> list[Finding]:
     except AutoscalerError as exc:
         findings.append(fail("API server", complaint(exc, "read this cluster"), "check the kubeconfig and its context"))
     return findings
+
+
+def _prometheus(options: argparse.Namespace) -> Source | None:
+    if options.prometheus_url is None:
+        return None
+    # Half a second of imports that only who has a Prometheus needs.
+    from metrics.prometheus import History, HistoryConfig
+
+    return History(HistoryConfig(url=options.prometheus_url))
 
 
 def _home(options: argparse.Namespace) -> str:
@@ -61,6 +73,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("-o", "--output", choices=("text", "json"), default="text", help="how to print it")
     parser.add_argument("--account", default=account, metavar="NAMESPACE/NAME", help=f"controller's; default {account}")
     parser.add_argument("--lease", default=lease, metavar="NAMESPACE/NAME", help=f"controller's; default {lease}")
+    tries = "the controller's Prometheus: tries each upstream.query"
+    parser.add_argument("--prometheus-url", type=http_url, metavar="URL", help=tries)
     add_cluster_options(parser)
     return parser
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from autoscaler.check_cluster import Reader
+from autoscaler.check_upstream import examine_upstream
 from autoscaler.collect import scrape_target
 from autoscaler.conflicts import Rivals
 from autoscaler.enrol import Objects, Target, targets
@@ -43,6 +44,7 @@ from autoscaler.policies import PolicyBook
 from autoscaler.policy.spec import Mode
 from autoscaler.settings import ServicePolicy
 from autoscaler.timestamps import unix_s
+from autoscaler.upstream import Source
 from metrics.errors import ScrapeError
 from metrics.sample import EngineSample
 from metrics.target import ScrapeTarget
@@ -78,10 +80,20 @@ class Seen:
     scalers: Sequence[ScalerView]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Instruments:
+    """What services are examined with."""
+
+    client: Reader
+    pages: PageReader
+    prometheus: Source | None = None  # None: what waits upstream is not tried from here
+
+
 async def examine_services(
-    client: Reader, pages: PageReader, *, namespace: str | None, home: str, now_s: float
+    instruments: Instruments, *, namespace: str | None, home: str, now_s: float
 ) -> AsyncGenerator[Finding, None]:
     """Findings of every enrolled service. `home` is the controller's namespace."""
+    client = instruments.client
     seen = await _look(client, namespace, home)
     enrolled = targets(
         Objects(
@@ -103,10 +115,13 @@ async def examine_services(
             continue
         for finding in _judged(key, target, policy):
             yield finding
+        said = _said_lately(seen.scaled.get(key), now_s)
         deployment = seen.deployments.get(target.deployment or "")
         if deployment is not None:
             pods = await _pods(client, deployment)
-            yield await _metrics(key, pods, policy, pages, _controllers_view(seen.scaled.get(key), now_s))
+            yield await _metrics(key, pods, policy, instruments.pages, _controllers_view(said))
+        if policy.upstream is not None:
+            yield await examine_upstream(key, policy.upstream, instruments.prometheus, said)
 
 
 async def _look(client: Reader, namespace: str | None, home: str) -> Seen:
@@ -188,12 +203,18 @@ async def _try(pages: PageReader, target: ScrapeTarget) -> ScrapeError | None:
     return None
 
 
-def _controllers_view(scaled: ScaledServiceView | None, now_s: float) -> str | None:
-    """What the controller last said: empty when it reads all pods, None when it said nothing lately."""
+def _said_lately(scaled: ScaledServiceView | None, now_s: float) -> Mapping[str, Any]:
+    """How well the controller says that it sees a service; nothing when it said so long ago."""
     status: Mapping[str, Any] = scaled.status if scaled else {}
     written_s = unix_s(status.get("time", ""))
-    fresh = status.get("freshness") or {}
-    if written_s is None or now_s - written_s > STATUS_FRESH_S or not fresh.get("podsScraped"):
+    if written_s is None or now_s - written_s > STATUS_FRESH_S:
+        return {}
+    return status.get("freshness") or {}
+
+
+def _controllers_view(fresh: Mapping[str, Any]) -> str | None:
+    """What the controller last said: empty when it reads all pods, None when it said nothing lately."""
+    if not fresh.get("podsScraped"):
         return None
     failures = ", ".join(f"{kind} ×{count}" for kind, count in sorted((fresh.get("scrapeFailures") or {}).items()))
     return failures or (f"{fresh['podsBlind']} blind" if fresh.get("podsBlind") else "")

@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -131,15 +131,20 @@ async def cluster(tmp_path: Path) -> AsyncIterator[Cluster]:
         yield cluster
 
 
+def metrics_page(text: str) -> AbstractAsyncContextManager[int]:
+    """A pod's metrics page."""
+    return page("/metrics", text)
+
+
 @asynccontextmanager
-async def metrics_page(text: str) -> AsyncIterator[int]:
-    """A pod's metrics page on loopback; gives its port."""
+async def page(path: str, text: str) -> AsyncIterator[int]:
+    """A server on loopback that says always the same; gives its port."""
 
     async def answer(_request: web.Request) -> web.Response:
         return web.Response(text=text)
 
     app = web.Application()
-    app.router.add_get("/metrics", answer)
+    app.router.add_get(path, answer)
     runner = web.AppRunner(app)
     await runner.setup()
     try:
@@ -258,6 +263,65 @@ async def test_metrics_that_cannot_be_read_from_here_are_judged_by_what_the_cont
     finding = found(answer, "team-a/qwen metrics")
     assert finding["verdict"] == verdict
     assert said in finding["message"]
+
+
+SLEEPY = {"replicas": {"min": 0}, "upstream": {"query": "sum(queue)"}, "zero": {"enabled": True}}
+
+
+@pytest.mark.parametrize(
+    ("value", "verdict", "said"),
+    [
+        ([{"metric": {}, "value": [1, "3"]}], "ok", "3 requests wait"),
+        ([{"metric": {}, "value": [1, "0"]}], "ok", "0 requests wait"),
+        ([], "fail", "Prometheus knows no such series: sum(queue)"),
+        ([{"metric": {}, "value": [1, "1"]}] * 2, "fail", "aggregate with sum()"),
+    ],
+    ids=["some", "none", "unknown", "many series"],
+)
+async def test_the_query_for_what_waits_upstream_is_tried(
+    cluster: Cluster, value: object, verdict: str, said: str
+) -> None:
+    await cluster.install()
+    await cluster.deployment()
+    await cluster.policy(SLEEPY)
+    answer_of_prometheus = {"status": "success", "data": {"resultType": "vector", "result": value}}
+    async with page("/api/v1/query", json.dumps(answer_of_prometheus)) as port:
+        _, answer = await cluster.check("--prometheus-url", f"http://127.0.0.1:{port}")
+
+    finding = found(answer, "team-a/qwen upstream")
+    assert finding["verdict"] == verdict
+    assert said in finding["message"]
+
+
+@pytest.mark.parametrize(
+    ("freshness", "verdict", "said"),
+    [
+        ({"upstreamWaitingRequests": 2, "upstreamAgeSeconds": 1}, "ok", "the controller counts 2 waiting requests"),
+        ({"upstreamProblem": "Prometheus is away"}, "fail", "the controller: Prometheus is away"),
+        ({}, "warn", "the query was not tried"),
+    ],
+    ids=["it counts", "it cannot", "it said nothing"],
+)
+async def test_without_a_prometheus_the_controllers_word_on_the_upstream_counts(
+    cluster: Cluster, freshness: Object, verdict: str, said: str
+) -> None:
+    await cluster.install()
+    await cluster.deployment()
+    await cluster.policy(SLEEPY)
+    await cluster.status({"time": rfc3339(WallClock().now_s() - 1), "freshness": freshness})
+
+    _, answer = await cluster.check()
+
+    finding = found(answer, "team-a/qwen upstream")
+    assert finding["verdict"] == verdict
+    assert said in finding["message"]
+
+
+async def test_a_prometheus_url_that_is_none_is_called_wrongly(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["--prometheus-url", "prometheus:9090"])
+
+    assert "'prometheus:9090' is no http:// or https:// URL" in capsys.readouterr().err
 
 
 async def test_before_a_pod_is_ready_nothing_can_be_read(cluster: Cluster) -> None:
