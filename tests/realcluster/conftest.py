@@ -13,8 +13,7 @@ import re
 import signal
 import socket
 import sys
-import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -23,27 +22,20 @@ import aiohttp
 import pytest
 import yaml
 
-from autoscaler.permissions import NAMESPACE, SERVICE_ACCOUNT
-from autoscaler.wiring import LEASE_NAME
-from metrics.clock import WallClock
+from autoscaler.permissions import NAMESPACE
 from metrics.exposition import parse
 from simulations.cluster.api import (
-    CRDS,
     DEPLOYMENTS,
     INFERENCE_SERVICES,
     LEASES,
     NAMESPACES,
     PODS,
-    SCALED_OBJECTS,
     ApiError,
-    ObjectApi,
     Resource,
 )
-from simulations.cluster.apply import apply, put
 from simulations.cluster.crowd import Crowd
 from simulations.cluster.http_api import HttpApi
-from simulations.cluster.kserve import KServe
-from simulations.cluster.kserve.crds import scaled_object_crd
+from simulations.cluster.site import LEASE, Site, kubeconfig_of
 from simulations.cluster.vllm.runtime import EmulatorRuntime
 from simulations.cluster.workloads import FixedStartup, NodeSpec, Workloads
 from simulations.cluster.workloads.settle import running
@@ -51,10 +43,7 @@ from simulations.cluster.workloads.settle import running
 ROOT = Path(__file__).parents[2]
 Object = dict[str, Any]
 
-POLICIES = Resource("warmtide.dev", "v1alpha1", "scalingpolicies", "ScalingPolicy")
-SCALED_SERVICES = Resource("warmtide.dev", "v1alpha1", "scaledservices", "ScaledService")
 EVENTS = Resource("", "v1", "events", "Event")
-SECRETS = Resource("", "v1", "secrets", "Secret")
 # Four requests are what a replica should hold; a quarter of real speed is kind to two cores.
 PER_REPLICA = 4
 ENGINE_ARGS = ("--model=m", "--max-num-seqs=8", "--shutdown-timeout=15", "--profile=llama-3.1-8b-h100")
@@ -167,64 +156,13 @@ class Process:
             return await self.child.wait()
 
 
-class Site:
-    """A cluster with Warmtide's CRDs and roles, KServe's and KEDA's CRDs, and a namespace for one test."""
-
-    def __init__(self, api: ObjectApi, folder: Path) -> None:
-        self.api = api
-        self.folder = folder
-        self.clock = WallClock()
-        self.space = f"t-{uuid.uuid4().hex[:8]}"
-        self.kserve = KServe(api, clock=self.clock)
-
-    async def install(self) -> None:
-        """As far as an earlier test has not."""
-        crds = sorted((ROOT / "manifests/crds").glob("*.yaml"))
-        await apply(self.api, [ROOT / "manifests/namespace.yaml", ROOT / "manifests/rbac.yaml", *crds])
-        await put(self.api, CRDS, scaled_object_crd())
-        await put(self.api, NAMESPACES, {"metadata": {"name": self.space}})
-        await self.kserve.install()
-        with suppress(ApiError):
-            await self.api.delete(LEASES, NAMESPACE, LEASE_NAME)
-        for resource in (POLICIES, SCALED_SERVICES, SCALED_OBJECTS):
-            await self.until(lambda resource=resource: self.is_served(resource))
-        await put(self.api, POLICIES, {"metadata": {"name": "gold", "namespace": self.space}, "spec": POLICY})
-
-    async def is_served(self, resource: Resource) -> bool:
-        with suppress(ApiError):
-            await self.api.list(resource)
-            return True
-        return False
-
-    async def status(self) -> Object:
-        """Of the ScaledService; empty while there is none."""
-        with suppress(ApiError):
-            return dict((await self.api.get(SCALED_SERVICES, self.space, "llm")).get("status") or {})
-        return {}
-
-    async def condition(self, kind: str) -> Object:
-        found = (await self.status()).get("conditions", [])
-        return next((c for c in found if c["type"] == kind), {"status": "", "reason": "", "message": ""})
-
-    async def until(self, condition: Callable[[], Awaitable[object]], within_s: float = 30.0) -> None:
-        deadline_s = self.clock.now_s() + within_s
-        while not await condition():
-            if self.clock.now_s() > deadline_s:
-                pytest.fail(f"not within {within_s} s: {condition}; {self.told()}")
-            await self.clock.sleep(0.1)
-
-    def told(self) -> str:
-        """For a failure's message: the controllers' last words."""
-        tails = [f"{log.stem}: …{log.read_text(encoding='utf-8')[-1500:]}" for log in self.folder.glob("*.log")]
-        return "\n".join(tails)
-
-
 class Town(Site):
     """One namespace on the real cluster with one InferenceService `llm`, and controller processes as one likes."""
 
     def __init__(self, api: HttpApi, folder: Path, runtime: EmulatorRuntime, crowd: Crowd) -> None:
-        super().__init__(api, folder)
-        self.http = api
+        super().__init__(api, POLICY)
+        self.folder = folder
+        self.told = self._last_words
         self.server = str(real_kubeconfig()["clusters"][0]["cluster"]["server"])
         self.runtime = runtime
         self.crowd = crowd
@@ -235,6 +173,12 @@ class Town(Site):
         self.workloads = Workloads(api, nodes, runtime, self.clock, FixedStartup(load_s=0.3)).leave_to_others()
 
     # what there is
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Of the API server."""
+        host, _, port = self.server.removeprefix("https://").partition(":")
+        return host, int(port)
 
     async def enrol(self, replicas_min: int = 1, replicas_max: int = 8) -> None:
         await self.api.create(INFERENCE_SERVICES, service(self.space, replicas_min, replicas_max))
@@ -277,7 +221,7 @@ class Town(Site):
 
     async def leader(self) -> str:
         with suppress(ApiError):
-            lease = await self.api.get(LEASES, NAMESPACE, LEASE_NAME)
+            lease = await self.api.get(LEASES, NAMESPACE, LEASE)
             return str(lease["spec"].get("holderIdentity") or "")
         return ""
 
@@ -304,15 +248,9 @@ class Town(Site):
 
     # controllers
 
-    async def token(self, secret: str = "") -> str:
-        """Of the controller's ServiceAccount; bound to a Secret, it dies with it."""
-        spec: Object = {"expirationSeconds": 3600}
-        if secret:
-            await put(self.api, SECRETS, {"metadata": {"name": secret, "namespace": NAMESPACE}})
-            spec["boundObjectRef"] = {"apiVersion": "v1", "kind": "Secret", "name": secret}
-        path = f"/api/v1/namespaces/{NAMESPACE}/serviceaccounts/{SERVICE_ACCOUNT}/token"
-        kind = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest"}
-        return str((await self.http.request("POST", path, kind | {"spec": spec}))["status"]["token"])
+    def _last_words(self) -> str:
+        tails = [f"{log.stem}: …{log.read_text(encoding='utf-8')[-1500:]}" for log in self.folder.glob("*.log")]
+        return "\n".join([f"replicas {self.seen}", *tails])
 
     @asynccontextmanager
     async def controller(
@@ -349,17 +287,6 @@ def program(clock_off_s: float) -> Sequence[str]:
     return ("-c", code.format(clock_off_s))
 
 
-def kubeconfig_of(server: str, token_file: Path) -> Object:
-    return {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "current-context": "town",
-        "clusters": [{"name": "town", "cluster": {"server": server, "insecure-skip-tls-verify": True}}],
-        "users": [{"name": "controller", "user": {"tokenFile": str(token_file)}}],
-        "contexts": [{"name": "town", "context": {"cluster": "town", "user": "controller"}}],
-    }
-
-
 def free_port() -> int:
     """Pods have addresses of their own, but other clusters on this machine use the same ones."""
     with socket.socket() as probe:
@@ -391,11 +318,17 @@ def service(namespace: str, replicas_min: int, replicas_max: int) -> Object:
 
 
 @pytest.fixture
-async def town(tmp_path: Path) -> AsyncIterator[Town]:
-    """Ready for a service to be enrolled; no controller runs yet."""
+def real_plane() -> Path:
+    """The administrator's kubeconfig; skips without a plane."""
     real_kubeconfig()
+    return Path(os.environ["KUBECONFIG"])
+
+
+@pytest.fixture
+async def town(real_plane: Path, tmp_path: Path) -> AsyncIterator[Town]:
+    """Ready for a service to be enrolled; no controller runs yet."""
     async with AsyncExitStack() as stack:
-        api = await stack.enter_async_context(HttpApi.from_kubeconfig(Path(os.environ["KUBECONFIG"])))
+        api = await stack.enter_async_context(HttpApi.from_kubeconfig(real_plane))
         runtime = await stack.enter_async_context(EmulatorRuntime())
         session = await stack.enter_async_context(aiohttp.ClientSession())
         crowd = Crowd(lambda: urls_of(runtime), session)

@@ -16,8 +16,7 @@ BAD_S = 12.0  # longer than a leader may go without renewing its lease
 
 @pytest.fixture
 async def line(town) -> AsyncIterator[FaultyLine]:
-    host, _, port = town.server.removeprefix("https://").partition(":")
-    async with FaultyLine(host, int(port)) as it:
+    async with FaultyLine(*town.address) as it:
         yield it
 
 
