@@ -1,8 +1,9 @@
 """Containers as processes of this machine: any server that can be told its address, e.g. a real vLLM.
 
-Each process leads a group of its own, so its children get the signals too. `{ip}`, `{port}`,
-`{namespace}`, `{pod}` and `{model}` in the command are replaced, a word `{args}` by the container's
-own arguments; the container's `env` is set.
+Each process leads a group of its own. SIGTERM goes to the leader alone, as a kubelet sends it to a
+container's first process: a real vLLM whose engine hears it too may hang. SIGKILL, and the leader's
+end, take the whole group. `{ip}`, `{port}`, `{namespace}`, `{pod}` and `{model}` in the command are
+replaced, a word `{args}` by the container's own arguments; the container's `env` is set.
 """
 
 import asyncio
@@ -37,14 +38,14 @@ class _ExitWatch(asyncio.SubprocessProtocol):
 
     def process_exited(self) -> None:
         if self._transport is not None:
-            _signal_group(self._transport.get_pid(), signal.SIGKILL)
+            _kill_group(self._transport.get_pid())
             self._transport.close()
         self.exited.set()
 
 
-def _signal_group(leader: int, number: signal.Signals) -> None:
+def _kill_group(leader: int) -> None:
     with suppress(ProcessLookupError):
-        os.killpg(leader, number)
+        os.killpg(leader, signal.SIGKILL)
 
 
 class ProcessContainer:
@@ -75,8 +76,10 @@ class ProcessContainer:
             return False
 
     async def terminate(self, grace_s: float) -> None:
-        """SIGTERM to the group; SIGKILL after the grace."""
-        self._signal(signal.SIGTERM)
+        """SIGTERM to the leader; SIGKILL to the group after the grace."""
+        if not self.exited.is_set():
+            with suppress(ProcessLookupError):
+                os.kill(self._leader, signal.SIGTERM)
         with suppress(TimeoutError):
             async with asyncio.timeout(grace_s):
                 await self.exited.wait()
@@ -84,12 +87,9 @@ class ProcessContainer:
 
     async def kill(self) -> None:
         """SIGKILL to the group."""
-        self._signal(signal.SIGKILL)
-        await self.exited.wait()
-
-    def _signal(self, number: signal.Signals) -> None:
         if not self.exited.is_set():  # else the number may be somebody else's by now
-            _signal_group(self._leader, number)
+            _kill_group(self._leader)
+        await self.exited.wait()
 
 
 class ProcessRuntime:

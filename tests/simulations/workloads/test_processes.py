@@ -27,7 +27,8 @@ class Page(http.server.BaseHTTPRequestHandler):
         self.send_response(200); self.end_headers()
     def log_message(self, *_): pass
 print("args", sys.argv[1:], os.environ["WORD"], flush=True)
-child = subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(600)"])
+hears = "import signal, time; signal.signal(signal.SIGTERM, lambda *_: print('child heard it', flush=True)); "
+child = subprocess.Popen([sys.executable, "-S", "-c", hears + "time.sleep(600)"])
 print("child", child.pid, flush=True)
 if sys.argv[3] == "stubborn":
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -80,6 +81,7 @@ async def test_a_process_serves_until_it_is_told_to_stop_and_its_children_go_wit
         encoding="utf-8"
     )
     assert await is_gone(child_of(log))
+    assert "child heard it" not in log.read_text(encoding="utf-8")  # as in a container: the first process alone is told
 
 
 async def test_a_process_that_ends_before_it_answers_is_an_error(tmp_path: Path) -> None:

@@ -1,24 +1,18 @@
 """Our queries on a real Prometheus, over a history written for it and over what it scraped itself."""
 
 import asyncio
-import contextlib
-import shutil
-import socket
-import subprocess
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from aiohttp import ClientError, ClientSession
 from prometheus_client import CollectorRegistry, Counter, start_http_server
 
 from metrics.clock import WallClock
 from metrics.errors import HistoryQueryError
 from metrics.prometheus import History, HistoryConfig, demand_query
+from simulations.cluster.real_prometheus import prometheus, scraping, write_history
 
 
-def openmetrics_history() -> str:
+def openmetrics_history() -> list[str]:
     """An hour of two pods; Prometheus respells one of them half way, so that both spellings overlap at 1800 s."""
     lines = []
     for name, per_s in (("prompt_tokens", 30), ("generation_tokens", 10)):
@@ -27,51 +21,13 @@ def openmetrics_history() -> str:
             for pod in ("llama-0", "llama-1", "other-0"):
                 labels = f'{{namespace="ns",pod="{pod}"}}'
                 lines.extend(f"{prefix}{name}_total{labels} {per_s * at_s} {at_s}" for at_s in times)
-    return "\n".join([*lines, "# EOF", ""])
+    return lines
 
 
-@asynccontextmanager
-async def a_prometheus(folder: Path, *, config: str) -> AsyncIterator[History]:
-    """A real Prometheus on loopback over `folder/data`."""
-    (folder / "prometheus.yml").write_text(config)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    arguments = ("--config.file=prometheus.yml", "--storage.tsdb.path=data", "--storage.tsdb.retention.time=100y")
-    process = await asyncio.create_subprocess_exec(
-        "prometheus", *arguments, f"--web.listen-address={address}", "--log.level=error", cwd=folder
-    )
-    try:
-        await ready(f"http://{address}/-/ready")
-        yield History(HistoryConfig(url=f"http://{address}"))
-    finally:
-        process.terminate()
-        await process.wait()
-
-
-async def ready(url: str) -> None:
-    async with asyncio.timeout(30), ClientSession() as session:
-        while True:
-            with contextlib.suppress(ClientError):
-                async with session.get(url) as response:
-                    if response.status == 200:
-                        return
-            await asyncio.sleep(0.1)
-
-
-needs_prometheus = pytest.mark.skipif(
-    shutil.which("prometheus") is None or shutil.which("promtool") is None,
-    reason="no prometheus and promtool on PATH (Debian package: prometheus)",
-)
-
-
-@pytest.mark.slow
-@needs_prometheus
 async def test_a_real_prometheus_gives_the_demand_over_a_change_of_spelling(tmp_path: Path) -> None:
-    (tmp_path / "history.om").write_text(openmetrics_history())
-    build = ["promtool", "tsdb", "create-blocks-from", "openmetrics", "history.om", "data"]
-    await asyncio.to_thread(subprocess.run, build, cwd=tmp_path, check=True, capture_output=True, timeout=30)
-    async with a_prometheus(tmp_path, config="{}\n") as history:
+    await write_history(tmp_path, openmetrics_history())
+    async with prometheus(tmp_path, WallClock()) as url:
+        history = History(HistoryConfig(url=url))
         result = await history.query_range(demand_query("ns", "llama-.*"), start_s=300, end_s=3600, step_s=60)
         nothing = await history.query_range("no_such_metric", start_s=300, end_s=3600, step_s=60)
         with pytest.raises(HistoryQueryError):
@@ -101,25 +57,16 @@ async def numbers_of_now(history: History) -> None:
             await history.query(promql)
 
 
-SCRAPING = """
-global: {scrape_interval: 250ms, scrape_timeout: 250ms}
-scrape_configs:
-- job_name: vllm
-  static_configs: [{targets: ["127.0.0.1:PORT"], labels: {namespace: ns, pod: llama-0}}]
-"""
-
-
-@pytest.mark.slow
-@needs_prometheus
 async def test_what_a_real_prometheus_scraped_from_a_real_exporter_is_found(tmp_path: Path) -> None:
     registry = CollectorRegistry()
     tokens = [Counter(f"vllm:{name}_tokens", "As vLLM has it.", registry=registry) for name in ("prompt", "generation")]
     exporter, thread = start_http_server(0, addr="127.0.0.1", registry=registry)
     clock = WallClock()
     try:
-        config = SCRAPING.replace("PORT", str(exporter.server_port))
+        config = scraping({"llama-0": f"127.0.0.1:{exporter.server_port}"})
         query = demand_query("ns", "llama-[0-9]+", window_s=10.0)
-        async with a_prometheus(tmp_path, config=config) as history, asyncio.timeout(30):
+        async with prometheus(tmp_path, clock, config=config) as url, asyncio.timeout(30):
+            history = History(HistoryConfig(url=url))
             demand = 0.0
             while demand <= 0:
                 for counter in tokens:
