@@ -227,9 +227,11 @@ class Town:
             stop.set()
 
     def program(self, identity: str, client: LocalKube, **options: Any) -> Program:
-        history = options.pop("history", None)
+        history, upstream = options.pop("history", None), options.pop("upstream", None)
         chosen = Options(identity=identity, home_namespace="default", **options)
-        connections = Connections(client=client, lease_client=client, scraper=self.engines, history=history)
+        connections = Connections(
+            client=client, lease_client=client, scraper=self.engines, history=history, upstream=upstream
+        )
         return Program(chosen, self.clock, set_up(TelemetryConfig()), connections)
 
     async def deploy(
