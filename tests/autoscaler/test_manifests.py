@@ -84,7 +84,7 @@ def test_kustomize_renders_the_whole() -> None:
     kinds = sorted(obj["kind"] for obj in objects)
     assert kinds == sorted(
         ["Namespace", "ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"]
-        + ["CustomResourceDefinition"] * 2
+        + ["CustomResourceDefinition"] * 4
         + ["Deployment", "Service", "PodDisruptionBudget"]
     )
     unplaced = {"Namespace", "ClusterRole", "ClusterRoleBinding", "CustomResourceDefinition"}
