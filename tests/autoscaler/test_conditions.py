@@ -7,31 +7,10 @@ from typing import Any
 import pytest
 
 from autoscaler.conditions import Problem
+from autoscaler.examples import NOW_S, decision, report
 from autoscaler.policy.spec import Mode
-from autoscaler.policy.types import Decision, Reason, Step, Supply
-from autoscaler.report import Notice, ServiceReport, events_for, render
-
-NOW_S = 1_800_000_000.0
-
-
-def decision(
-    replicas: int = 3, *, current: int = 3, reason: Reason = Reason.STEADY, supply: Supply | None = None, **more: Any
-) -> Decision:
-    return Decision(
-        service="team-a/llama",
-        decided_at_s=NOW_S,
-        current_replicas=current,
-        replicas=replicas,
-        reason=reason,
-        steps=more.pop("steps", (Step(replicas=replicas, reason=reason),)),
-        supply=supply or Supply(ready=current),
-        **more,
-    )
-
-
-def report(decided: Decision | None = None, **more: Any) -> ServiceReport:
-    defaults = {"service": "team-a/llama", "mode": Mode.DIRECT, "policy": "team-a/gold", "decision": decided}
-    return ServiceReport(**(defaults | more))
+from autoscaler.policy.types import Reason, Supply
+from autoscaler.report import Freshness, Notice, ServiceReport, events_for, render
 
 
 def conditions(status: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
@@ -86,6 +65,23 @@ PROBLEM = Problem(reason="Trouble", message="Deployment team-a/llama: in the way
         ),
         pytest.param(
             report(decision(supply=Supply(starting=3))), {"DataFresh": ("Unknown", "NoReadyPods")}, id="starting"
+        ),
+        pytest.param(
+            report(decision(), freshness=Freshness(upstream_problem="Prometheus is away")),
+            {"DataFresh": ("False", "UpstreamUnknown")},
+            id="upstream unknown",
+        ),
+        pytest.param(
+            report(decision(supply=Supply()), freshness=Freshness(upstream_problem="Prometheus is away")),
+            {"DataFresh": ("False", "UpstreamUnknown")},
+            id="upstream unknown at zero",
+        ),
+        pytest.param(
+            report(
+                decision(), freshness=Freshness(upstream_problem="Prometheus is away", upstream_waiting_requests=0.0)
+            ),
+            {},
+            id="one query lost",
         ),
         pytest.param(
             report(),

@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
+from autoscaler import examples
 from autoscaler.conditions import Problem
 from autoscaler.crds import all_crds
 from autoscaler.errors import ApiFailure, BadSpecError, Forbidden, NotEnrolledError, NotFound, Unauthorized, Unreachable
+from autoscaler.examples import NOW_S, decision
 from autoscaler.explain import NAMES_SHOWN, complaint, main, read
 from autoscaler.explanation import as_json, explain, table
 from autoscaler.kube.client import KubeClient
@@ -30,7 +32,6 @@ from autoscaler.report import Freshness, ServiceReport, render
 from simulations.cluster.apiserver import ApiServer
 
 GOLDEN = Path(__file__).parents[1] / "golden"
-NOW_S = 1_800_000_000.0
 LENSES = (
     LensReading(
         name="queue",
@@ -120,16 +121,13 @@ SHRINK = Decision(
 )
 
 
-def report(**more: Any) -> ServiceReport:
-    defaults: dict[str, Any] = {
-        "service": "team-a/llama",
-        "mode": Mode.DIRECT,
-        "policy": "team-a/gold",
+def report(decided: Decision | None = None, **more: Any) -> ServiceReport:
+    usual: dict[str, Any] = {
         "policy_generation": 3,
         "target": "Deployment team-a/llama-predictor",
         "freshness": Freshness(pods_scraped=3, oldest_sample_age_s=1.93),
     }
-    return ServiceReport(**(defaults | more))
+    return examples.report(decided, **(usual | more))
 
 
 def scaled_service(*reports: ServiceReport) -> dict[str, Any]:
@@ -155,17 +153,28 @@ HPA = Problem(
     message="HorizontalPodAutoscaler team-a/llama: spec.scaleTargetRef names Deployment team-a/llama-predictor; "
     "delete it",
 )
+ASLEEP = decision(
+    0,
+    current=0,
+    reason=Reason.UPSTREAM_UNKNOWN,
+    steps=(Step(replicas=0, reason=Reason.UPSTREAM_UNKNOWN, detail="Prometheus http://p:9090 gave no answer"),),
+    supply=Supply(),
+    replicas_max=12,
+    would_change=("an answer to upstream.query would say whether to wake it; pause.replicas: 1 wakes it by hand",),
+)
+DEAF = Freshness(upstream_age_s=192.0, upstream_problem="Prometheus http://p:9090 gave no answer")
 FAILURES = Freshness(pods_scraped=0, pods_blind=4, scrape_failures={"Timeout": 3, "Refused": 1})
 SITUATIONS = {
-    "ramp": scaled_service(report(decision=PAUSED), report(decision=RAMP)),
-    "blind": scaled_service(report(decision=BLIND, freshness=FAILURES)),
-    "refused": scaled_service(report(decision=SHRINK), report(refusal=HPA)),
-    "paused": scaled_service(report(decision=PAUSED)),
-    "advise": scaled_service(report(decision=RAMP, mode=Mode.ADVISE, incumbent_replicas=4)),
-    "shrink": scaled_service(report(decision=SHRINK)),
+    "ramp": scaled_service(report(PAUSED), report(RAMP)),
+    "blind": scaled_service(report(BLIND, freshness=FAILURES)),
+    "refused": scaled_service(report(SHRINK), report(refusal=HPA)),
+    "paused": scaled_service(report(PAUSED)),
+    "advise": scaled_service(report(RAMP, mode=Mode.ADVISE, incumbent_replicas=4)),
+    "shrink": scaled_service(report(SHRINK)),
+    "asleep": scaled_service(report(ASLEEP, freshness=DEAF)),
     "bad_policy": scaled_service(
         report(
-            decision=SHRINK,
+            SHRINK,
             policy_problem=Problem(
                 reason="InvalidPolicy",
                 message="ScalingPolicy team-a/gold: spec.replicas.min: 9 must not exceed spec.replicas.max (4)",
@@ -202,8 +211,26 @@ def test_every_step_is_told_from_number_to_number_with_its_sentence() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("freshness", "said"),
+    [
+        (Freshness(upstream_waiting_requests=12.0, upstream_age_s=1.0), "upstream  12 requests wait, 1s ago"),
+        (Freshness(upstream_waiting_requests=1.0, upstream_age_s=1.0), "upstream  1 request waits, 1s ago"),
+        (
+            Freshness(upstream_waiting_requests=0.0, upstream_age_s=9.0, upstream_problem="HTTP 503"),
+            "upstream  0 requests wait, 9s ago; since then: HTTP 503",
+        ),
+        (Freshness(upstream_problem="HTTP 503"), "upstream  unknown: HTTP 503"),
+        (Freshness(upstream_age_s=90.0, upstream_problem="HTTP 503"), "unknown (last answer 1m30s ago): HTTP 503"),
+    ],
+    ids=["some wait", "one waits", "a query was lost", "never known", "known once"],
+)
+def test_what_waits_upstream_is_told_with_its_age(freshness: Freshness, said: str) -> None:
+    assert said in explain(scaled_service(report(SHRINK, freshness=freshness)), NOW_S)
+
+
 def test_json_has_a_sentence_for_every_step_and_nothing_opaque() -> None:
-    answer = as_json(scaled_service(report(decision=RAMP, learned={"n": 1})))
+    answer = as_json(scaled_service(report(RAMP, learned={"n": 1})))
 
     assert answer["service"] == "team-a/llama"
     assert "learned" not in answer

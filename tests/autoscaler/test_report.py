@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from autoscaler.conditions import Problem
 from autoscaler.crds import scaled_service
+from autoscaler.examples import NOW_S, decision, report
 from autoscaler.learned import unpack
 from autoscaler.policy.spec import Mode
 from autoscaler.policy.types import (
     Capacity,
-    Decision,
     ForecastReading,
     LeadTime,
     LensReading,
@@ -37,7 +37,6 @@ from autoscaler.report import (
 )
 from autoscaler.sentences import SENTENCES, sentence
 
-NOW_S = 1_800_000_000.0
 STATUS_SCHEMA = scaled_service()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["status"]
 
 
@@ -50,26 +49,6 @@ def closed(schema: Mapping[str, Any]) -> dict[str, Any]:
     if "items" in node:
         node["items"] = closed(node["items"])
     return node
-
-
-def decision(
-    replicas: int = 3, *, current: int = 3, reason: Reason = Reason.STEADY, supply: Supply | None = None, **more: Any
-) -> Decision:
-    return Decision(
-        service="team-a/llama",
-        decided_at_s=NOW_S,
-        current_replicas=current,
-        replicas=replicas,
-        reason=reason,
-        steps=more.pop("steps", (Step(replicas=replicas, reason=reason),)),
-        supply=supply or Supply(ready=current),
-        **more,
-    )
-
-
-def report(decided: Decision | None = None, **more: Any) -> ServiceReport:
-    defaults = {"service": "team-a/llama", "mode": Mode.DIRECT, "policy": "team-a/gold", "decision": decided}
-    return ServiceReport(**(defaults | more))
 
 
 HUGE = "x" * 5_000
@@ -123,6 +102,9 @@ FULL_REPORT = report(
         pods_blind=1,
         oldest_sample_age_s=2.123456,
         scrape_failures={f"Kind{i}": i for i in range(100)},
+        upstream_waiting_requests=12.0,
+        upstream_age_s=1.23456,
+        upstream_problem=HUGE,
     ),
     learned={"noise": [i * 1.23456789 for i in range(2_000)]},
 )
