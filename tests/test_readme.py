@@ -26,7 +26,7 @@ def test_its_objects_are_taken_as_they_stand() -> None:
         example["kind"] for example in EXAMPLES if example["kind"] in parsers and parsers[example["kind"]](example)
     ]
 
-    assert taken == ["ScalingPolicy", "ScaledService"]
+    assert taken == ["ScalingPolicy", "ScaledService", "ScalingPolicy"]
 
 
 def test_its_table_of_metrics_is_the_catalog() -> None:
