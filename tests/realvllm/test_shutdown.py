@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import os
+import signal
 from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -16,17 +18,20 @@ from simulations.cluster.real_vllm import SERVED_NAME
 from simulations.trace import Arrival
 
 REQUESTS = 8  # four run, four wait
+GRACE_S = 40.0  # more than the drain of 30 s
 ARRIVALS = [Arrival(at_s=0.0, prompt_tokens=100, output_tokens=1000)] * REQUESTS
 
 Start = Callable[[list[str]], AbstractContextManager[Any]]
 
 
 async def all_are_on_the_server(session: aiohttp.ClientSession, url: str) -> None:
+    """Half of them run and have tokens, half of them wait."""
     async with asyncio.timeout(30):
         while True:
             async with session.get(f"{url}/metrics") as response:
                 sample = read_sample(await response.read(), observed_at_s=0.0)
-            if (sample.running_requests or 0) + (sample.waiting_requests or 0) == REQUESTS:
+            here = (sample.running_requests or 0) + (sample.waiting_requests or 0)
+            if here == REQUESTS and (sample.generation_tokens_total or 0) > 100:
                 return
 
 
@@ -58,6 +63,10 @@ async def told_to_go(server: Any) -> tuple[list[RequestRecord], dict[str, Any]]:
             seen[path] = await status_of(session, f"{server.url}/{path}")
         if seen["health"] == 200:
             seen["late"] = await late_request(session, server.url)
+        await asyncio.wait([run], timeout=GRACE_S)
+        seen["hung"] = load.outstanding
+        if not run.done():
+            os.killpg(server.process.pid, signal.SIGKILL)  # the end of a pod's grace
         records = await run
     seen["exit"] = await asyncio.to_thread(server.process.wait, 30)
     return records, seen
@@ -70,6 +79,7 @@ async def test_with_a_shutdown_timeout_everything_admitted_completes(serving: St
     print(seen, [(r.outcome, r.detail, round(r.end_s, 2)) for r in records])
     assert [record.outcome for record in records] == [Outcome.SERVED] * REQUESTS
     assert seen["ended"] < REQUESTS
+    assert seen["exit"] == 0
     assert (seen["health"], seen["metrics"]) == (200, 200)  # neither tells a server that drains from one that serves
     status, answer = seen["late"]
     assert status == 200  # and yet no answer: whoever routes must not send any more before the SIGTERM
@@ -77,11 +87,14 @@ async def test_with_a_shutdown_timeout_everything_admitted_completes(serving: St
     assert json.loads(answer)["usage"]["completion_tokens"] == 0
 
 
-async def test_without_one_every_answer_is_cut_with_status_200(serving: Start, flags: list[str]) -> None:
+async def test_without_one_no_answer_under_way_is_completed(serving: Start, flags: list[str]) -> None:
     with serving([flag for flag in flags if not flag.startswith("--shutdown-timeout")]) as server:
         records, seen = await told_to_go(server)
 
     print(seen, [(r.outcome, r.detail, round(r.end_s, 2)) for r in records])
-    cut = Counter(record.outcome for record in records)
-    assert cut == {Outcome.ABORTED: 4, Outcome.TRUNCATED: 4}  # those that ran say so; those that queued just end
     assert seen["health"] is None
+    # Those that ran say that they were aborted, those that queued just end, and now and then 0.32 lets all of them hang
+    # until it is killed: whichever it is, nobody gets a whole answer.
+    ends = Counter(record.outcome for record in records)
+    assert ends.keys() <= {Outcome.ABORTED, Outcome.TRUNCATED, Outcome.CONNECTION}
+    assert ends.total() == REQUESTS
