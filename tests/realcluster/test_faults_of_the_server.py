@@ -52,8 +52,7 @@ async def test_a_controller_whose_watches_fell_behind_a_compaction_lists_again(t
         await town.until_size(2)
         relists = await one.metric("warmtide_watch_relists_total")
 
-        line.refuses = True
-        line.cut()
+        line.is_silent = True
         for pod in await town.api.list(PODS, town.space):
             await town.api.delete(PODS, town.space, pod["metadata"]["name"])
         await town.until_size(2)
@@ -61,11 +60,13 @@ async def test_a_controller_whose_watches_fell_behind_a_compaction_lists_again(t
         with town.plane.dead("apiserver"):
             await town.clock.sleep(1.0)
         await town.until(town.ready)
-        line.refuses = False
+        line.is_silent = False
+        line.cut()  # its watches begin again where they were
         town.crowd.wanted = 14
         await town.until_size(4, within_s=60)
 
         assert await one.metric("warmtide_watch_relists_total") > relists
+        assert "410 Expired" in one.log
         await town.until(lambda: sees_all(town, 4))  # and no ghost of the pods that went
         assert town.seen == sorted(town.seen)
 
