@@ -2,11 +2,13 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Protocol
 
 from metrics.clock import Clock
+from simulations.cluster.api import ObjectApi
 
+STARTED_AT_S = 1_750_000_000.0  # when virtual clusters begin: any time a certificate and a cron expression may see
 _LOOK_S = 0.01
 _CALM_LOOKS = 3  # an event may just be on its way from one controller to the next
 
@@ -55,3 +57,20 @@ async def settle(clock: Clock, *controllers: Controllers, patience_s: float = 30
             raise TimeoutError(f"controllers were still at work after {patience_s} s")
         await clock.sleep(_LOOK_S)
         calm_looks = calm_looks + 1 if all(one.is_idle for one in controllers) else 0
+
+
+class Stage:
+    """An API, and the controllers that work on it."""
+
+    def __init__(self, api: ObjectApi, clock: Clock, *controllers: Controllers) -> None:
+        self.api = api
+        self.clock = clock
+        self._controllers = controllers
+
+    def run(self) -> AbstractAsyncContextManager[None]:
+        """The controllers work within the block."""
+        return running(*self._controllers)
+
+    async def settle(self) -> None:
+        """Until they have nothing left to do."""
+        await settle(self.clock, *self._controllers)

@@ -1,7 +1,6 @@
 """A KServe of a chosen version on a small cluster, in virtual time."""
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,37 +11,23 @@ from simulations.cluster.apiserver.local import LocalApi
 from simulations.cluster.apiserver.patches import merge_patch
 from simulations.cluster.kserve import KServe, names
 from simulations.cluster.workloads import FixedStartup, InstantRuntime, NodeSpec, Workloads
-from simulations.cluster.workloads.settle import LoopClock, running, settle
-
-STARTED_AT_S = 1_750_000_000.0
+from simulations.cluster.workloads.settle import STARTED_AT_S, LoopClock, Stage
 
 
-def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
-    here = __file__.rsplit("/", 1)[0]
-    for item in items:
-        if item.path.is_relative_to(here) and "cluster" not in item.keywords:
-            item.add_marker(pytest.mark.looptime)
-
-
-class Cluster:
+class Cluster(Stage):
     """An API, workload controllers and KServe; one InferenceService named `llm`."""
 
     def __init__(
         self, version: str = "0.20.0", startup: FixedStartup | None = None, real_api: ObjectApi | None = None
     ) -> None:
-        self.clock: Clock = WallClock() if real_api else LoopClock(STARTED_AT_S)
-        self.api = real_api or LocalApi.on_new_store(self.clock, seed=1)
+        clock: Clock = WallClock() if real_api else LoopClock(STARTED_AT_S)
+        api = real_api or LocalApi.on_new_store(clock, seed=1)
         nodes = [NodeSpec(name="gpu-0", gpus=16)]
-        self.workloads = Workloads(self.api, nodes, InstantRuntime(), self.clock, startup)
+        self.workloads = Workloads(api, nodes, InstantRuntime(), clock, startup)
         if real_api:
             self.workloads.leave_to_others()
-        self.kserve = KServe(self.api, version, self.clock)
-
-    def run(self) -> AbstractAsyncContextManager[None]:
-        return running(self.workloads, self.kserve)
-
-    async def settle(self) -> None:
-        await settle(self.clock, self.workloads, self.kserve)
+        self.kserve = KServe(api, version, clock)
+        super().__init__(api, clock, self.workloads, self.kserve)
 
     async def create(self, isvc: Object | None = None) -> None:
         await self.kserve.install()

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
-from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import pytest
@@ -12,18 +11,10 @@ from simulations.cluster.apiserver.local import LocalApi
 from simulations.cluster.workloads import ContainerRuntime, FixedStartup, InstantRuntime, NodeSpec, Workloads
 from simulations.cluster.workloads.addresses import LoopbackAddresses
 from simulations.cluster.workloads.errors import ContainerError
-from simulations.cluster.workloads.settle import LoopClock, running, settle
-
-STARTED_AT_S = 1_750_000_000.0
+from simulations.cluster.workloads.settle import STARTED_AT_S, LoopClock, Stage
 
 
-def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
-    for item in items:
-        if item.path.is_relative_to(__file__.rsplit("/", 1)[0]) and "cluster" not in item.keywords:
-            item.add_marker(pytest.mark.looptime)
-
-
-class Cluster:
+class Cluster(Stage):
     """An API with stand-in workload controllers on it."""
 
     def __init__(
@@ -32,16 +23,11 @@ class Cluster:
         runtime: ContainerRuntime | None = None,
         startup: FixedStartup | None = None,
     ) -> None:
-        self.clock = LoopClock(STARTED_AT_S)
-        self.api = LocalApi.on_new_store(self.clock, seed=1)
+        clock = LoopClock(STARTED_AT_S)
+        api = LocalApi.on_new_store(clock, seed=1)
         self.runtime = runtime or InstantRuntime()
-        self.workloads = Workloads(self.api, nodes, self.runtime, self.clock, startup)
-
-    def run(self) -> AbstractAsyncContextManager[None]:
-        return running(self.workloads)
-
-    async def settle(self) -> None:
-        await settle(self.clock, self.workloads)
+        self.workloads = Workloads(api, nodes, self.runtime, clock, startup)
+        super().__init__(api, clock, self.workloads)
 
     async def deploy(self, replicas: int = 1, **spec: Any) -> None:
         await self.api.create(DEPLOYMENTS, deployment(replicas, **spec))
