@@ -4,6 +4,7 @@ Every sample enters its pod's window. Most change no answer: a service is woken 
 """
 
 import asyncio
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,6 +24,11 @@ RATE_SCRAPES = 15
 RATE_SPAN_MIN_S, RATE_SPAN_MAX_S = 5.0, 60.0
 # Above its target, each further step of KV usage is news; below it, none is.
 _KV_STEP = 0.05
+# Each period so many pods of a service under load are read, in turn: an edge on one has the others read at once, so
+# that a service of many pods is seen no later than a small one, at a fraction of the scrapes.
+PODS_PER_PERIOD = 5
+# However many pods there are, each is read so often within the age at which its sample counts as none.
+READS_PER_MAX_AGE = 3
 # Targets are handed to the scrape loop at most so often: a rollout changes hundreds of pods within a second.
 HAND_OVER_S = 0.2
 
@@ -52,8 +58,11 @@ class Collector:
         self._pods: dict[str, frozenset[str]] = {}  # uids by service
         self.targets: dict[str, TimedTarget] = {}
         self._edges: dict[str, LensTargets] = {}
+        self._spacing_s: dict[str, float] = {}  # between two rounds of reading a whole service at once
+        self._round_s: dict[str, float] = {}  # when the last one was
         self._changed = asyncio.Event()
         self.on_failure: Callable[[str], None] = lambda _kind: None  # telemetry's hook
+        self.hasten: Callable[[str], None] = lambda _uid: None  # the scrape loop's: read this pod now
 
     def watch(self, key: str, pods: Sequence[PodView], policy: ServicePolicy, *, may_decide: bool = True) -> None:
         """Read exactly these pods for a service from now on, at the period that its load asks for.
@@ -61,8 +70,8 @@ class Collector:
         Where nobody will decide on the samples (a standby, a refusal), the idle period keeps the windows warm.
         """
         self._edges[key] = policy.spec.targets
-        is_watched_closely = may_decide and self.is_busy(key)
-        period_s = policy.endpoint.period_s if is_watched_closely else policy.endpoint.idle_period_s
+        self._spacing_s[key] = max(policy.endpoint.period_s, self._period_min_s)
+        period_s = self.period_s(key, policy) if may_decide else policy.endpoint.idle_period_s
         wanted = {pod.uid: pod for pod in pods if self._is_readable(pod)}
         for uid in self._pods.get(key, frozenset()) - wanted.keys():
             self._drop(uid)
@@ -74,7 +83,17 @@ class Collector:
         """A service is no longer enrolled."""
         for uid in self._pods.pop(key, frozenset()):
             self._drop(uid)
-        self._edges.pop(key, None)
+        for table in (self._edges, self._spacing_s, self._round_s):
+            table.pop(key, None)
+
+    def period_s(self, key: str, policy: ServicePolicy) -> float:
+        """Between two reads of one pod of a service that is decided on."""
+        endpoint = policy.endpoint
+        if not self.is_busy(key):
+            return endpoint.idle_period_s
+        stretched_s = endpoint.period_s * len(self._pods.get(key, ())) / PODS_PER_PERIOD
+        longest_s = min(endpoint.idle_period_s, policy.spec.targets.max_age_s / READS_PER_MAX_AGE)
+        return max(endpoint.period_s, min(stretched_s, longest_s))
 
     def is_busy(self, key: str) -> bool:
         """Whether any pod holds requests, or none was heard yet: the first sample must not take an idle period."""
@@ -97,7 +116,17 @@ class Collector:
         level = level_of(result, self._edges[track.key])
         if track.level is None or any(new > old for new, old in zip(level, track.level, strict=True)):
             self._wake(track.key)
+            self._read_the_others(uid, track, result.observed_at_s)
         track.level = level
+
+    def _read_the_others(self, uid: str, track: _Track, now_s: float) -> None:
+        """What one pod says, the others may say too: no need to wait for their turns to know how much it is."""
+        key = track.key
+        if track.level is None or now_s - self._round_s.get(key, -math.inf) < self._spacing_s[key]:
+            return
+        self._round_s[key] = now_s
+        for other in self._pods.get(key, frozenset()) - {uid}:
+            self.hasten(other)
 
     def signals(self, uid: str, now_s: float) -> PodSignals | None:
         """What a pod's recent samples say."""

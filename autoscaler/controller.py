@@ -203,9 +203,7 @@ class Controller:
 
     def _next_s(self, service: Service, policy: ServicePolicy, now_s: float) -> float:
         """When to look again though nothing happens."""
-        endpoint = policy.endpoint
-        is_busy = self._world.collector.is_busy(service.key)
-        period_s = SCRAPES_PER_PASS * (endpoint.period_s if is_busy else endpoint.idle_period_s)
+        period_s = SCRAPES_PER_PASS * self._world.collector.period_s(service.key, policy)
         due_s = now_s + min(max(period_s, PASS_PERIOD_MIN_S), PASS_PERIOD_MAX_S)
         _, window_changes_s = floor_at(policy.schedules, now_s)
         times = (service.decision.revisit_at_s if service.decision else None, window_changes_s)

@@ -108,6 +108,7 @@ class Program:
         self._collector = Collector(clock, wake=self._queue.wake, period_min_s=options.scrape_period_min_s)
         self._collector.on_failure = telemetry.scrape_failed
         self._scrapes = ScrapeLoop(connections.scraper, clock, self._collector.on_result)
+        self._collector.hasten = self._scrapes.wake
         self._informers = informers_of(client, self._cluster, clock, options.namespace)
         for informer in self._informers:
             informer.on_relist = telemetry.relisted

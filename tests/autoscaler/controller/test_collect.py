@@ -56,6 +56,45 @@ def test_a_service_under_load_is_read_often_and_an_idle_one_seldom() -> None:
     assert it.periods() == {"a": 2.0}
 
 
+@pytest.mark.parametrize(
+    ("pods", "max_age_s", "period_s"),
+    [
+        pytest.param(1, 30.0, 2.0, id="one"),
+        pytest.param(5, 30.0, 2.0, id="a few"),
+        pytest.param(10, 30.0, 4.0, id="twice as many, half as often"),
+        pytest.param(100, 30.0, 10.0, id="many: still thrice within a sample's life"),
+        pytest.param(100, 60.0, 15.0, id="never less often than an idle one"),
+        pytest.param(100, 3.0, 2.0, id="samples that live shortly"),
+    ],
+)
+def test_of_many_pods_under_load_each_is_read_less_often(pods: int, max_age_s: float, period_s: float) -> None:
+    it, fleet = Watching(), [pod(str(number)) for number in range(pods)]
+    policy = ServicePolicy(name="default/gold", spec=PolicySpec(targets=LensTargets(max_age_s=max_age_s)))
+    it.watch(*fleet, policy=policy)
+    it.collector.on_result("0", sample(100.0, waiting=1.0))
+    it.watch(*fleet, policy=policy)
+
+    assert set(it.periods().values()) == {period_s}
+
+
+def test_a_pod_that_crosses_an_edge_has_the_others_read_at_once_and_once_per_period() -> None:
+    it = Watching()
+    hastened: list[str] = []
+    it.collector.hasten = hastened.append
+    it.watch(pod("a"), pod("b"), pod("c"))
+    it.collector.on_result("a", sample(100.0))
+    assert hastened == []  # the first word of a pod is no edge
+
+    it.collector.on_result("a", sample(101.0, waiting=5.0))
+    assert sorted(hastened) == ["b", "c"]
+
+    it.collector.on_result("a", sample(102.0, waiting=50.0))
+    assert len(hastened) == 2
+
+    it.collector.on_result("a", sample(103.0, waiting=500.0))
+    assert len(hastened) == 4
+
+
 def test_a_standby_reads_at_the_idle_period() -> None:
     it = Watching()
     it.collector.watch("default/llm", [pod()], POLICY, may_decide=False)
