@@ -1,6 +1,7 @@
 """A real Prometheus on loopback, where one is installed: over a history written for it, and over what it scrapes."""
 
 import asyncio
+import json
 import shutil
 import socket
 from collections.abc import AsyncIterator, Iterable, Mapping
@@ -25,13 +26,17 @@ def is_installed() -> bool:
 
 
 def scraping(targets: Mapping[str, str], *, period_ms: int = 250) -> str:
-    """Configuration that scrapes each pod (its name → HOST:PORT) in namespace `ns`."""
-    jobs = "".join(
-        f'- {{targets: ["{address}"], labels: {{namespace: ns, pod: {pod}}}}}\n    ' for pod, address in targets.items()
-    )
-    return (
-        f"global: {{scrape_interval: {period_ms}ms, scrape_timeout: {period_ms}ms}}\n"
-        f"scrape_configs:\n- job_name: vllm\n  static_configs:\n    {jobs}\n"
+    """Configuration that scrapes each pod (its name → HOST:PORT/PATH) in namespace `ns`."""
+    jobs = [
+        {"targets": [host], "labels": {"namespace": "ns", "pod": pod, "__metrics_path__": f"/{path}"}}
+        for pod, (host, _, path) in ((pod, address.partition("/")) for pod, address in targets.items())
+    ]
+    period = f"{period_ms}ms"
+    return json.dumps(  # which is YAML too
+        {
+            "global": {"scrape_interval": period, "scrape_timeout": period},
+            "scrape_configs": [{"job_name": "vllm", "static_configs": jobs}],
+        }
     )
 
 

@@ -46,7 +46,7 @@ async def test_a_real_prometheus_reads_it(tmp_path: Path) -> None:
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.2)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
-    config = scraping({"controller": f"127.0.0.1:{runner.addresses[0][1]}"})
+    config = scraping({"controller": f"127.0.0.1:{runner.addresses[0][1]}/metrics"})
     async with prometheus(tmp_path, clock, config=config) as url, asyncio.timeout(30):
         history, wanted = History(HistoryConfig(url=url)), 'warmtide_desired_replicas{service="ns/a"}'
         while True:

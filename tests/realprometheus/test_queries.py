@@ -63,7 +63,7 @@ async def test_what_a_real_prometheus_scraped_from_a_real_exporter_is_found(tmp_
     exporter, thread = start_http_server(0, addr="127.0.0.1", registry=registry)
     clock = WallClock()
     try:
-        config = scraping({"llama-0": f"127.0.0.1:{exporter.server_port}"})
+        config = scraping({"llama-0": f"127.0.0.1:{exporter.server_port}/metrics"})
         query = demand_query("ns", "llama-[0-9]+", window_s=10.0)
         async with prometheus(tmp_path, clock, config=config) as url, asyncio.timeout(30):
             history = History(HistoryConfig(url=url))

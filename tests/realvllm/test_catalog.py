@@ -27,8 +27,10 @@ async def session() -> AsyncIterator[aiohttp.ClientSession]:
         yield opened
 
 
-async def page_of(session: aiohttp.ClientSession, url: str, accept: str = "text/plain") -> bytes:
-    async with session.get(f"{url}/metrics", headers={"Accept": accept}) as response:
+async def page_of(
+    session: aiohttp.ClientSession, url: str, accept: str = "text/plain", path: str = "/metrics"
+) -> bytes:
+    async with session.get(f"{url}{path}", headers={"Accept": accept}) as response:
         assert response.status == 200
         return await response.read()
 
@@ -135,21 +137,28 @@ async def test_a_client_that_leaves_frees_its_place_and_is_counted_nowhere(
 
 
 @pytest.mark.parametrize(
-    "accept",
+    ("path", "accept", "spelling"),
     [
-        pytest.param("text/plain; version=0.0.4", id="as we ask"),
-        pytest.param("application/openmetrics-text; version=1.0.0, text/plain; q=0.5", id="as Prometheus 2 asks"),
-        pytest.param("application/openmetrics-text; version=1.0.0; escaping=allow-utf-8", id="as Prometheus 3 asks"),
+        pytest.param("/metrics", "text/plain; version=0.0.4", b"vllm:", id="as we ask"),
+        pytest.param("/metrics", "application/openmetrics-text; version=1.0.0", b"vllm:", id="as Prometheus asks"),
+        pytest.param("/metrics/", "application/openmetrics-text; version=1.0.0", b"vllm_", id="with a slash"),
+        pytest.param(
+            "/metrics/",
+            "application/openmetrics-text; version=1.0.0; escaping=allow-utf-8",
+            b"vllm:",
+            id="Prometheus 3",
+        ),
     ],
 )
 async def test_both_spellings_read_the_same_and_as_prometheus_own_parser_does(
-    session: aiohttp.ClientSession, server: Any, accept: str
+    session: aiohttp.ClientSession, server: Any, path: str, accept: str, spelling: bytes
 ) -> None:
     await until(session, server.url, is_idle)
-    page = await page_of(session, server.url, accept)
+    page = await page_of(session, server.url, accept, path)
     plain = await page_of(session, server.url)
     sample = read_sample(page, observed_at_s=1.0)
 
+    assert b"\n" + spelling + b"num_requests_running{" in page
     assert sample == read_sample(plain, observed_at_s=1.0)
     theirs = values_by_name(plain.decode())
     assert sample.prompt_tokens_total == theirs["vllm:prompt_tokens_total"]
