@@ -9,7 +9,6 @@ They are joined by `or`, not by a regex on `__name__`: once `rate` drops the nam
 Prometheus 2.42 refuses the whole range (HTTP 422, "vector cannot contain metrics with the same labelset").
 """
 
-import asyncio
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from prometheus_api_client.prometheus_connect import PrometheusConnect
 
 from metrics.clock import Clock, WallClock
 from metrics.errors import HistoryError, HistoryOutageError, HistoryQueryError, HistoryUnauthorizedError
+from metrics.threads import in_thread
 
 ANSWER_BYTES_MAX = 32_000_000  # a week of one service at 60 s is 0.4 MB
 STEPS_MAX = 11_000  # Prometheus' own limit of points per series
@@ -126,7 +126,7 @@ class History:
         self, promql: str, send: Callable[[PrometheusConnect], object], *, is_range: bool = True
     ) -> Mapping[str, Any]:
         kinds = _RANGE_KINDS if is_range else _INSTANT_KINDS
-        return await asyncio.to_thread(self._answer, promql, send, kinds)
+        return await in_thread(lambda: self._answer(promql, send, kinds))
 
     def _answer(
         self, promql: str, send: Callable[[PrometheusConnect], object], kinds: frozenset[str]
