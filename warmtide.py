@@ -1,4 +1,4 @@
-"""The front door: `warmtide demo | controller | why | check | cache`.
+"""The front door: `warmtide demo | controller | sim | why | check | cache`.
 
 This file knows names and one line of help. What a command does, its options and its `--help` live in
 its module, loaded only when it is called: `warmtide --help` costs what Typer costs.
@@ -27,6 +27,7 @@ class Command:
 COMMANDS = (
     Command("demo", "simulations.demo.cli", "Watch it scale a service here: 90 seconds, no cluster, no GPU."),
     Command("controller", "autoscaler.__main__", "Run the autoscaler for the cluster of your kubeconfig."),
+    Command("sim", "simulations.cli", "Replay traffic through policies offline: run, compare."),
     Command("why", "autoscaler.explain", "Why a service has its replicas, and what would change that."),
     Command("check", "autoscaler.check", "Examine a cluster: what is wrong, and what to do about it."),
     Command("cache", "cacheops.cli", "A node's model cache in a folder: prefetch, ls, verify, du."),

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 import numpy as np
+from numpy.typing import NDArray
 
 from simulations.fleet import Arrival
 from simulations.replica import EngineConfig, RequestTooLongError, StepTimes
@@ -16,6 +17,7 @@ from .kernel import advance
 from .layout import COURSE, MACHINE, NOBODY, REPLICA, REQUEST, TTFT_BOUNDS_S, Records, World
 from .timing import steps_started
 
+Column = NDArray[np.float64] | NDArray[np.int32]
 TTFT_BUCKETS = len(TTFT_BOUNDS_S) + 1  # one more for +Inf
 
 
@@ -144,9 +146,17 @@ def request_records(arrivals: Iterable[Arrival]) -> Records:
     """The kernel's records of requests that have not come yet; arrivals must be in order of time."""
     rows = [(arrival.at_s, arrival.prompt_tokens, arrival.output_tokens) for arrival in arrivals]
     columns = np.array(rows, dtype=np.float64).reshape(-1, 3)
-    records = np.zeros(len(rows), REQUEST)
-    for index, field in enumerate(("arrived_at_s", "prompt_tokens", "output_tokens")):
-        records[field] = columns[:, index]
+    return requests_of(columns[:, 0], columns[:, 1], columns[:, 2])
+
+
+def requests_of(arrived_at_s: Column, prompt_tokens: Column, output_tokens: Column) -> Records:
+    """The same from columns."""
+    records = np.zeros(len(arrived_at_s), REQUEST)
+    records["arrived_at_s"], records["prompt_tokens"], records["output_tokens"] = (
+        arrived_at_s,
+        prompt_tokens,
+        output_tokens,
+    )
     return forget_course(records)
 
 

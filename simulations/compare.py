@@ -1,0 +1,54 @@
+"""Policies side by side on the same requests, with the same luck, beside the smallest static fleet that holds."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+
+from simulations.compiled.fleet import forget_course, replay_compiled
+from simulations.policies import build
+from simulations.policies.static import Static
+from simulations.world import Outcome, Setting, simulate
+
+ATTAINMENT_RATIO = 0.99  # what the static fleet must hold: the policy's own default objective
+
+Progress = Callable[[str, float], None]  # policy, share done
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """A policy in the table."""
+
+    policy: str
+    outcome: Outcome
+    cost_ratio: float  # GPU-hours ÷ those of the static fleet
+
+
+def smallest_static(setting: Setting) -> int:
+    """The fewest replicas, within bounds, of which a fixed number attains the objective; the most where none does."""
+    low, high = setting.bounds.low, setting.bounds.high
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if _static_attainment(setting, middle) >= ATTAINMENT_RATIO else (middle + 1, high)
+    return low
+
+
+def compare(setting: Setting, names: Sequence[str], progress: Progress) -> Iterator[Row]:
+    """The static fleet first, then each policy, as soon as it is done. All begin with the static fleet's number."""
+    replicas = smallest_static(setting)
+    setting = replace(setting, replicas_at_start=replicas)
+    static = simulate(setting, Static(replicas))
+    yield Row(policy=f"static-{replicas}", outcome=static, cost_ratio=1.0)
+    for name in names:
+        policy = build(name, setting.bounds, ttft_s=setting.ttft_s, lead_time_s=setting.startup.cold_s)
+        outcome = simulate(setting, policy, partial(progress, name))
+        yield Row(policy=name, outcome=outcome, cost_ratio=outcome.gpu_hours / static.gpu_hours)
+
+
+def _static_attainment(setting: Setting, replicas: int) -> float:
+    fleet = replay_compiled(
+        forget_course(setting.requests), replicas, setting.config, setting.times, router=setting.router
+    )
+    ttft_s = fleet.requests["first_token_at_s"] - fleet.requests["arrived_at_s"]
+    return float(np.mean(ttft_s <= setting.ttft_s))

@@ -1,0 +1,70 @@
+"""Knative's pod autoscaler: concurrency over a stable and a panic window.
+
+After `pkg/autoscaler/scaling/autoscaler.go`; the defaults are those of `config-autoscaler`.
+"""
+
+import math
+from collections import deque
+from dataclasses import dataclass, field
+
+from autoscaler.policy.types import Observation
+
+from .base import Bounds, Cadence, Wish, ready_pods
+
+TICK_S = 2.0
+STABLE_S = 60.0
+PANIC_S = 6.0  # 10 % of it
+PANIC_RATIO = 2.0
+MAX_UP_RATIO = 1000.0
+MAX_DOWN_RATIO = 2.0
+TARGET_REQUESTS = 70.0  # container-concurrency-target-default 100 at 70 % utilisation
+
+
+@dataclass(slots=True, kw_only=True)
+class Kpa:
+    """State of one revision."""
+
+    bounds: Bounds
+    target_requests: float = TARGET_REQUESTS
+    _seen: deque[tuple[float, float]] = field(default_factory=deque)
+    _panic_at_s: float | None = None
+    _panic_highest: int = 0
+    _has_begun: bool = False
+
+    @property
+    def cadence(self) -> Cadence:
+        """Every tick reads and decides."""
+        return Cadence(scrape_s=TICK_S, decide_s=TICK_S)
+
+    def wish(self, seen: Observation, now_s: float) -> Wish | None:
+        """One tick."""
+        ready = ready_pods(seen)
+        concurrency = seen.upstream_waiting_requests or 0.0
+        for pod in ready:
+            if pod.signals is not None:
+                concurrency += (pod.signals.running_requests or 0.0) + (pod.signals.waiting_requests or 0.0)
+        self._seen.append((now_s, concurrency))
+        while self._seen[0][0] <= now_s - STABLE_S:
+            self._seen.popleft()
+        if not self._has_begun:  # a restarted autoscaler must not shrink what serves
+            self._has_begun = True
+            if len(ready) > 1:
+                self._panic_at_s, self._panic_highest = now_s, len(ready)
+        return Wish(replicas=self.bounds.clamp(self._desired(max(1, len(ready)), now_s)))
+
+    def _desired(self, ready: int, now_s: float) -> int:
+        low, high = math.floor(ready / MAX_DOWN_RATIO), math.ceil(ready * MAX_UP_RATIO)
+        panic = math.ceil(self._mean(now_s - PANIC_S) / self.target_requests)
+        stable = min(high, max(low, math.ceil(self._mean(now_s - STABLE_S) / self.target_requests)))
+        if panic / ready >= PANIC_RATIO:
+            self._panic_at_s = now_s
+        elif self._panic_at_s is not None and now_s > self._panic_at_s + STABLE_S:
+            self._panic_at_s, self._panic_highest = None, 0
+        if self._panic_at_s is None:
+            return stable
+        self._panic_highest = max(self._panic_highest, stable, min(high, max(low, panic)))
+        return self._panic_highest  # never down in panic
+
+    def _mean(self, after_s: float) -> float:
+        values = [value for at_s, value in self._seen if at_s > after_s]
+        return sum(values) / len(values)
