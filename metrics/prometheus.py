@@ -10,6 +10,7 @@ Prometheus 2.42 refuses the whole range (HTTP 422, "vector cannot contain metric
 """
 
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -32,6 +33,7 @@ TAIL_STEPS = 2  # data that ends more steps than this before the end has lost it
 RATE_WINDOW_S = 120.0  # at least four scrapes of the usual 30 s
 
 _RANGE_KINDS, _INSTANT_KINDS = frozenset({"matrix"}), frozenset({"vector", "scalar", "string", "matrix"})
+_WRAPPING = re.compile(r"^HTTPS?Connection\w*\([^)]*\): ")
 _NO_RETRY = urllib3.Retry(total=0)  # the caller retries later; a start must not hang here
 
 
@@ -147,7 +149,7 @@ class History:
             except PrometheusApiClientException as exc:
                 raise _refusal(session.answers[-1], config.url, promql) from exc
             except (requests.RequestException, OSError) as exc:
-                raise HistoryOutageError(f"Prometheus {config.url} gave no answer: {exc}") from exc
+                raise HistoryOutageError(f"Prometheus {config.url} gave no answer: {_cause(exc)}") from exc
             except (KeyError, TypeError, ValueError) as exc:
                 raise HistoryOutageError(f"{config.url} does not answer as a Prometheus API: {exc!r}") from exc
 
@@ -197,6 +199,12 @@ def _checked(response: requests.Response, kinds: frozenset[str]) -> Mapping[str,
     if answer["data"]["resultType"] not in kinds:
         raise ValueError(f"resultType {answer['data']['resultType']!r}")
     return answer
+
+
+def _cause(exc: Exception) -> str:
+    """What happened, without the client's own wrapping: it repeats the address and the query, which a status has."""
+    inner = exc.args[0] if exc.args else None
+    return _WRAPPING.sub("", str(getattr(inner, "reason", None) or exc))
 
 
 def _refusal(response: requests.Response, url: str, promql: str) -> HistoryError:
