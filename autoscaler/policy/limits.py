@@ -15,8 +15,8 @@ from autoscaler.policy.types import Observation, PodPhase, PodSeen, Reason, Step
 
 # Without a word from service or policy.
 MIN_DEFAULT, MAX_DEFAULT = 1, 10
-# Two scrapes under load (2 s each) show what the loss of a replica did to the others.
-SETTLE_S = 5.0
+# Where the load of a replica that left went shows at the others a scrape under load (2 s) later at the latest.
+SETTLE_S = 2.0
 # A pod that has not left after the longest drain we grant (10 min) holds up no other.
 DRAIN_MAX_S = 600.0
 
@@ -190,11 +190,15 @@ def settle_s(case: Case) -> float:
 def is_settling(case: Case) -> bool:
     """Whether the last removal is still under way, or too fresh to see what it did."""
     shrunk_at_s = case.memory.shrunk_at_s
-    since_s = math.inf if shrunk_at_s is None else case.now_s - shrunk_at_s
+    if shrunk_at_s is None:
+        return False
+    since_s = case.now_s - shrunk_at_s
     if since_s < settle_s(case):
         return True
+    # What a replica said before the removal is no evidence of how it bears it.
+    is_unread = any(sample.observed_at_s < shrunk_at_s for sample in case.fleet.signals)
     is_leaving = case.fleet.supply.terminating > 0 or case.fleet.present > case.seen.replicas
-    return is_leaving and since_s < DRAIN_MAX_S
+    return (is_unread or is_leaving) and since_s < DRAIN_MAX_S
 
 
 def last_warm_copy(number: int, case: Case) -> Step | None:

@@ -54,6 +54,19 @@ def test_bounds_come_from_policy_service_and_defaults(
     assert (decision.replicas_min, decision.replicas_max) == bounds
 
 
+@pytest.mark.parametrize(("read_after_s", "goes"), [(-2.0, False), (1.0, True)], ids=["read before", "read since"])
+def test_the_next_one_goes_only_when_every_other_was_read_since_the_last(read_after_s: float, goes: bool) -> None:
+    _, memory = decide(calm(4), AT_ONCE, Memory.start(4, NOW_S - 1000), now_s=NOW_S)
+    gone_at_s = NOW_S + 1.0
+    _, memory = decide(fleet([signals(gone_at_s, kv_cache_usage_ratio=0.01)] * 3), AT_ONCE, memory, now_s=gone_at_s)
+    late = signals(gone_at_s + read_after_s, kv_cache_usage_ratio=0.01)
+    read = signals(gone_at_s + 5.0, kv_cache_usage_ratio=0.01)
+
+    decision, _ = decide(fleet([read, read, late]), AT_ONCE, memory, now_s=gone_at_s + 10.0)
+
+    assert decision.replicas == (2 if goes else 3)
+
+
 def test_a_fleet_above_its_maximum_goes_there_at_once() -> None:
     decision = decided(replace(calm(6), native_max=2))
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from autoscaler.policy.examples import Load, Service, latencies, numbers
+from autoscaler.policy.limits import SETTLE_S
 from autoscaler.policy.recall import dump, load_or_start
 from autoscaler.policy.spec import (
     ForecastSpec,
@@ -87,7 +88,7 @@ def test_after_a_burst_the_replicas_go_one_by_one_and_only_after_the_window() ->
     shrinking = [d for d in decisions if d.replicas < d.current_replicas]
     assert all(d.victim is not None for d in shrinking)
     gaps = [b.decided_at_s - a.decided_at_s for a, b in itertools.pairwise(shrinking)]
-    assert min(gaps) >= 5.0
+    assert min(gaps) >= SETTLE_S
 
 
 def test_one_blind_pod_holds_the_fleet_and_says_so() -> None:
