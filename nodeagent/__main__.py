@@ -1,0 +1,129 @@
+"""`python -m nodeagent`: the agent of one node. Arguments, logging, signals, wiring; the work is in `reconcile`.
+
+Exit codes: 0 stopped in good order, 1 died, 2 cannot be started like this.
+"""
+
+import argparse
+import asyncio
+import ipaddress
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+
+from cacheops.addresses import AddressRules
+from cacheops.download import WORKERS_MAX
+from cacheops.errors import CacheError
+from cacheops.layout import empty_trash, open_cache
+from cacheops.sources import SourceSettings, settings_from_environment
+from metrics.clock import WallClock
+from nodeagent.errors import BadStartError
+from nodeagent.fetches import Fetches
+from nodeagent.kube import NodeApi
+from nodeagent.reconcile import IDLE_S, LOOK_S, Agent, AgentOptions
+from nodeagent.serve import serving
+from nodeagent.store import Store
+
+log = logging.getLogger(__name__)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run until SIGTERM or SIGINT."""
+    options = _parser().parse_args(argv)
+    logging.basicConfig(level=options.log_level.upper(), format="%(asctime)s %(levelname).1s %(name)s: %(message)s")
+    for chatty in ("httpx", "httpx2", "huggingface_hub", "aiohttp"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)  # a line for each request, signed addresses included
+    try:
+        asyncio.run(_run(options))
+    except (BadStartError, CacheError, OSError) as exc:
+        sys.stderr.write(f"warmtide agent: {exc}\n")
+        return 2
+    return 0
+
+
+async def _run(options: argparse.Namespace) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(signum, stop.set)
+    clock = WallClock()
+    layout = await asyncio.to_thread(open_cache, options.root)
+    await asyncio.to_thread(empty_trash, layout)  # of an eviction that a crash ended
+    store = Store(layout, _settings(options), clock, options.mount_table)
+    for key, faults in (await asyncio.to_thread(store.faults)).items():
+        log.warning("%s: damaged: %s", key, "; ".join(faults[:3]))
+    agent_options = AgentOptions(
+        node=options.node,
+        version=metadata.version("warmtide"),
+        is_companion=options.kserve,
+        look_s=options.look_seconds,
+        idle_s=options.idle_seconds,
+    )
+    host, _, port = options.listen.rpartition(":")
+    async with NodeApi(options.kubeconfig) as api:
+        agent = Agent(store, api, Fetches(store, clock, workers=options.workers), agent_options, clock)
+        async with serving(host.strip("[]"), int(port), facts=lambda: agent.facts, now_s=clock.now_s) as bound:
+            log.info("node %s, cache %s, listening on %s:%d", options.node, layout.root, host, bound)
+            await agent.run(stop)
+    log.info("stopped")
+
+
+def _settings(options: argparse.Namespace) -> SourceSettings:
+    try:
+        networks = tuple(ipaddress.ip_network(text) for text in options.allow_network)
+    except ValueError as exc:
+        raise BadStartError(f"--allow-network: {exc}") from exc
+    rules = AddressRules(hosts=frozenset(options.allow_host), networks=networks)
+    return settings_from_environment(rules, local_files=False)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="warmtide agent",
+        description="Keeps the models on one node's disk that Warmtide's controller, or KServe's, wants there.",
+    )
+    add = parser.add_argument
+    add("--node", default=os.environ.get("NODE_NAME") or socket.gethostname(), help="name of the Node (NODE_NAME)")
+    add("--root", type=Path, default=Path("/var/lib/warmtide"), help="folder of the cache (default: %(default)s)")
+    add("--kubeconfig", type=Path, help="kubeconfig file (default: in-cluster, else KUBECONFIG or ~/.kube/config)")
+    add("--listen", default="127.0.0.1:8081", type=_address, metavar="HOST:PORT", help="/healthz, /progress, /metrics")
+    add(
+        "--kserve",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="serve LocalModelNode in the place of KServe's own agent (default: yes)",
+    )
+    add(
+        "--mount-table",
+        type=Path,
+        default=Path("/proc/1/mountinfo"),
+        help="where mounts of trees are seen; the kubelet's namespace, with hostPID (default: %(default)s)",
+    )
+    add("--workers", type=_workers, default=8, help="connections of one fetch (default: %(default)s)")
+    add("--allow-host", action="append", default=[], metavar="HOST[:PORT]", help="a source host that is not public")
+    add("--allow-network", action="append", default=[], metavar="CIDR", help="a network of sources that is not public")
+    add("--look-seconds", type=float, default=LOOK_S, help="between looks while fetching (default: %(default)s)")
+    add("--idle-seconds", type=float, default=IDLE_S, help="between looks otherwise (default: %(default)s)")
+    add("--log-level", default="info", choices=("debug", "info", "warning", "error"))
+    return parser
+
+
+def _address(text: str) -> str:
+    host, colon, port = text.rpartition(":")
+    if not colon or not host or not port.isdigit() or int(port) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT")
+    return text
+
+
+def _workers(text: str) -> int:
+    if not text.isdigit() or not 1 <= int(text) <= WORKERS_MAX:
+        raise argparse.ArgumentTypeError(f"{text!r} is not within 1 to {WORKERS_MAX}")
+    return int(text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

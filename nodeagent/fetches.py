@@ -1,0 +1,139 @@
+"""The work that takes long, each piece in a thread of its own: resolving, fetching, reading into the page cache."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+
+from cacheops.bandwidth import Bandwidth
+from cacheops.config import NodeWish
+from cacheops.download import Transfer
+from cacheops.errors import CacheError
+from cacheops.manifest_file import Published
+from cacheops.model import ModelManifest, ModelRef
+from metrics.clock import Clock
+from nodeagent.store import Store
+
+FETCHES_MAX = 2  # models at a time: each has connections enough to fill the line; more only delays the first
+SPEED_HALF_LIFE_S = 5.0  # of the smoothed speed: remaining seconds that do not jump with every block
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Fetch:
+    """One running fetch, and how fast it is."""
+
+    wish: NodeWish
+    transfer: Transfer
+    started_at_s: float
+    speed_bytes_per_s: float = 0.0
+    _seen: tuple[float, int] | None = field(default=None)
+
+    def sample(self, now_s: float) -> None:
+        """Note how far it is."""
+        done_bytes = self.transfer.fetched_bytes
+        if self._seen is not None and now_s > self._seen[0]:
+            period_s = now_s - self._seen[0]
+            weight = 1 - 0.5 ** (period_s / SPEED_HALF_LIFE_S)
+            speed = (done_bytes - self._seen[1]) / period_s
+            first = self.speed_bytes_per_s == 0
+            self.speed_bytes_per_s = (
+                speed if first else self.speed_bytes_per_s + weight * (speed - self.speed_bytes_per_s)
+            )
+        self._seen = (now_s, done_bytes)
+
+
+class Fetches:
+    """Runs them within the task group of the agent, and says when one ends."""
+
+    def __init__(self, store: Store, clock: Clock, *, workers: int = 8) -> None:
+        self._store = store
+        self._clock = clock
+        self._workers = workers
+        self._done: Callable[[], None] = lambda: None
+        self._bandwidth: Bandwidth | None = None
+        self._rate = 0.0
+        self.running: dict[str, Fetch] = {}  # by key
+        self.manifests: dict[str, ModelManifest] = {}  # resolved by this agent itself, by key
+        self.took_s: dict[str, float] = {}
+        self._resolving: set[str] = set()
+        self._warming: dict[str, Transfer] = {}
+
+    def on_done(self, call: Callable[[], None]) -> None:
+        """Whom to tell."""
+        self._done = call
+
+    def is_staging(self, digest: str) -> bool:
+        """Whether a fetch writes there."""
+        return any(fetch.wish.tree.digest == digest for fetch in self.running.values())
+
+    def limit(self, bytes_per_s: float) -> None:
+        """The speed of all that starts from now on."""
+        if bytes_per_s != self._rate or self._bandwidth is None:
+            self._rate, self._bandwidth = bytes_per_s, Bandwidth(bytes_per_s, self._clock)
+
+    def start(self, group: asyncio.TaskGroup, wish: NodeWish) -> bool:
+        """Start fetching unless it runs, or enough do."""
+        key = wish.tree.key
+        if key in self.running or len(self.running) >= FETCHES_MAX:
+            return False
+        transfer = Transfer(workers=self._workers, bandwidth=self._bandwidth)
+        self.running[key] = Fetch(wish, transfer, self._clock.now_s())
+        group.create_task(self._fetch(self.running[key]), name=f"fetch {key}")
+        return True
+
+    def stop_others(self, digests: Collection[str]) -> None:
+        """End fetches that nobody waits for any more; what they have stays staged."""
+        for fetch in self.running.values():
+            if fetch.wish.tree.digest not in digests:
+                fetch.transfer.stop.set()
+
+    def stop_all(self) -> None:
+        """End everything soon."""
+        for transfer in [*(fetch.transfer for fetch in self.running.values()), *self._warming.values()]:
+            transfer.stop.set()
+
+    def resolve(self, group: asyncio.TaskGroup, ref: ModelRef) -> None:
+        """Find out which files a model has."""
+        if ref.storage_key not in self._resolving:
+            self._resolving.add(ref.storage_key)
+            group.create_task(self._resolve(ref), name=f"resolve {ref.storage_key}")
+
+    def warm(self, group: asyncio.TaskGroup, tree: Published) -> None:
+        """Read a tree into the page cache, one at a time."""
+        if not self._warming:
+            transfer = self._warming[tree.path.name] = Transfer()
+            group.create_task(self._warm(tree, transfer), name=f"warm {tree.path.name}")
+
+    async def _fetch(self, fetch: Fetch) -> None:
+        key, ref = fetch.wish.tree.key, fetch.wish.ref
+        try:
+            await asyncio.to_thread(self._store.fetch, ref, fetch.wish.tree.digest, fetch.transfer)
+            self.took_s[key] = self._clock.now_s() - fetch.started_at_s
+            log.info("%s: published after %.1f s", ref.uri, self.took_s[key])
+        except CacheError as exc:
+            log.warning("%s: %s: %s", ref.uri, exc.reason, exc)
+            self.manifests.pop(key, None)  # the source may have moved on: list it again
+        finally:
+            del self.running[key]
+            self._done()
+
+    async def _resolve(self, ref: ModelRef) -> None:
+        try:
+            self.manifests[ref.storage_key] = await asyncio.to_thread(self._store.resolve, ref)
+        except CacheError as exc:
+            log.warning("%s: %s: %s", ref.uri, exc.reason, exc)
+        finally:
+            self._resolving.discard(ref.storage_key)
+            self._done()
+
+    async def _warm(self, tree: Published, transfer: Transfer) -> None:
+        try:
+            read_bytes = await asyncio.to_thread(self._store.warm, tree, transfer)
+            log.info("%s: %d bytes read into the page cache", tree.manifest.ref.uri, read_bytes)
+        except CacheError as exc:
+            log.warning("%s: %s: %s", tree.manifest.ref.uri, exc.reason, exc)
+        finally:
+            self._warming.pop(tree.path.name, None)
+            self._done()

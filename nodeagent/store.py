@@ -1,0 +1,151 @@
+"""The cache on this node's disk, as the agent works with it. Everything here blocks: call it in a thread."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from cacheops.budget import Disk
+from cacheops.download import Transfer
+from cacheops.errors import CacheError, FailureReason, IntegrityMismatchError, from_os
+from cacheops.inventory import contents
+from cacheops.layout import Layout, discard
+from cacheops.manifest_file import Published
+from cacheops.model import ModelManifest, ModelRef
+from cacheops.mounts import mounted_keys, read_table
+from cacheops.prefetch import Failure, bring, remember_failure
+from cacheops.publish import remove
+from cacheops.sources import SourceSettings, open_source
+from cacheops.stock import HeldTree, Inventory, Partial
+from cacheops.verify import quick
+from cacheops.warm import warm
+from metrics.clock import Clock
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """What is on the disk."""
+
+    inventory: Inventory
+    published: Mapping[str, Published]
+    failures: Mapping[str, Failure]  # by key
+    capacity_bytes: int
+    free_bytes: int
+
+    def disk(self, *, quota_bytes: int | None, high_ratio: float, low_ratio: float) -> Disk:
+        """As the plan wants it."""
+        return Disk(
+            capacity_bytes=self.capacity_bytes,
+            free_bytes=self.free_bytes,
+            quota_bytes=quota_bytes,
+            high_ratio=high_ratio,
+            low_ratio=low_ratio,
+        )
+
+
+class Store:
+    """One cache folder."""
+
+    def __init__(self, layout: Layout, settings: SourceSettings, clock: Clock, mount_table: Path) -> None:
+        self._layout = layout
+        self._settings = settings
+        self._clock = clock
+        self._mount_table = mount_table
+        self._warm: dict[str, str] = {}  # key → digest that was read into the page cache
+        self._used = layout.own / "used"
+
+    def look(self) -> View:
+        """Trees, partials, failures, free space, and what is mounted."""
+        try:
+            self._used.mkdir(mode=0o700, exist_ok=True)
+            held = contents(self._layout)
+            leases = mounted_keys(read_table(self._mount_table), self._layout.models)
+            for key in leases:
+                (self._used / key).touch(mode=0o600)
+            space = os.statvfs(self._layout.root)
+        except OSError as exc:
+            raise from_os(exc, f"looking at {self._layout.root}") from exc
+        trees = tuple(self._held(tree, leases.get(tree.path.name, 0)) for tree in held.trees)
+        partials = tuple(
+            Partial(digest=part.digest, size_bytes=part.disk_bytes, touched_at_s=part.touched_at_s)
+            for part in held.staged
+        )
+        return View(
+            inventory=Inventory(trees=trees, partials=partials),
+            published={tree.path.name: tree for tree in held.trees},
+            failures={
+                ModelRef(uri=failure.uri).storage_key: failure
+                for failure in held.failures
+                if failure.reason is not FailureReason.CANCELED  # by us, at a restart: nothing to wait for
+            },
+            capacity_bytes=space.f_blocks * space.f_frsize,
+            free_bytes=space.f_bavail * space.f_frsize,
+        )
+
+    def resolve(self, ref: ModelRef) -> ModelManifest:
+        """The files of a model; a failure is remembered."""
+        try:
+            return open_source(ref.uri, self._settings, self._clock).resolve(ref)
+        except CacheError as exc:
+            remember_failure(self._layout, ref.uri, ref.storage_key, exc, now_s=self._clock.now_s())
+            raise
+
+    def fetch(self, ref: ModelRef, digest: str, transfer: Transfer) -> Published:
+        """Bring one model, just the one that was asked for; a failure is remembered."""
+        source = open_source(ref.uri, self._settings, self._clock)
+        now_s = self._clock.now_s()
+        try:
+            manifest = source.resolve(ref)
+            if manifest.digest != digest:
+                words = f"{ref.uri}: the source lists digest {manifest.digest[:16]}, wanted is {digest[:16]}"
+                raise IntegrityMismatchError(words)
+        except CacheError as exc:
+            remember_failure(self._layout, ref.uri, ref.storage_key, exc, now_s=now_s)
+            raise
+        return bring(self._layout, manifest, source, transfer, now_s=now_s)
+
+    def evict(self, tree: Published) -> None:
+        """Take a tree away, in one rename. Nothing of it is mounted: that was seen a moment ago."""
+        self._warm.pop(tree.path.name, None)
+        remove(self._layout, tree)
+
+    def discard(self, digest: str) -> None:
+        """Delete what a fetch left."""
+        discard(self._layout, self._layout.staging(digest))
+
+    def warm(self, tree: Published, transfer: Transfer) -> int:
+        """Read a tree into the page cache."""
+        read_bytes = warm(tree, transfer)
+        self._warm[tree.path.name] = tree.source_digest
+        return read_bytes
+
+    def faults(self) -> dict[str, list[str]]:
+        """What a cheap look finds wrong with published trees, by key; done at start."""
+        found = {}
+        for tree in contents(self._layout).trees:
+            try:
+                _published, faults = quick(tree.path)
+            except IntegrityMismatchError as exc:
+                faults = [str(exc)]
+            if faults:
+                found[tree.path.name] = faults
+        return found
+
+    def _held(self, tree: Published, leases: int) -> HeldTree:
+        key = tree.path.name
+        return HeldTree(
+            key=key,
+            digest=tree.source_digest,
+            size_bytes=tree.manifest.bytes,
+            published_at_s=tree.published_at_s,
+            used_at_s=_touched_at_s(self._used / key),
+            leases=leases,
+            is_warm=self._warm.get(key) == tree.source_digest,
+        )
+
+
+def _touched_at_s(path: Path) -> float | None:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return None
