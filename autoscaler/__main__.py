@@ -61,6 +61,8 @@ def _options(arguments: argparse.Namespace) -> "Options":
         listen_port=int(port),
         scrape_period_min_s=arguments.scrape_period,
         prometheus_url=arguments.prometheus_url,
+        prometheus_token_file=arguments.prometheus_token_file,
+        prometheus_ca_file=arguments.prometheus_ca_file,
         otlp_endpoint=arguments.otlp_endpoint,
     )
 
@@ -86,6 +88,8 @@ def _parser() -> argparse.ArgumentParser:
         metavar="URL",
         help="Prometheus for upstream.query and past demand (default: none)",
     )
+    add("--prometheus-token-file", type=Path, metavar="FILE", help="bearer token for it, read anew for each query")
+    add("--prometheus-ca-file", type=Path, metavar="FILE", help="CA of its certificate (default: the system's)")
     add("--otlp-endpoint", help="OTLP/HTTP receiver for traces and metrics (default: none)")
     return parser
 

@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Sequence
 from contextlib import aclosing
+from pathlib import Path
 
 from autoscaler.arguments import http_url
 from autoscaler.check_cluster import examine_cluster
@@ -56,7 +57,13 @@ def _prometheus(options: argparse.Namespace) -> Source | None:
     # Half a second of imports that only who has a Prometheus needs.
     from metrics.prometheus import History, HistoryConfig
 
-    return History(HistoryConfig(url=options.prometheus_url))
+    return History(
+        HistoryConfig(
+            url=options.prometheus_url,
+            bearer_token_file=options.prometheus_token_file,
+            ca_file=options.prometheus_ca_file,
+        )
+    )
 
 
 def _home(options: argparse.Namespace) -> str:
@@ -75,6 +82,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--lease", default=lease, metavar="NAMESPACE/NAME", help=f"controller's; default {lease}")
     tries = "the controller's Prometheus: tries each upstream.query"
     parser.add_argument("--prometheus-url", type=http_url, metavar="URL", help=tries)
+    parser.add_argument("--prometheus-token-file", type=Path, metavar="FILE", help="bearer token for it")
+    parser.add_argument("--prometheus-ca-file", type=Path, metavar="FILE", help="CA of its certificate")
     add_cluster_options(parser)
     return parser
 

@@ -32,14 +32,16 @@ from metrics.telemetry import Telemetry, TelemetryConfig, set_up
 if TYPE_CHECKING:
     from autoscaler.history import Backfill, Source
     from autoscaler.upstream import Source as UpstreamSource
+    from metrics.prometheus import History
 
 LEASE_NAME = "warmtide-controller"
 # SIGTERM to exit within 5 s: passes 1.5, last status 2, lease 1.
 PASSES_END_S = 1.5
 RELEASE_S = 1.0
 SYNC_LOOK_S = 0.05
-# A count of waiting requests that takes longer is soon asked for again; and a thread that waits for it delays our exit.
+# A count of waiting requests that takes longer is soon asked for again; two days of history may take their time.
 UPSTREAM_TIMEOUT_S = 2.0
+HISTORY_TIMEOUT_S = 10.0
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +59,8 @@ class Options:
     listen_port: int = 8080
     scrape_period_min_s: float = 0.0
     prometheus_url: str | None = None
+    prometheus_token_file: Path | None = None
+    prometheus_ca_file: Path | None = None
     otlp_endpoint: str | None = None
 
 
@@ -197,10 +201,8 @@ class Program:
 def _poller_of(options: Options, connections: Connections, clock: Clock, queue: WakeQueue) -> Poller | None:
     if options.prometheus_url is None:
         return None
-    from metrics.prometheus import History, HistoryConfig
-
-    config = HistoryConfig(url=options.prometheus_url, timeout_s=UPSTREAM_TIMEOUT_S)
-    return Poller(connections.upstream or History(config, clock), clock, wake=queue.wake)
+    source = connections.upstream or _prometheus(options, clock, timeout_s=UPSTREAM_TIMEOUT_S)
+    return Poller(source, clock, wake=queue.wake)
 
 
 def _backfill_of(options: Options, connections: Connections, clock: Clock, queue: WakeQueue) -> "Backfill | None":
@@ -208,7 +210,18 @@ def _backfill_of(options: Options, connections: Connections, clock: Clock, queue
         return None
     # The client drags in a tenth of our memory; most installations back-fill nothing.
     from autoscaler.history import Backfill
+
+    source = connections.history or _prometheus(options, clock, timeout_s=HISTORY_TIMEOUT_S)
+    return Backfill(source, clock, ready=queue.wake)
+
+
+def _prometheus(options: Options, clock: Clock, *, timeout_s: float) -> "History":
     from metrics.prometheus import History, HistoryConfig
 
-    source = connections.history or History(HistoryConfig(url=options.prometheus_url), clock)
-    return Backfill(source, clock, ready=queue.wake)
+    config = HistoryConfig(
+        url=options.prometheus_url or "",
+        bearer_token_file=options.prometheus_token_file,
+        ca_file=options.prometheus_ca_file,
+        timeout_s=timeout_s,
+    )
+    return History(config, clock)

@@ -317,6 +317,16 @@ async def test_without_a_prometheus_the_controllers_word_on_the_upstream_counts(
     assert said in finding["message"]
 
 
+async def test_prometheus_gets_the_token_of_the_file_named(cluster: Cluster) -> None:
+    await cluster.install()
+    await cluster.deployment()
+    await cluster.policy(SLEEPY)
+
+    _, answer = await cluster.check("--prometheus-url", "http://127.0.0.1:1", "--prometheus-token-file", "/no/token")
+
+    assert "bearer token file /no/token cannot be read" in found(answer, "team-a/qwen upstream")["message"]
+
+
 async def test_a_prometheus_url_that_is_none_is_called_wrongly(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
         main(["--prometheus-url", "prometheus:9090"])

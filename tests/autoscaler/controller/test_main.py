@@ -18,6 +18,7 @@ ROOT = Path(__file__).parents[3]
         pytest.param(["--listen", "127.0.0.1:99999"], id="no such port"),
         pytest.param(["--log-level", "loud"], id="no such level"),
         pytest.param(["--scrape-period", "often"], id="no number"),
+        pytest.param(["--prometheus-url", "prometheus:9090"], id="no URL"),
     ],
 )
 def test_a_wrong_argument_is_a_usage_error(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
