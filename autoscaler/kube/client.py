@@ -4,6 +4,7 @@ No typed models: 5,000 pods as kubernetes_asyncio's classes would cost more than
 """
 
 import json
+import logging
 import os
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
@@ -31,8 +32,11 @@ BODY_BYTES_MAX = 64 * 1024 * 1024
 LINE_BYTES_MAX = 8 * 1024 * 1024
 # Bookmarks come about once a minute; a stream silent for two is dead (a half-open connection tells nobody).
 WATCH_SILENCE_S = 120.0
-# Credentials are read again after a 401, but not in a loop.
+# Credentials are read again after a 401, authorities after a certificate that they do not vouch for; not in a loop.
 RELOAD_SPACING_S = 10.0
+_UNTRUSTED = "Untrusted"
+
+log = logging.getLogger(__name__)
 
 
 class KubeClient:
@@ -55,8 +59,7 @@ class KubeClient:
         return cls(kubeconfig, context, clock or WallClock())
 
     async def __aenter__(self) -> Self:
-        self._api = ApiClient(configuration=await self._configuration())
-        self._api.user_agent = "warmtide"
+        self._api = _api_client(await self._configuration())
         return self
 
     async def __aexit__(
@@ -148,14 +151,32 @@ class KubeClient:
         return parsed
 
     async def _answer(self, verb: str, path: str, **request: Any) -> aiohttp.ClientResponse:
-        """The successful response, headers read; credentials are read again once after a 401."""
+        """The successful response, headers read; credentials and authorities are read again once when they fail."""
         try:
             return await self._answer_once(verb, path, **request)
-        except Unauthorized:
-            if self._clock.now_s() - self._loaded_at_s < RELOAD_SPACING_S:
+        except (Unauthorized, Unreachable) as failure:
+            if not await self._is_renewed(failure):
                 raise
-            self._opened().configuration.api_key = (await self._configuration()).api_key
         return await self._answer_once(verb, path, **request)
+
+    async def _is_renewed(self, failure: ApiFailure) -> bool:
+        """Read the files again where they may be to blame; while one is being replaced, the next try reads it."""
+        is_blamed = isinstance(failure, Unauthorized) or failure.reason == _UNTRUSTED
+        if not is_blamed or self._clock.now_s() - self._loaded_at_s < RELOAD_SPACING_S:
+            return False
+        try:
+            configuration = await self._configuration()
+            renewed = _api_client(configuration)
+        except (BadSpecError, OSError) as exc:
+            log.warning("credentials cannot be read again: %s", exc)
+            return False
+        if failure.reason != _UNTRUSTED and not configuration.cert_file:
+            self._opened().configuration.api_key = configuration.api_key  # the connections are as good as before
+            await renewed.close()
+            return True
+        old, self._api = self._opened(), renewed
+        await old.close()
+        return True
 
     async def _answer_once(
         self,
@@ -188,7 +209,8 @@ class KubeClient:
                 return response
             failure = await _refused(response, f"{verb} {path}")
         except (aiohttp.ClientError, OSError, TimeoutError) as exc:
-            failure = Unreachable(0, "Unreachable", f"{verb} {path} at {self.server}: {_words(exc)}")
+            reason = _UNTRUSTED if isinstance(exc, aiohttp.ClientSSLError) else "Unreachable"
+            failure = Unreachable(0, reason, f"{verb} {path} at {self.server}: {_words(exc)}")
             self._note(verb, 0)
             raise failure from exc
         self._note(verb, failure.code, failure.retry_after_s)
@@ -228,6 +250,12 @@ class KubeClient:
         await load_kube_config(
             config_file=path, context=self._context, client_configuration=configuration, persist_config=False
         )
+
+
+def _api_client(configuration: Configuration) -> ApiClient:
+    client = ApiClient(configuration=configuration)
+    client.user_agent = "warmtide"
+    return client
 
 
 async def _refused(response: aiohttp.ClientResponse, doing: str) -> ApiFailure:

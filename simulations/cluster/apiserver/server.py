@@ -129,6 +129,10 @@ class ApiServer:
 
     # --- trouble ---
 
+    def replace_authority(self) -> None:
+        """From the next start on the certificate is another authority's; kubeconfigs written before know it not."""
+        self._certificates = Certificates()
+
     @property
     def faults(self) -> Faults:
         return self._front.faults

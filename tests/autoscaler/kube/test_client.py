@@ -1,5 +1,6 @@
 """The client: raw JSON in and out, and every way of failing told apart."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from autoscaler.kube.client import KubeClient
 from autoscaler.kube.resources import DEPLOYMENTS, PODS, STREAM_OPEN, Object
 from metrics.clock import ManualClock
 from simulations.cluster.apiserver.rbac import User
-from simulations.cluster.apiserver.server import ApiServer
+from simulations.cluster.apiserver.server import ApiServer, ServerOptions
 
 CONFIG_MAPS = "/api/v1/namespaces/default/configmaps"
 
@@ -134,6 +135,41 @@ async def test_rotated_credentials_are_read_again_after_a_401(server: ApiServer,
         clock.advance(60.0)
 
         assert (await client.get("/version"))["major"]
+
+
+async def test_credentials_that_cannot_be_read_again_are_still_a_401(server: ApiServer, tmp_path: Path) -> None:
+    """The file is just being replaced: the next try finds it."""
+    clock = ManualClock(1000.0)
+    path = server.write_kubeconfig(tmp_path / "rotated", "old-token")
+    async with KubeClient.from_config(path, clock=clock) as client:
+        path.unlink()
+        clock.advance(60.0)
+        with pytest.raises(Unauthorized):
+            await client.get("/version")
+
+        server.write_kubeconfig(path)
+        clock.advance(60.0)
+        assert (await client.get("/version"))["major"]
+
+
+async def test_a_new_authority_is_read_from_the_file_without_a_restart(tmp_path: Path) -> None:
+    """As a cluster whose certificates ran out is given new ones."""
+    clock = ManualClock(1000.0)
+    async with ApiServer(options=ServerOptions(tls=True)) as server:
+        path = server.write_kubeconfig(tmp_path / "kubeconfig")
+        async with KubeClient.from_config(path, clock=clock) as client:
+            assert (await client.get("/version"))["major"]
+            await server.stop()
+            server.replace_authority()
+            await server.start()
+            clock.advance(60.0)
+            with pytest.raises(Unreachable, match="CERTIFICATE_VERIFY_FAILED"):
+                await client.get("/version")
+
+            server.write_kubeconfig(path)
+            clock.advance(60.0)
+            assert (await client.get("/version"))["major"]
+    await asyncio.sleep(0.1)  # TLS connections close a moment after their session
 
 
 async def test_a_watch_tells_that_it_is_open_and_then_what_changes(client: KubeClient) -> None:
