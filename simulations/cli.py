@@ -2,14 +2,14 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from simulations.compare import Row, compare
+from simulations.compare import Row, Telling, compare
 from simulations.compiled.fleet import request_records
 from simulations.compiled.layout import Records
 from simulations.errors import TraceError
@@ -20,6 +20,8 @@ from simulations.trace import read_azure
 from simulations.world import Setting
 from simulations.world_startup import StartupTimes
 
+RowsOf = Callable[[Setting, Sequence[str], Telling], Iterator[Row]]
+
 INTERRUPTED = 130  # 128 + SIGINT, as shells say it
 SEED_DEFAULT = 1
 TTFT_DEFAULT_S = 2.0
@@ -29,7 +31,7 @@ TRACE_PROFILE = "llama-3.1-8b-l40s"
 TRACE_REPLICAS_MAX = 16
 
 
-def main(arguments: Sequence[str]) -> int:
+def main(arguments: Sequence[str], rows_of: RowsOf = compare) -> int:
     """0: done. 2: called wrongly or a bad trace. 130: interrupted; the rows that were done stand on screen."""
     options = _parser().parse_args(arguments)
     try:
@@ -42,7 +44,7 @@ def main(arguments: Sequence[str]) -> int:
         sys.stderr.write(f"warmtide sim: {refused} requests left out: empty, or longer than max_model_len\n")
     rows: list[Row] = []
     try:
-        _fill(rows, setting, names)
+        _fill(rows, setting, names, rows_of)
     except KeyboardInterrupt:
         _print(rows, setting)
         sys.stderr.write("warmtide sim: interrupted; what is above was done\n")
@@ -54,7 +56,7 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _fill(rows: list[Row], setting: Setting, names: Sequence[str]) -> None:
+def _fill(rows: list[Row], setting: Setting, names: Sequence[str], rows_of: RowsOf) -> None:
     columns = (TextColumn("{task.description:<16}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("static", total=len(names) + 1)
@@ -62,7 +64,7 @@ def _fill(rows: list[Row], setting: Setting, names: Sequence[str]) -> None:
         def tell(name: str, share: float) -> None:
             bar.update(task, description=name, completed=len(rows) + share)
 
-        for row in compare(setting, names, tell):
+        for row in rows_of(setting, names, tell):
             rows.append(row)
             tell(row.policy, 0.0)
 

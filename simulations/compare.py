@@ -13,7 +13,7 @@ from simulations.world import Outcome, Setting, simulate
 
 ATTAINMENT_RATIO = 0.99  # what the static fleet must hold: the policy's own default objective
 
-Progress = Callable[[str, float], None]  # policy, share done
+Telling = Callable[[str, float], None]  # policy, share done
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +34,7 @@ def smallest_static(setting: Setting) -> int:
     return low
 
 
-def compare(setting: Setting, names: Sequence[str], progress: Progress) -> Iterator[Row]:
+def compare(setting: Setting, names: Sequence[str], tell: Telling) -> Iterator[Row]:
     """The static fleet first, then each policy, as soon as it is done. All begin with the static fleet's number."""
     replicas = smallest_static(setting)
     setting = replace(setting, replicas_at_start=replicas)
@@ -42,7 +42,7 @@ def compare(setting: Setting, names: Sequence[str], progress: Progress) -> Itera
     yield Row(policy=f"static-{replicas}", outcome=static, cost_ratio=1.0)
     for name in names:
         policy = build(name, setting.bounds, ttft_s=setting.ttft_s, lead_time_s=setting.startup.cold_s)
-        outcome = simulate(setting, policy, partial(progress, name))
+        outcome = simulate(setting, policy, partial(tell, name))
         yield Row(policy=name, outcome=outcome, cost_ratio=outcome.gpu_hours / static.gpu_hours)
 
 

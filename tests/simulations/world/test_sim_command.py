@@ -1,0 +1,123 @@
+"""`warmtide sim` as a user calls it."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from simulations import cli
+from simulations.compare import Row, Telling, compare
+from simulations.scenarios import SCENARIOS, chat_day
+from simulations.world import Setting
+
+HEADER = "TIMESTAMP,ContextTokens,GeneratedTokens\n"
+
+
+@pytest.fixture
+def trace(tmp_path: Path) -> Path:
+    path = tmp_path / "trace.csv"
+    rows = [
+        f"2023-11-16 18:{15 + number // 120:02d}:{number // 2 % 60:02d}.{5 * (number % 2)},{400 + number % 90},80\n"
+        for number in range(1200)
+    ]
+    path.write_text(HEADER + "".join(rows) + "2023-11-16 18:26:00.0000000,0,5\n", encoding="utf-8")
+    return path
+
+
+def test_compare_prints_a_row_per_policy_beside_the_static_fleet(
+    trace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = cli.main(["compare", "--trace", str(trace), "--policies", "warmtide,kpa"])
+
+    out, err = capsys.readouterr()
+    assert code == 0
+    assert "static-1" in out
+    assert "warmtide" in out
+    assert "kpa" in out
+    assert "1,200 requests" in out
+    assert "1 requests left out" in err
+
+
+def test_run_tells_every_change_of_the_number(trace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["run", "--trace", str(trace)]) == 0
+
+    assert "0 s: 1 replicas" in capsys.readouterr().out
+
+
+def test_the_same_call_prints_the_same(trace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    printed = []
+    for _ in range(2):
+        cli.main(["compare", "--trace", str(trace), "--policies", "warmtide,hpa-queue", "--seed", "5"])
+        printed.append(capsys.readouterr().out)
+
+    assert printed[0] == printed[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["compare", "--policies", "warmtide,hap"], "no policy named hap; there are: warmtide, "),
+        (["compare", "--policies", ""], "no policy named ''"),
+        (["run", "--replicas-min", "9", "--replicas-max", "3"], "1 ≤ min ≤ max, got 9 and 3"),
+        (["run", "--ttft", "-1"], "objective must be > 0"),
+        (["run", "--cold-seconds", "0"], "cold_s must be > 0"),
+    ],
+    ids=["unknown", "none", "bounds", "objective", "start-up"],
+)
+def test_a_wrong_call_is_one_line_and_exit_2(
+    arguments: list[str], message: str, trace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main([*arguments, "--trace", str(trace)]) == 2
+
+    err = capsys.readouterr().err
+    assert message in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "the file is empty"),
+        (HEADER, "there is a header but no request"),
+        (HEADER + "2023-11-16 18:15:00.0,-4,1\n", "line 2, column ContextTokens"),
+        (HEADER + "2023-11-16 18:15:00.0,0,0\n", "at least one request"),
+    ],
+    ids=["empty", "header only", "negative", "nothing to serve"],
+)
+def test_a_bad_trace_is_one_line_and_exit_2(
+    text: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "bad.csv"
+    path.write_text(text, encoding="utf-8")
+
+    assert cli.main(["run", "--trace", str(path)]) == 2
+
+    err = capsys.readouterr().err
+    assert message in err
+    assert err.count("\n") == 1
+
+
+def test_an_interrupt_leaves_the_rows_that_were_done(trace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupted(setting: Setting, names: Sequence[str], tell: Telling) -> Iterator[Row]:
+        yield next(compare(setting, names, tell))
+        raise KeyboardInterrupt
+
+    assert cli.main(["compare", "--trace", str(trace)], interrupted) == cli.INTERRUPTED
+
+    out, err = capsys.readouterr()
+    assert "static-1" in out
+    assert "kpa" not in out
+    assert "interrupted" in err
+
+
+def test_the_day_has_the_rhythm_of_its_figures_and_is_that_of_its_seed() -> None:
+    day = chat_day(3)
+
+    per_hour = [((day["arrived_at_s"] // 3600.0) == hour).mean() * 24 for hour in range(24)]
+    assert per_hour[14] / per_hour[22] == pytest.approx(1.34 / 0.69, rel=0.05)
+    assert day.tobytes() == chat_day(3).tobytes()
+    assert len(chat_day(4)) != len(day)
+
+
+def test_every_shipped_scenario_fits_its_own_name() -> None:
+    assert [name for name, scenario in SCENARIOS.items() if scenario.name != name] == []
