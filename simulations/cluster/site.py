@@ -74,7 +74,7 @@ class Site:
         found = (await self.status()).get("conditions", [])
         return next((c for c in found if c["type"] == kind), {"status": "", "reason": "", "message": ""})
 
-    async def until(self, condition: Callable[[], Awaitable[object]], within_s: float = 30.0) -> None:
+    async def until(self, condition: Callable[[], Awaitable[object]], within_s: float = 60.0) -> None:
         """Wait for a condition; TimeoutError when it does not come."""
         deadline_s = self.clock.now_s() + within_s
         while not await condition():

@@ -227,7 +227,7 @@ class Town(Site):
 
     # what one waits for
 
-    async def until_size(self, replicas: int, within_s: float = 30.0) -> None:
+    async def until_size(self, replicas: int, within_s: float = 60.0) -> None:
         async def is_so() -> bool:
             return await self.replicas() == replicas and await self.ready() == replicas
 

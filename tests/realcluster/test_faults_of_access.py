@@ -17,7 +17,7 @@ async def test_a_revoked_token_stops_the_hands_until_a_new_one_is_there(town) ->
     """As a kubelet does it: the file is replaced, the process is not."""
     async with town.controller(token=await town.token(secret="short-lived")) as controller:
         await town.enrol()
-        town.crowd.wanted = 6
+        town.crowd.wanted = 5
         await town.until_size(2)
         await town.api.delete(SECRETS, NAMESPACE, "short-lived")
         await town.until(lambda: controller.metric("warmtide_api_requests_total", code="401"), within_s=45)
@@ -38,7 +38,7 @@ async def test_a_revoked_token_stops_the_hands_until_a_new_one_is_there(town) ->
 async def test_our_own_crd_deleted_and_installed_again(town, kind: str) -> None:
     async with town.controller() as controller:
         await town.enrol()
-        town.crowd.wanted = 6
+        town.crowd.wanted = 5
         await town.until_size(2)
         await town.api.delete(CRDS, "", f"{kind}.warmtide.dev")
         requests_per_s = await town.rate(controller, 3.0)
@@ -62,7 +62,7 @@ async def test_a_namespace_that_is_going_is_no_trouble_for_others_nor_for_the_se
     """A finalizer holds it, and its service with its pods, half deleted: nothing new may be created there."""
     async with town.controller() as controller:
         await town.enrol()
-        town.crowd.wanted = 6
+        town.crowd.wanted = 5
         await town.until_size(2)
         held = {"metadata": {"finalizers": [FINALIZER]}}
         await town.api.patch(INFERENCE_SERVICES, town.space, "llm", held)
@@ -81,7 +81,7 @@ async def test_an_inference_service_crd_that_goes_takes_no_number_with_it(town) 
     """Whoever removes KServe unenrols everything; a Deployment that still stands keeps its size."""
     async with town.controller() as controller:
         await town.enrol()
-        town.crowd.wanted = 10
+        town.crowd.wanted = 9
         await town.until_size(3)
         await town.api.delete(CRDS, "", f"{INFERENCE_SERVICES.plural}.{INFERENCE_SERVICES.group}")
         town.crowd.wanted = 0

@@ -23,7 +23,7 @@ async def test_a_stolen_lease_stops_the_leader_at_once_and_never_are_there_two(t
     """The thief never renews: after its fifteen seconds one of the two takes over, and starts from what stands."""
     async with town.controller("one") as one, town.controller("two") as two:
         await town.enrol()
-        town.crowd.wanted = 6
+        town.crowd.wanted = 5
         await town.until_size(2)
         assert await leaders(one, two) == 1
         await steal(town, "thief")
@@ -55,7 +55,7 @@ async def test_a_machine_with_a_wrong_clock_scales_as_any_other(town, off_s: flo
     """Its pods were born in its future, or long ago; its lease and its status carry times of its own."""
     async with town.controller(clock_off_s=off_s) as one:
         await town.enrol()
-        town.crowd.wanted = 6
+        town.crowd.wanted = 5
         await town.until_size(2)
         town.crowd.wanted = 14
         await town.until_size(4)
@@ -74,7 +74,7 @@ async def test_a_leader_with_a_wrong_clock_hands_over_and_nothing_shrinks(town, 
     """What it learned is stamped ten minutes off; its lease, too. Whoever comes next lowers nothing."""
     async with town.controller("wrong", clock_off_s=off_s) as wrong:
         await town.enrol()
-        town.crowd.wanted = 10
+        town.crowd.wanted = 9
         await town.until_size(3)
         async with town.controller("right") as right:
             await town.until(lambda: is_up(right))

@@ -44,7 +44,7 @@ def is_silent(line: FaultyLine) -> None:
 async def ramp(town, line: FaultyLine, one, worsen: Callable[[FaultyLine], None]) -> None:
     """Twice the load while the line is bad for longer than a lease lasts; then it is good again."""
     await town.enrol()
-    town.crowd.wanted = 6
+    town.crowd.wanted = 5
     await town.until_size(2)
     town.crowd.wanted = 14
     worsen(line)
@@ -73,7 +73,7 @@ async def test_nothing_shrinks_on_pods_that_nobody_confirmed(town, line: FaultyL
     """The load goes while the line is silent: what is known of pods is old, the lease runs out, the number stays."""
     async with town.controller(server=f"https://127.0.0.1:{line.port}") as one:
         await town.enrol()
-        town.crowd.wanted = 10
+        town.crowd.wanted = 9
         await town.until_size(3)
         line.is_silent = True
         town.crowd.wanted = 0
@@ -94,7 +94,7 @@ async def test_a_lost_answer_to_a_scale_is_no_second_step(town, line: FaultyLine
         await town.until_size(1)
         await town.keeps(2)
         line.delay_s = 1.0
-        town.crowd.wanted = 6
+        town.crowd.wanted = 5
         while await town.replicas() < 2:
             await town.clock.sleep(0.05)
         line.cut()
@@ -103,6 +103,6 @@ async def test_a_lost_answer_to_a_scale_is_no_second_step(town, line: FaultyLine
 
         deployment = await town.api.get(DEPLOYMENTS, town.space, town.deployment)
         assert deployment["spec"]["replicas"] == 2
-        assert town.seen == [1, 2]
+        assert town.seen == [1, 2], town.told()
         assert (await town.condition("NotContested"))["status"] == "True"
         assert one.is_alive

@@ -28,7 +28,7 @@ async def test_a_program_killed_in_a_ramp(town, program: str) -> None:
     """Away for longer than a leader may go without renewing its lease."""
     async with town.controller() as controller:
         await town.enrol()
-        town.crowd.wanted = 6
+        town.crowd.wanted = 5
         await town.until_size(2)
         with town.plane.dead(program):
             town.crowd.wanted = 14
@@ -48,7 +48,7 @@ async def test_a_controller_whose_watches_fell_behind_a_compaction_lists_again(t
     """Its line is silent while pods come and go, etcd is compacted and the API server forgets: all is 410."""
     async with FaultyLine(*town.address) as line, town.controller(server=f"https://127.0.0.1:{line.port}") as one:
         await town.enrol(replicas_min=2)
-        town.crowd.wanted = 6
+        town.crowd.wanted = 5
         await town.until_size(2)
         relists = await one.metric("warmtide_watch_relists_total")
 
@@ -134,7 +134,7 @@ async def test_priority_and_fairness_that_sends_us_away_is_obeyed(town) -> None:
     level, schema = jail()
     async with town.controller() as controller:
         await town.enrol()
-        town.crowd.wanted = 6
+        town.crowd.wanted = 5
         await town.until_size(2)
         await town.api.create(PRIORITY_LEVELS, level)
         await town.api.create(FLOW_SCHEMAS, schema)

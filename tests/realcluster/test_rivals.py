@@ -44,7 +44,7 @@ async def test_a_rival_is_named_and_left_alone_until_it_goes(town, kind, rival, 
             return bool((await town.condition("NotContested"))["reason"] == reason)
 
         await town.until(is_named)
-        town.crowd.wanted = 10
+        town.crowd.wanted = 9
         await town.keeps(6)
         while_contested = list(town.seen)
         condition = await town.condition("NotContested")
@@ -74,7 +74,7 @@ async def test_an_owner_that_sets_the_number_back_is_left_alone_with_it_and_name
 
     async with town.controller() as controller:
         await town.enrol()
-        town.crowd.wanted = 10
+        town.crowd.wanted = 9
         async with asyncio.TaskGroup() as group:
             owner = group.create_task(revert())
 

@@ -13,7 +13,7 @@ async def test_a_service_is_enrolled_grows_with_its_load_shrinks_after_it_and_lo
         town.crowd.wanted = 2
         await town.until_size(1)
         await town.keeps(3)
-        town.crowd.wanted = 10
+        town.crowd.wanted = 9
         await town.until_size(3)
         await town.keeps(4)
         town.crowd.wanted = 0
