@@ -279,7 +279,7 @@ WINDOW = {"name": "day", "start": "0 8 * * *", "end": "0 18 * * *", "minReplicas
         ({"replicas": {"min": 9, "max": 4}}, "min must not exceed max"),
         ({"zero": {"enabled": True}, "replicas": {"min": 1}}, "zero.enabled needs replicas.min to be 0 or absent"),
         ({"zero": {"enabled": True}}, "zero.enabled needs upstream.query, a PromQL query"),
-        ({"upstream": {"query": ""}}, "spec.upstream.query in body should match"),
+        ({"upstream": {"query": ""}}, "spec.upstream.query: Invalid value"),
         ({"upstream": {"query": "up", "periodSeconds": 30}}, "upstream.periodSeconds must be below"),
         ({"metrics": {"idlePeriodSeconds": 30}}, "metrics.idlePeriodSeconds must be below targets.maxAgeSeconds"),
         ({"metrics": {"caFile": "ca"}}, "caFile has a meaning only with scheme https"),

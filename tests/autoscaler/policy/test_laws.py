@@ -283,6 +283,17 @@ def test_stale_data_never_shrinks(case: tuple[Observation, PolicySpec, Memory]) 
 
 @COMMON
 @given(cases())
+def test_an_unknown_upstream_never_shrinks(case: tuple[Observation, PolicySpec, Memory]) -> None:
+    seen, policy, memory = case
+    seen = replace(seen, budget_replicas=None, upstream_waiting_requests=None, upstream_problem="Prometheus is away")
+
+    decision, _ = decide(seen, policy, memory, now_s=NOW_S)
+
+    assert decision.replicas >= min(seen.replicas, decision.replicas_max)
+
+
+@COMMON
+@given(cases())
 def test_a_fresh_memory_never_shrinks_a_fleet_that_has_a_window(case: tuple[Observation, PolicySpec, Memory]) -> None:
     seen, policy, _ = case
     seen, policy = replace(seen, budget_replicas=None), with_a_window(policy)
