@@ -24,9 +24,11 @@ RATE_SCRAPES = 15
 RATE_SPAN_MIN_S, RATE_SPAN_MAX_S = 5.0, 60.0
 # Above its target, each further step of KV usage is news; below it, none is.
 _KV_STEP = 0.05
-# Each period so many pods of a service under load are read, in turn: an edge on one has the others read at once, so
-# that a service of many pods is seen no later than a small one, at a fraction of the scrapes.
+# Unless the policy names a period, each service under load is heard equally often, by so many pods per period: an edge
+# on one has the others read at once, so that many pods are seen no later than few, at the same cost.
 PODS_PER_PERIOD = 5
+# A lone pod is read no more often: its server renders 50 kB each time.
+PERIOD_MIN_S = 0.5
 # However many pods there are, each is read so often within the age at which its sample counts as none.
 READS_PER_MAX_AGE = 3
 # Targets are handed to the scrape loop at most so often: a rollout changes hundreds of pods within a second.
@@ -91,9 +93,11 @@ class Collector:
         endpoint = policy.endpoint
         if not self.is_busy(key):
             return endpoint.idle_period_s
-        stretched_s = endpoint.period_s * len(self._pods.get(key, ())) / PODS_PER_PERIOD
+        if endpoint.is_period_fixed:
+            return endpoint.period_s
+        fair_s = endpoint.period_s * len(self._pods.get(key, ())) / PODS_PER_PERIOD
         longest_s = min(endpoint.idle_period_s, policy.spec.targets.max_age_s / READS_PER_MAX_AGE)
-        return max(endpoint.period_s, min(stretched_s, longest_s))
+        return max(min(PERIOD_MIN_S, endpoint.period_s), min(fair_s, longest_s))
 
     def is_busy(self, key: str) -> bool:
         """Whether any pod holds requests, or none was heard yet: the first sample must not take an idle period."""

@@ -139,7 +139,7 @@ class MetricsModel(_Model):
     scheme: Literal["http", "https"] = _ENDPOINT.scheme
     """Whether pods serve plain HTTP or TLS."""
     period_seconds: float | None = Field(default=None, ge=0.2, le=60)
-    """Time between scrapes of a pod under load. Absent: 2, but at most half of targets.maxAgeSeconds."""
+    """Time between scrapes of a pod under load. Absent: 0.4 for each pod of the service, 0.5 to 10."""
     idle_period_seconds: float | None = Field(default=None, ge=0.2, le=300)
     """Time between scrapes of a pod without requests. Absent: 15, but at most half of targets.maxAgeSeconds."""
     bearer_token_file: str | None = Field(default=None, pattern=_FILE_NAME)

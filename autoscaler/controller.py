@@ -203,7 +203,8 @@ class Controller:
 
     def _next_s(self, service: Service, policy: ServicePolicy, now_s: float) -> float:
         """When to look again though nothing happens."""
-        period_s = SCRAPES_PER_PASS * self._world.collector.period_s(service.key, policy)
+        # A lone pod is read more often than its service needs a pass: edges wake it.
+        period_s = SCRAPES_PER_PASS * max(policy.endpoint.period_s, self._world.collector.period_s(service.key, policy))
         due_s = now_s + min(max(period_s, PASS_PERIOD_MIN_S), PASS_PERIOD_MAX_S)
         _, window_changes_s = floor_at(policy.schedules, now_s)
         times = (service.decision.revisit_at_s if service.decision else None, window_changes_s)

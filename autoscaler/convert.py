@@ -53,6 +53,7 @@ def to_endpoint(policy: ScalingPolicyModel, credentials: Path) -> MetricsEndpoin
         path=metrics.path,
         scheme=metrics.scheme,
         period_s=period_s,
+        is_period_fixed=metrics.period_seconds is not None,
         idle_period_s=max(period_s, idle_period_s),
         bearer_token_file=credentials / metrics.bearer_token_file if metrics.bearer_token_file else None,
         ca_file=credentials / metrics.ca_file if metrics.ca_file else None,

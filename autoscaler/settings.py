@@ -18,7 +18,8 @@ class MetricsEndpoint:
     port: int | None = None
     path: str | None = None
     scheme: Literal["http", "https"] = "http"
-    period_s: float = 2.0  # under load
+    period_s: float = 2.0  # under load, of five pods
+    is_period_fixed: bool = False  # the policy names it; else it follows the number of pods
     idle_period_s: float = 15.0
     bearer_token_file: Path | None = None
     ca_file: Path | None = None

@@ -136,6 +136,7 @@ def test_the_metrics_endpoint_and_the_schedules_are_the_controllers_own() -> Non
         path="/m",
         scheme="https",
         period_s=1.0,
+        is_period_fixed=True,
         idle_period_s=5.0,
         bearer_token_file=folder / "token",
         ca_file=folder / "ca.crt",

@@ -45,7 +45,7 @@ class Watching:
 def test_a_service_under_load_is_read_often_and_an_idle_one_seldom() -> None:
     it = Watching()
     it.watch(pod())
-    assert it.periods() == {"a": 2.0}  # nothing is known yet
+    assert it.periods() == {"a": 0.5}  # nothing is known yet
 
     it.collector.on_result("a", sample(100.0))
     it.watch(pod())
@@ -53,21 +53,23 @@ def test_a_service_under_load_is_read_often_and_an_idle_one_seldom() -> None:
 
     it.collector.on_result("a", sample(101.0, waiting=1.0))
     it.watch(pod())
-    assert it.periods() == {"a": 2.0}
+    assert it.periods() == {"a": 0.5}
 
 
 @pytest.mark.parametrize(
     ("pods", "max_age_s", "period_s"),
     [
-        pytest.param(1, 30.0, 2.0, id="one"),
-        pytest.param(5, 30.0, 2.0, id="a few"),
+        pytest.param(1, 30.0, 0.5, id="one"),
+        pytest.param(5, 30.0, 2.0, id="five"),
         pytest.param(10, 30.0, 4.0, id="twice as many, half as often"),
         pytest.param(100, 30.0, 10.0, id="many: still thrice within a sample's life"),
         pytest.param(100, 60.0, 15.0, id="never less often than an idle one"),
-        pytest.param(100, 3.0, 2.0, id="samples that live shortly"),
+        pytest.param(100, 3.0, 1.0, id="samples that live shortly"),
     ],
 )
-def test_of_many_pods_under_load_each_is_read_less_often(pods: int, max_age_s: float, period_s: float) -> None:
+def test_each_service_under_load_is_heard_equally_often_whatever_its_pods(
+    pods: int, max_age_s: float, period_s: float
+) -> None:
     it, fleet = Watching(), [pod(str(number)) for number in range(pods)]
     policy = ServicePolicy(name="default/gold", spec=PolicySpec(targets=LensTargets(max_age_s=max_age_s)))
     it.watch(*fleet, policy=policy)
@@ -75,6 +77,14 @@ def test_of_many_pods_under_load_each_is_read_less_often(pods: int, max_age_s: f
     it.watch(*fleet, policy=policy)
 
     assert set(it.periods().values()) == {period_s}
+
+
+def test_a_period_that_the_policy_names_holds_for_any_number_of_pods() -> None:
+    it, fleet = Watching(), [pod(str(number)) for number in range(20)]
+    endpoint = MetricsEndpoint(period_s=3.0, is_period_fixed=True)
+    it.watch(*fleet, policy=ServicePolicy(name="default/gold", spec=PolicySpec(), endpoint=endpoint))
+
+    assert set(it.periods().values()) == {3.0}
 
 
 def test_a_pod_that_crosses_an_edge_has_the_others_read_at_once_and_once_per_period() -> None:
