@@ -25,7 +25,7 @@ from peers import (
     until_active,
     write_certificates,
 )
-from real_plane import NO_ENDPOINTS, SPACE, controller, inside, install, kubeconfig, kwok, write_figures
+from real_plane import NO_ENDPOINTS, SPACE, controller, inside, install, kubeconfig, kwok, until_stopped, write_figures
 
 from metrics.clock import WallClock
 from simulations.cluster.api import DEPLOYMENTS, SCALED_OBJECTS
@@ -42,7 +42,12 @@ PREFIX_OURS, PREFIX_THEIRS = "ours", "keda"
 SCRAPE_S = {"default": 15, "tuned": 1}
 POLLING_S = {"default": None, "tuned": 1}
 TUNED_SYNC = "kube-controller-manager:--horizontal-pod-autoscaler-sync-period=1s"
-POLICY = {"mode": "direct", "replicas": {"min": 1, "max": 10}}
+POLICY = {
+    "mode": "direct",
+    "replicas": {"min": 1, "max": 10},
+    "objectives": {"ttftSeconds": 0},  # the pages' latencies do not follow the load
+    "targets": {"useLearnedCapacity": False},  # nor do their tokens
+}
 
 
 def deployment(name: str, port: int, annotations: dict[str, str]) -> dict:
@@ -176,4 +181,4 @@ def summary(rounds: dict[str, dict[str, list[float]]]) -> list[Figure]:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3])))
+    until_stopped(main(Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3])))

@@ -5,10 +5,11 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -67,13 +68,30 @@ def inside(script: str, *arguments: str, flags: Sequence[str] = ()) -> list[Figu
         chosen = [word for flag in flags for word in ("--flag", flag)]
         command = [sys.executable, script, str(out), *arguments]
         environment = os.environ | {"PYTHONPATH": str(ROOT)}
-        subprocess.run([*plane, *chosen, "--", *command], check=True, env=environment)
+        with subprocess.Popen([*plane, *chosen, "--", *command], env=environment) as running:
+            try:
+                code = running.wait()
+            finally:
+                running.terminate()  # nothing is sent to one that has ended
+        if code != 0:
+            raise RuntimeError(f"{Path(script).name} ended with {code}; its last words are above")
         return [Figure(**row) for row in json.loads(out.read_text(encoding="utf-8"))]
 
 
 def write_figures(out: Path, figures: Sequence[Figure]) -> None:
     """For `inside` to read."""
     out.write_text(json.dumps([asdict(figure) for figure in figures]), encoding="utf-8")
+
+
+def until_stopped(work: Coroutine[Any, Any, None]) -> None:
+    """Run to the end; SIGTERM cancels, so that no program stays behind."""
+
+    async def cancelled_by_signal() -> None:
+        task = asyncio.ensure_future(work)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+        await task
+
+    asyncio.run(cancelled_by_signal())
 
 
 def kubeconfig() -> Path:
@@ -102,7 +120,8 @@ async def child(name: str, *command: str) -> AsyncIterator[asyncio.subprocess.Pr
 
 async def install(api: HttpApi, policy: Object) -> None:
     """Our CRDs and KServe's, the namespaces, one policy named gold."""
-    for file in (ROOT / "manifests" / "crds").glob("*.yaml"):
+    for name in ("scalingpolicies", "scaledservices"):
+        file = ROOT / "manifests" / "crds" / f"{name}.warmtide.dev.yaml"
         await api.create(CRDS, yaml.safe_load(file.read_text(encoding="utf-8")))
     for name in (NAMESPACE, SPACE):
         await api.create(NAMESPACES, {"metadata": {"name": name}})

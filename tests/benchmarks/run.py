@@ -6,6 +6,7 @@ part is missing. Those on a real control plane take minutes and run only by name
 
 import importlib
 import json
+import signal
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -39,6 +40,7 @@ def main() -> int:
     if unknown:
         print(f"no benchmark named {', '.join(unknown)}; there are: {', '.join(names())}", file=sys.stderr)
         return 2
+    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))  # what was started ends with us
     try:
         return int(not all([figure.holds for name in chosen for figure in run(name)]))
     except MissingPartError as missing:
