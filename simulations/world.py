@@ -109,7 +109,7 @@ class _Run:
         self._fleet.advance(now_s)
         self._pods.sweep(now_s)
         if self._scrape_at_s <= now_s:
-            self._pods.scrape(now_s)
+            self._pods.scrape(now_s, with_rates=self._policy.cadence.reads_rates)
             self._scrape_at_s += self._policy.cadence.scrape_s
         if self._decide_at_s <= now_s:
             self._decide(now_s)
@@ -133,10 +133,12 @@ class _Run:
         )
 
     def _decide(self, now_s: float) -> None:
+        if self._policy.cadence.reads_rates:
+            self._pods.rate(now_s, span_s=self._span_s)
         seen = Observation(
             service="sim/service",
             replicas=self._replicas,
-            pods=self._pods.look(now_s, span_s=self._span_s),
+            pods=self._pods.look(now_s),
             upstream_waiting_requests=float(self._fleet.held_requests),
             upstream_observed_at_s=now_s,
         )

@@ -7,7 +7,7 @@ from random import Random
 from autoscaler.policy.types import PodPhase, PodSeen, Tier
 from metrics.sample import EngineSample, Histogram, PodSignals
 from metrics.window import Window
-from simulations.compiled.fleet import CompiledFleet, Gauges
+from simulations.compiled.fleet import CompiledFleet, Gauges, Load
 from simulations.compiled.layout import TTFT_BOUNDS_S
 from simulations.world_startup import StartupTimes
 
@@ -88,16 +88,23 @@ class Pods:
             if self._fleet.outstanding(pod.slot) == 0:
                 self._end(pod, max(pod.drained_at_s or 0.0, self._fleet.last_finish_at_s(pod.slot)))
 
-    def scrape(self, now_s: float) -> None:
-        """Read every metrics page that there is."""
+    def scrape(self, now_s: float, *, with_rates: bool) -> None:
+        """Read every metrics page that there is; without rates, the gauges of the moment are all that is kept."""
         for pod in self.present:
-            if pod.phase(now_s) is PodPhase.READY:
+            if pod.phase(now_s) is not PodPhase.READY:
+                continue
+            if with_rates:
                 pod.window.add(_sample(self._fleet.gauges(pod.slot), now_s))
+            else:
+                pod.signals = _signals(self._fleet.load(pod.slot), now_s)
 
-    def look(self, now_s: float, *, span_s: float) -> tuple[PodSeen, ...]:
-        """All pods with what the scrapes so far say of the last so many seconds."""
+    def rate(self, now_s: float, *, span_s: float) -> None:
+        """Bring every pod's signals up to now: gauges of the last scrape, rates over so many seconds before it."""
         for pod in self.present:
             pod.signals = pod.window.signals(now_s=now_s, span_s=span_s)
+
+    def look(self, now_s: float) -> tuple[PodSeen, ...]:
+        """All pods with their signals."""
         return tuple(pod.seen(now_s) for pod in self.present)
 
     def pod_seconds(self, begin_s: float, end_s: float) -> float:
@@ -136,6 +143,16 @@ class Pods:
         self._free_nodes.append(pod.slot)
         # The first replicas were there before the clock started: they cost from then on.
         self.gone_pod_seconds += at_s - max(0.0, pod.created_at_s)
+
+
+def _signals(load: Load, now_s: float) -> PodSignals:
+    return PodSignals(
+        observed_at_s=now_s,
+        window_s=0.0,
+        running_requests=load.running_requests,
+        waiting_requests=load.waiting_requests,
+        kv_cache_usage_ratio=load.kv_cache_usage_ratio,
+    )
 
 
 def _sample(gauges: Gauges, now_s: float) -> EngineSample:

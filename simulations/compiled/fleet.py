@@ -29,6 +29,15 @@ class Router(Enum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """How busy one replica is at a moment."""
+
+    running_requests: int
+    waiting_requests: int
+    kv_cache_usage_ratio: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Gauges:
     """What one replica's metrics page would say at a moment; totals count from its start."""
 
@@ -121,25 +130,41 @@ class CompiledFleet:
         """Move time on; infinity: until every request that finds a replica has all its tokens."""
         advance(self._world, until_s)
 
+    def load(self, slot: int) -> Load:
+        """The gauges that change with every step."""
+        world, replica = self._world, self._world.replicas[slot]
+        free, waiting = int(replica["free_blocks"]), int(replica["waiting"])
+        started = self._steps_started(slot)
+        if started:
+            free -= growth_within(world.machine[0], replica, world.rows, started)
+        return Load(
+            running_requests=int(replica["outstanding"]) - waiting,
+            waiting_requests=waiting,
+            kv_cache_usage_ratio=1.0 - free / int(world.machine["usable_blocks"][0]),
+        )
+
     def gauges(self, slot: int) -> Gauges:
         """What a replica would tell now."""
-        world, replica = self._world, self._world.replicas[slot]
-        started, free = 0, int(replica["free_blocks"])
-        if replica["jump_steps"]:
-            started = steps_started(world.machine[0], replica, float(world.course[0]["now_s"]))
-            free -= growth_within(world.machine[0], replica, world.rows, started)
-        ended, ttft_at = max(0, started - 1), int(replica["ttft_at"])
+        replica, load = self._world.replicas[slot], self.load(slot)
+        ended, ttft_at = max(0, self._steps_started(slot) - 1), int(replica["ttft_at"])
         return Gauges(
-            running_requests=int(replica["outstanding"] - replica["waiting"]),
-            waiting_requests=int(replica["waiting"]),
-            kv_cache_usage_ratio=1.0 - free / int(world.machine["usable_blocks"][0]),
+            running_requests=load.running_requests,
+            waiting_requests=load.waiting_requests,
+            kv_cache_usage_ratio=load.kv_cache_usage_ratio,
             prompt_tokens_total=int(replica["prompt_tokens"]),
             generation_tokens_total=int(replica["generated_tokens"] + ended * replica["decoding"]),
             finished_requests_total=int(replica["finished"]),
             preemptions_total=int(replica["preemptions"]),
-            ttft_counts=tuple(world.rows[ttft_at : ttft_at + TTFT_BUCKETS].tolist()),
+            ttft_counts=tuple(self._world.rows[ttft_at : ttft_at + TTFT_BUCKETS].tolist()),
             ttft_sum_s=float(replica["ttft_sum_s"]),
         )
+
+    def _steps_started(self, slot: int) -> int:
+        """Of the run of equal steps under way; 0 where there is none."""
+        world, replica = self._world, self._world.replicas[slot]
+        if not replica["jump_steps"]:
+            return 0
+        return steps_started(world.machine[0], replica, float(world.course[0]["now_s"]))
 
 
 def request_records(arrivals: Iterable[Arrival]) -> Records:

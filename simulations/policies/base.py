@@ -37,6 +37,7 @@ class Cadence:
 
     scrape_s: float
     decide_s: float
+    reads_rates: bool = True  # False: gauges only, which spares the sensors their windows
 
 
 class Policy(Protocol):

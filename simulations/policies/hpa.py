@@ -102,7 +102,7 @@ class Hpa:
     @property
     def cadence(self) -> Cadence:
         """It reads at its sync what Prometheus last scraped."""
-        return Cadence(scrape_s=SCRAPE_S, decide_s=SYNC_S)
+        return Cadence(scrape_s=SCRAPE_S, decide_s=SYNC_S, reads_rates=False)
 
     def wish(self, seen: Observation, now_s: float) -> Wish | None:
         """One sync."""
@@ -137,7 +137,7 @@ class Keda:
     @property
     def cadence(self) -> Cadence:
         """Each sync of the generated HPA queries Prometheus."""
-        return Cadence(scrape_s=SCRAPE_S, decide_s=SYNC_S)
+        return Cadence(scrape_s=SCRAPE_S, decide_s=SYNC_S, reads_rates=False)
 
     def wish(self, seen: Observation, now_s: float) -> Wish | None:
         """One sync."""

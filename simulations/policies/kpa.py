@@ -34,7 +34,7 @@ class Kpa:
     @property
     def cadence(self) -> Cadence:
         """Every tick reads and decides."""
-        return Cadence(scrape_s=TICK_S, decide_s=TICK_S)
+        return Cadence(scrape_s=TICK_S, decide_s=TICK_S, reads_rates=False)
 
     def wish(self, seen: Observation, now_s: float) -> Wish | None:
         """One tick."""

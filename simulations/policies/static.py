@@ -16,7 +16,7 @@ class Static:
     @property
     def cadence(self) -> Cadence:
         """It need not look."""
-        return Cadence(scrape_s=3600.0, decide_s=3600.0)
+        return Cadence(scrape_s=3600.0, decide_s=3600.0, reads_rates=False)
 
     def wish(self, seen: Observation, now_s: float) -> Wish | None:
         """Always the same."""
