@@ -17,7 +17,7 @@ IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")  # carries an IPv4 address that the check must see
-_DEFAULT_PORTS = {"http": 80, "https": 443}
+DEFAULT_PORTS = {"http": 80, "https": 443}
 URL_CHARS_MAX = 8192  # signed URLs are long; past this it is an attack on our memory
 
 
@@ -69,11 +69,11 @@ def origin_of(url: str) -> Origin:
         port = parts.port
     except ValueError as exc:
         raise InvalidRequestError(f"address {redacted(url)!r}: {exc}") from exc
-    if parts.scheme not in _DEFAULT_PORTS or not parts.hostname:
+    if parts.scheme not in DEFAULT_PORTS or not parts.hostname:
         raise InvalidRequestError(f"address {redacted(url)!r}: only http(s)://host/… is fetched")
     if parts.username is not None or parts.password is not None:
         raise InvalidRequestError(f"address on {parts.hostname!r}: credentials do not belong in a URL")
-    return Origin(parts.scheme, parts.hostname, port or _DEFAULT_PORTS[parts.scheme])
+    return Origin(parts.scheme, parts.hostname, port or DEFAULT_PORTS[parts.scheme])
 
 
 def redacted(url: str) -> str:

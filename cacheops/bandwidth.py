@@ -16,7 +16,7 @@ class Bandwidth:
         self._rate = bytes_per_s
         self._clock = clock
         self._lock = threading.Lock()
-        self._free_at_s = 0.0
+        self._free_at_s = float("-inf")
 
     def wait_s(self, count_bytes: int) -> float:
         """Book bytes that have arrived; how long to read nothing more."""

@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from rich.console import Console
@@ -52,14 +52,14 @@ def prefetch(options: argparse.Namespace) -> int:
     ref = model_ref(options.uri, allow=tuple(options.allow or ALLOW_DEFAULT), ignore=tuple(options.ignore))
     settings = settings_from_environment(_rules(options.allow_host), local_files=True)
     layout = open_cache(options.root)
-    source = open_source(options.uri, settings, clock)
-    manifest = _resolved(layout, source, ref, clock)
-    if options.dry_run:
-        _explain(layout, manifest)
-        return 0
     transfer = Transfer(workers=options.workers, bandwidth=Bandwidth(options.mib_per_s * MIB, clock))
-    with _shown(manifest, transfer):
-        published = bring(layout, manifest, source, transfer, now_s=clock.now_s())
+    with closing(open_source(options.uri, settings, clock)) as source:
+        manifest = _resolved(layout, source, ref, clock)
+        if options.dry_run:
+            _explain(layout, manifest)
+            return 0
+        with _shown(manifest, transfer):
+            published = bring(layout, manifest, source, transfer, now_s=clock.now_s())
     kept = published.manifest.bytes - transfer.fetched_bytes
     text = f"fetched {size(transfer.fetched_bytes)}" + (f", {size(kept)} were here" if kept else "")
     out.print(f"{published.path}: {published.manifest.ref.uri}, {text}, verified", soft_wrap=True)

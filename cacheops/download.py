@@ -17,10 +17,10 @@ from cacheops.bandwidth import Bandwidth
 from cacheops.errors import CanceledError, IntegrityMismatchError, SourceUnavailableError
 from cacheops.journal import CHUNK_BYTES, Journal
 from cacheops.model import FileEntry, ModelManifest
-from cacheops.parts import RANGE_BYTES, PartFile, Range
+from cacheops.parts import RANGE_BYTES, PartFile, PartStore, Range
 from cacheops.transport import RangeStream
 
-BUFFER_BYTES = 1 << 20  # fits a core's cache, so that the digest and the write find the bytes there
+BUFFER_BYTES = 256 << 10  # fits a core's cache, so that the digest and the write find the bytes there
 WORKERS_MAX = 64  # as the largest setting among peers; more connections than that is an attack on the origin
 RETRIES = 5  # of one range without progress: 0.5 + 1 + 2 + 4 + 8 s
 RETRY_FIRST_S = 0.5
@@ -46,6 +46,8 @@ class Transfer:
     bandwidth: Bandwidth | None = None
     stop: threading.Event = field(default_factory=threading.Event)  # set by the caller: end soon, keep what is there
     retry_first_s: float = RETRY_FIRST_S
+    range_bytes: int = RANGE_BYTES
+    chunk_bytes: int = CHUNK_BYTES
     files: tuple[PartFile, ...] = ()
 
     def __post_init__(self) -> None:
@@ -68,10 +70,15 @@ def download(manifest: ModelManifest, source: RangeSource, staging: Path, transf
     parts = staging / "parts"
     parts.mkdir(mode=0o700, parents=True, exist_ok=True)
     journal = Journal(staging / "journal")
-    files = tuple(PartFile(index, entry, parts, journal) for index, entry in enumerate(manifest.files))
+    files = tuple(
+        PartFile(index, entry, PartStore(parts, journal, transfer.range_bytes))
+        for index, entry in enumerate(manifest.files)
+    )
     transfer.files = files
     crew = _Crew(files, source, transfer)
-    useful = sum(1 + entry.size_bytes // RANGE_BYTES for entry in manifest.files)  # more workers would only wait
+    useful = sum(
+        1 + entry.size_bytes // transfer.range_bytes for entry in manifest.files
+    )  # more workers would only wait
     try:
         with ThreadPoolExecutor(min(transfer.workers, useful), thread_name_prefix="fetch") as pool:
             jobs = [pool.submit(crew.work) for _ in range(min(transfer.workers, useful))]
@@ -185,7 +192,7 @@ class _Crew:
                 if count == 0:
                     raise SourceUnavailableError(f"{file.entry.path}: ends at {piece.reached}, not at {piece.stop}")
                 file.write(piece, buffer[:count])
-                if piece.reached - noted >= CHUNK_BYTES:
+                if piece.reached - noted >= self._transfer.chunk_bytes:
                     file.note(piece, noted)
                     noted = piece.reached
                 self._throttle(count)

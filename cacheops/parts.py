@@ -17,6 +17,15 @@ from cacheops.model import FileEntry
 RANGE_BYTES = 64 << 20  # one request each: rare enough to cost nothing, small enough to share a file among workers
 
 
+@dataclass(frozen=True, slots=True)
+class PartStore:
+    """Where the parts of one model gather."""
+
+    folder: Path
+    journal: Journal
+    range_bytes: int = RANGE_BYTES
+
+
 @dataclass(slots=True, eq=False)
 class Range:
     """A stretch of a file that one worker fetches; it belongs to one life (`fd`) of the part file."""
@@ -31,15 +40,16 @@ class Range:
 class PartFile:
     """State of one file; every method is safe to call from any worker."""
 
-    def __init__(self, index: int, entry: FileEntry, folder: Path, journal: Journal) -> None:
+    def __init__(self, index: int, entry: FileEntry, store: PartStore) -> None:
         self.entry = entry
         self.index = index
-        self.path = folder / part_name(index)
+        self.path = store.folder / part_name(index)
         self.kept_bytes = 0  # there before this session
         self.fetched_bytes = 0
         self.sha256: str | None = None
         self._fds: list[int] = []  # the last one counts; a late writer may still hold an earlier one
-        self._journal = journal
+        self._journal = store.journal
+        self._range_bytes = store.range_bytes
         self._lock = threading.Lock()
         self._unclaimed: list[Range] = []  # last first
         self._early: dict[int, int] = {}  # fetched beyond the frontier: start → stop
@@ -142,7 +152,9 @@ class PartFile:
             self._early.clear()
             self.kept_bytes = self.fetched_bytes = self._frontier = 0
             self._digests = Digests(self.entry)
-            self._unclaimed = self._pieces(0, self.entry.size_bytes, self.entry.size_bytes if whole else RANGE_BYTES)
+            self._unclaimed = self._pieces(
+                0, self.entry.size_bytes, self.entry.size_bytes if whole else self._range_bytes
+            )
 
     def close(self) -> None:
         while self._fds:
@@ -167,7 +179,7 @@ class PartFile:
         self._early = {start: stop for start, stop in held if start > 0}
         gaps, position = [], 0
         for start, stop in [*held, (self.entry.size_bytes, self.entry.size_bytes)]:
-            gaps += self._pieces(position, start, RANGE_BYTES)[::-1]
+            gaps += self._pieces(position, start, self._range_bytes)[::-1]
             position = stop
         self._unclaimed = gaps[::-1]
         self.kept_bytes = sum(stop - start for start, stop in held)

@@ -16,7 +16,7 @@ from email.utils import parsedate_to_datetime
 from typing import Protocol
 from urllib.parse import urljoin, urlsplit
 
-from cacheops.addresses import AddressRules, Origin, connect, origin_of, redacted
+from cacheops.addresses import DEFAULT_PORTS, AddressRules, Origin, connect, origin_of, redacted
 from cacheops.errors import (
     AccessDeniedError,
     CacheError,
@@ -87,10 +87,10 @@ class _Pace:
 class HttpStream:
     """The body of one answer."""
 
-    def __init__(self, answer: http.client.HTTPResponse, connections: "_Kept", start: int, pace: _Pace) -> None:
+    def __init__(self, answer: http.client.HTTPResponse, line: "_Line", start: int, pace: _Pace) -> None:
         self.start = start
         self._answer = answer
-        self._kept = connections
+        self._line = line
         self._pace = pace
         self._left = answer.length  # None: chunked, or until the connection closes
 
@@ -101,9 +101,9 @@ class HttpStream:
         try:
             count = self._receive(buffer)
         except (OSError, http.client.HTTPException) as exc:
-            raise SourceUnavailableError(f"{self._kept.origin}: the answer broke off: {exc!r}") from exc
+            raise SourceUnavailableError(f"{self._line.origin}: the answer broke off: {exc!r}") from exc
         if not self._pace.waited(since_s, count):
-            raise SourceUnavailableError(f"{self._kept.origin}: slower than {BYTES_PER_S_MIN} bytes per second")
+            raise SourceUnavailableError(f"{self._line.origin}: slower than {BYTES_PER_S_MIN} bytes per second")
         return count
 
     def _receive(self, buffer: memoryview) -> int:
@@ -123,38 +123,55 @@ class HttpStream:
         while count := self.readinto(block):
             body += block[:count]
             if len(body) > limit_bytes:
-                raise InvalidRequestError(f"{self._kept.origin}: a list of more than {limit_bytes} bytes")
+                raise InvalidRequestError(f"{self._line.origin}: a list of more than {limit_bytes} bytes")
         try:
             return body.decode()
         except UnicodeDecodeError as exc:
-            raise InvalidRequestError(f"{self._kept.origin}: a list that is not UTF-8") from exc
+            raise InvalidRequestError(f"{self._line.origin}: a list that is not UTF-8") from exc
 
     def close(self) -> None:
-        self._answer.close()
-        if self._left != 0:
-            self._kept.drop()  # bytes of this answer are still to come: no other can follow
+        self._line.release(self._answer, reusable=self._left == 0)
 
 
-class _Pool(threading.local):
-    """This thread's connections, one per origin."""
+class _Pool:
+    """Idle connections by origin, shared by all threads."""
 
     def __init__(self) -> None:
-        self.connections: dict[Origin, http.client.HTTPConnection] = {}
+        self._lock = threading.Lock()
+        self._idle: dict[Origin, list[http.client.HTTPConnection]] = {}
 
-    def drop(self, origin: Origin) -> None:
-        if connection := self.connections.pop(origin, None):
-            connection.close()
+    def take(self, origin: Origin) -> http.client.HTTPConnection | None:
+        with self._lock:
+            idle = self._idle.get(origin)
+            return idle.pop() if idle else None
+
+    def give(self, origin: Origin, connection: http.client.HTTPConnection) -> None:
+        with self._lock:
+            self._idle.setdefault(origin, []).append(connection)
+
+    def close(self) -> None:
+        with self._lock:
+            for connections in self._idle.values():
+                for connection in connections:
+                    connection.close()
+            self._idle.clear()
 
 
 @dataclass(frozen=True, slots=True)
-class _Kept:
+class _Line:
     """The connection that an answer came on."""
 
     pool: _Pool
     origin: Origin
+    connection: http.client.HTTPConnection
 
-    def drop(self) -> None:
-        self.pool.drop(self.origin)
+    def release(self, answer: http.client.HTTPResponse, *, reusable: bool) -> None:
+        """Keep the connection for the next request, or end it when bytes of this answer are still to come."""
+        answer.close()
+        if reusable and self.connection.sock is not None:
+            self.pool.give(self.origin, self.connection)
+        else:
+            self.connection.close()
 
 
 class HttpRanges:
@@ -174,67 +191,65 @@ class HttpRanges:
         headers = {"Range": f"bytes={request.start}-{'' if request.stop is None else request.stop - 1}"}
         if request.etag and not request.etag.startswith("W/"):
             headers["If-Range"] = request.etag if request.etag.startswith('"') else f'"{request.etag}"'
-        answer, origin = self._follow("GET", request, headers if request.size_bytes else {})
+        answer, line = self._follow("GET", request, headers if request.size_bytes else {})
         try:
             start = _judged(answer, request)
         except CacheError:
-            self._pool.drop(origin)
+            line.release(answer, reusable=False)
             raise
-        return HttpStream(answer, _Kept(self._pool, origin), start, _Pace(self._clock, self._stall_s))
+        return HttpStream(answer, line, start, _Pace(self._clock, self._stall_s))
 
     def head(self, url: str, secret_headers: Mapping[str, str]) -> http.client.HTTPMessage:
         """The headers of a file after redirects."""
-        answer, _ = self._follow("HEAD", Request(url=url, secret_headers=secret_headers), {})
-        answer.read()
+        answer, line = self._follow("HEAD", Request(url=url, secret_headers=secret_headers), {})
+        line.release(answer, reusable=True)
         return answer.headers
 
     def close(self) -> None:
-        """Close this thread's connections; other threads' close with their threads."""
-        for origin in list(self._pool.connections):
-            self._pool.drop(origin)
+        """Close idle connections; those in use close with their streams."""
+        self._pool.close()
 
     def _follow(
         self, method: str, request: Request, headers: Mapping[str, str]
-    ) -> tuple[http.client.HTTPResponse, Origin]:
+    ) -> tuple[http.client.HTTPResponse, _Line]:
         url, home = request.url, origin_of(request.url)
         for _ in range(REDIRECTS_MAX + 1):
             origin = origin_of(url)
             if home.scheme == "https" and origin.scheme != "https":
                 raise InvalidRequestError(f"{home}: redirects from https to {origin}")
             secrets = request.secret_headers if origin == home else {}
-            answer = self._ask(method, url, origin, {**headers, **secrets})
+            answer, line = self._ask(method, url, origin, {**headers, **secrets})
+            if answer.status in {200, 206}:
+                return answer, line
+            line.release(answer, reusable=answer.length == 0)
             if answer.status not in _REDIRECTS:
-                _check_status(answer, url)
-                return answer, origin
-            answer.read() if answer.length == 0 else self._pool.drop(origin)
+                raise _refusal(answer, url)
             url = urljoin(url, answer.headers.get("Location", ""))
         raise SourceUnavailableError(f"{redacted(request.url)}: more than {REDIRECTS_MAX} redirects")
 
-    def _ask(self, method: str, url: str, origin: Origin, headers: Mapping[str, str]) -> http.client.HTTPResponse:
-        """One request. A kept connection may have died of age: then once more on a new one."""
+    def _ask(
+        self, method: str, url: str, origin: Origin, headers: Mapping[str, str]
+    ) -> tuple[http.client.HTTPResponse, _Line]:
+        """One request. A kept connection may have died of age: then once more on another, at last on a new one."""
         parts = urlsplit(url)
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        default = {"https": 443, "http": 80}[origin.scheme]
-        name = f"[{origin.host}]" if ":" in origin.host else origin.host
-        host = name if origin.port == default else f"{name}:{origin.port}"
-        sent = {"Host": host, "Accept-Encoding": "identity", "User-Agent": _AGENT, **headers}
-        for kept in (origin in self._pool.connections, False):
-            connection = self._pool.connections.get(origin) or self._connected(origin)
+        sent = {"Host": _host(origin), "Accept-Encoding": "identity", "User-Agent": _AGENT, **headers}
+        while True:
+            kept = self._pool.take(origin)
+            connection = kept or self._connected(origin)
             try:
                 with _at_most(connection, self._stall_s):
                     connection.request(method, target, headers=sent)
-                    return connection.getresponse()
+                    return connection.getresponse(), _Line(self._pool, origin, connection)
             except (OSError, http.client.HTTPException, ValueError) as exc:
-                self._pool.drop(origin)
-                if not kept or isinstance(exc, TimeoutError):
-                    raise SourceUnavailableError(f"{redacted(url)}: no answer: {exc}") from exc
-        raise AssertionError("unreachable: the second round returns or raises")
+                connection.close()
+                if kept is None or isinstance(exc, TimeoutError):
+                    raise SourceUnavailableError(f"{redacted(url)}: no answer: {exc!r}") from exc
 
     def _connected(self, origin: Origin) -> http.client.HTTPConnection:
         connection = http.client.HTTPConnection(origin.host, origin.port, timeout=self._stall_s)
         connection.sock = connect(origin, self._rules, self._tls, timeout_s=self._stall_s)
         connection.auto_open = 0  # a reconnect by the library would pass the address guard by
-        self._pool.connections[origin] = connection
         return connection
 
 
@@ -256,23 +271,22 @@ def _at_most(connection: http.client.HTTPConnection, duration_s: float) -> Itera
         timer.cancel()
 
 
-def _check_status(answer: http.client.HTTPResponse, url: str) -> None:
-    """Success, or the class of the refusal."""
+def _host(origin: Origin) -> str:
+    name = f"[{origin.host}]" if ":" in origin.host else origin.host
+    return name if origin.port == DEFAULT_PORTS[origin.scheme] else f"{name}:{origin.port}"
+
+
+def _refusal(answer: http.client.HTTPResponse, url: str) -> CacheError:
+    """The class of a status that is no success."""
     status = answer.status
-    if status in {200, 206}:
-        return
     what = f"{redacted(url)}: HTTP {status} {answer.reason[:80]}"
-    wait_s = _retry_after_s(answer.headers.get("Retry-After"))
-    answer.close()
     if status in {401, 403}:
-        raise AccessDeniedError(what)
-    if status in {404, 410}:
-        raise InvalidRequestError(what)
+        return AccessDeniedError(what)
     if status in {412, 416}:
-        raise IntegrityMismatchError(f"{what}: the file changed")
-    if status == 429 or status >= 500 or status == 408:
-        raise SourceUnavailableError(what, wait_s=wait_s)
-    raise InvalidRequestError(what)
+        return IntegrityMismatchError(f"{what}: the file changed")
+    if status in {408, 429} or status >= 500:
+        return SourceUnavailableError(what, wait_s=_retry_after_s(answer.headers.get("Retry-After")))
+    return InvalidRequestError(what)
 
 
 def _judged(answer: http.client.HTTPResponse, request: Request) -> int:

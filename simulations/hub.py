@@ -9,8 +9,10 @@ import asyncio
 import hashlib
 import hmac
 import os
+import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -63,6 +65,7 @@ class HubSettings:
 
     token: str | None = None  # required for everything
     gated: frozenset[str] = frozenset()  # repositories whose digests are masked
+    cdn: str | None = None  # who serves the signed addresses; None: this server by its other name
     bytes_per_s: float = 0.0  # of one answer; 0: as fast as it goes
     clock: Clock = field(default_factory=WallClock)
     requests: list[str] = field(default_factory=list)  # `METHOD path range`, for tests and the demo
@@ -140,9 +143,11 @@ class ModelHub:
         if not blob.is_lfs:
             return await self._bytes(request, blob, {**headers, "ETag": f'"{blob.git_sha1}"'})
         expires = f"{self.settings.clock.now_s() + SIGNED_FOR_S:.0f}"
+        # Another host, as on the real hub: a redirect to the same one is taken for a renamed repository.
+        cdn = self.settings.cdn or f"http://localhost:{request.url.port}"
         path = f"/cdn/{repository.name}/{blob.path}"
         headers |= {
-            "Location": f"{path}?Expires={expires}&Signature={self._signature(path, expires)}",
+            "Location": f"{cdn}{path}?Expires={expires}&Signature={self._signature(path, expires)}",
             "X-Linked-Size": str(blob.size_bytes),
             "X-Linked-ETag": f'"{blob.sha256}"',
         }
@@ -157,7 +162,7 @@ class ModelHub:
         return await self._bytes(request, blob, {"ETag": f'"{blob.sha256}"'})
 
     async def _bytes(self, request: web.Request, blob: Blob, headers: dict[str, str]) -> web.StreamResponse:
-        if not self.settings.bytes_per_s:
+        if blob.is_lfs and not self.settings.bytes_per_s:  # which writes an ETag of its own
             return web.FileResponse(blob.file, chunk_size=BLOCK_BYTES, headers=headers)
         asked = request.http_range
         start, stop, _ = slice(asked.start, asked.stop).indices(blob.size_bytes)
@@ -177,7 +182,8 @@ class ModelHub:
                 block = file.read(min(SLICE_BYTES, stop - start))
                 await answer.write(block)
                 start += len(block)
-                await self.settings.clock.sleep(len(block) / self.settings.bytes_per_s)
+                if self.settings.bytes_per_s:
+                    await self.settings.clock.sleep(len(block) / self.settings.bytes_per_s)
 
     def _signature(self, path: str, expires: str) -> str:
         return hmac.new(self._key, f"{path} {expires}".encode(), "sha256").hexdigest()
@@ -219,6 +225,28 @@ async def serve(hub: ModelHub, port: int = 0) -> tuple[web.AppRunner, str]:
     await site.start()
     host, bound = runner.addresses[0][:2]
     return runner, f"http://{host}:{bound}"
+
+
+@dataclass(frozen=True, slots=True)
+class HubProcess:
+    """A hub that runs as a process of its own."""
+
+    endpoint: str
+    root: Path
+
+
+@contextmanager
+def hub_process(root: Path, *, bytes_per_s: float = 0.0) -> Iterator[HubProcess]:
+    """Serve a folder of models from a process that ends with the block."""
+    command = [sys.executable, "-m", "simulations.hub", str(root), "--bytes-per-s", str(bytes_per_s)]
+    server = subprocess.Popen(command, cwd=Path(__file__).parents[1], stdout=subprocess.PIPE, text=True)
+    assert server.stdout is not None
+    try:
+        with server.stdout:
+            yield HubProcess(server.stdout.readline().strip(), root)
+    finally:
+        server.terminate()
+        server.wait()
 
 
 async def _run(root: Path, port: int, bytes_per_s: float) -> None:

@@ -27,6 +27,10 @@ class Source(Protocol):
         """The bytes of a file from `start` on."""
         ...
 
+    def close(self) -> None:
+        """Close idle connections."""
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceSettings:

@@ -54,6 +54,9 @@ class FolderSource:
             raise IntegrityMismatchError(f"source file {shown(entry.path)}: changed since it was listed")
         return FileStream(fd, start, stop)
 
+    def close(self) -> None:
+        """Nothing stays open."""
+
     def _listed(self) -> Iterator[FileEntry]:
         for count, (folder, folders, names) in enumerate(os.walk(self._folder)):
             if count > FOLDERS_MAX:

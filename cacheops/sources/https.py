@@ -39,6 +39,9 @@ class WebSource:
             Request(url=self._url(entry.path), start=start, stop=stop, size_bytes=entry.size_bytes, etag=entry.etag)
         )
 
+    def close(self) -> None:
+        self._http.close()
+
     def _url(self, path: str) -> str:
         return urljoin(self._uri, quote(path)) if self._uri.endswith("/") else self._uri
 

@@ -83,6 +83,9 @@ class HubSource:
             )
         )
 
+    def close(self) -> None:
+        self._http.close()
+
 
 def _entries(tree: Iterable[object], ref: ModelRef) -> Iterator[FileEntry]:
     """The wanted files of a listing, each with the digest that the hub vouches for."""

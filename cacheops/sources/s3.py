@@ -39,7 +39,8 @@ class S3Source:
         self._prefix = f"{uri.path}/" if uri.path else ""  # with the slash: `model` is not `model2`
         self._http = http
         self._versions: dict[str, str] = {}
-        self._s3: S3Client = boto3.client(
+        # a session of its own: the module's shared one would keep the first credentials it ever saw
+        self._s3: S3Client = boto3.session.Session().client(
             "s3",
             endpoint_url=endpoint,
             region_name=region,
@@ -72,6 +73,10 @@ class S3Source:
         except (ClientError, BotoCoreError) as exc:
             raise _refusal(f"s3://{self._bucket}/{asked['Key']}", exc) from exc
         return self._http.get(Request(url=url, start=start, stop=stop, size_bytes=entry.size_bytes, etag=entry.etag))
+
+    def close(self) -> None:
+        self._http.close()
+        self._s3.close()
 
     def _listed(self) -> Iterator[FileEntry]:
         pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=self._prefix)

@@ -1,0 +1,114 @@
+"""`kill -9` at any moment: what is published is right, and almost nothing is fetched twice."""
+
+import hashlib
+import mmap
+import os
+import random
+import signal
+import struct
+import time
+from pathlib import Path
+
+import pytest
+
+from cacheops.bandwidth import Bandwidth
+from cacheops.download import BUFFER_BYTES, Transfer
+from cacheops.inventory import contents
+from cacheops.layout import Layout, open_cache
+from cacheops.model import FileEntry
+from cacheops.prefetch import bring
+from cacheops.publish import remove
+from cacheops.sources.file import FolderSource
+from cacheops.transport import RangeStream
+from cacheops.uri import model_ref
+from metrics.clock import WallClock
+
+MIB = 1 << 20
+KILLS = 100
+WORKERS = 3
+CHUNK_BYTES = MIB // 4
+RATE = 200.0 * MIB  # 24 MiB in about 0.1 s: kills fall before, into and after the bytes
+
+
+class CountingSource:
+    """A folder whose delivered bytes are counted where a killed process cannot take them with it."""
+
+    def __init__(self, folder: Path, counter: mmap.mmap) -> None:
+        self._folder = FolderSource(folder)
+        self._counter = counter
+
+    def open(self, entry: FileEntry, start: int, stop: int) -> RangeStream:
+        return CountingStream(self._folder.open(entry, start, stop), self._counter)
+
+
+class CountingStream:
+    def __init__(self, stream: RangeStream, counter: mmap.mmap) -> None:
+        self.start = stream.start
+        self._stream = stream
+        self._counter = counter
+
+    def readinto(self, buffer: memoryview) -> int:
+        count = self._stream.readinto(buffer)
+        add(self._counter, count)  # not atomic among threads: a lost update makes the test milder by one buffer
+        return count
+
+    def close(self) -> None:
+        self._stream.close()
+
+
+def add(counter: mmap.mmap, count: int) -> None:
+    counter[:8] = struct.pack("q", counted(counter) + count)
+
+
+def counted(counter: mmap.mmap) -> int:
+    return int(struct.unpack("q", counter[:8])[0])
+
+
+def run_and_kill(root: Path, folder: Path, counter: mmap.mmap, after_s: float) -> bool:
+    """A fetching process, killed after a while; whether it was done before."""
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            manifest = FolderSource(folder).resolve(model_ref(f"file://{folder}"))
+            how = Transfer(
+                workers=WORKERS, bandwidth=Bandwidth(RATE, WallClock()), range_bytes=2 * MIB, chunk_bytes=CHUNK_BYTES
+            )
+            bring(open_cache(root), manifest, CountingSource(folder, counter), how, now_s=0.0)
+            code = 0
+        finally:
+            os._exit(code)
+    time.sleep(after_s)
+    os.kill(child, signal.SIGKILL)
+    _, status = os.waitpid(child, 0)
+    assert os.WIFSIGNALED(status) or os.WEXITSTATUS(status) == 0
+    return not os.WIFSIGNALED(status)
+
+
+@pytest.mark.slow
+def test_a_hundred_kills_leave_whole_trees_and_refetch_at_most_a_chunk_per_open_range(
+    tmp_path: Path, layout: Layout
+) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    data = {f"m{number}.safetensors": os.urandom(size) for number, size in enumerate((14 * MIB, 9 * MIB + 7, MIB))}
+    for name, content in data.items():
+        (folder / name).write_bytes(content)
+    size_bytes, seed = sum(map(len, data.values())), random.Random(1)
+    counter = mmap.mmap(-1, 8)
+    kills = kills_of_this_tree = published = 0
+    while kills < KILLS:
+        done = run_and_kill(layout.root, folder, counter, seed.uniform(0.0, 0.25))
+        kills, kills_of_this_tree = kills + (not done), kills_of_this_tree + (not done)
+        held = contents(layout)
+        assert held.strangers == ()  # nothing under models/ that is not a whole tree
+        if held.trees:
+            (tree,) = held.trees
+            for name, content in data.items():
+                assert hashlib.sha256((tree.path / name).read_bytes()).digest() == hashlib.sha256(content).digest()
+            allowed = kills_of_this_tree * WORKERS * (CHUNK_BYTES + BUFFER_BYTES)
+            assert counted(counter) <= size_bytes + allowed
+            remove(layout, tree)
+            counter[:8] = struct.pack("q", 0)
+            kills_of_this_tree, published = 0, published + 1
+    assert published > 0
