@@ -108,6 +108,8 @@ class CompiledFleet:
         replica["ready_at_s"] = ready_at_s
         replica["accepts"] = 1
         replica["free_blocks"] = self._world.machine["usable_blocks"][0]
+        course = self._world.course[0]
+        course["slots"] = max(course["slots"], slot + 1)
         first = slot * self._stride
         self._world.rows[first : first + self._stride] = 0
         replica["heap_at"] = first

@@ -25,7 +25,7 @@ REQUEST_MASK = (1 << REQUEST_BITS) - 1
 def advance(world: World, until_s: float) -> None:
     """Hand out every request that arrives until then, and end every step that ends until then."""
     course, machine = world.course[0], world.machine[0]
-    requests, replicas, rows = world.requests, world.replicas, world.rows
+    requests, replicas, rows = world.requests, world.replicas[: course["slots"]], world.rows
     while course["next_request"] < len(requests):
         number = course["next_request"]
         arrived_at_s = requests[number]["arrived_at_s"]

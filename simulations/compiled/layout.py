@@ -86,6 +86,7 @@ COURSE = np.dtype(
     [
         ("now_s", np.float64),
         ("next_request", np.int64),  # not yet with a replica
+        ("slots", np.int64),  # of the replicas that ever served; those after them are not looked at
         ("takes_turns", np.int64),  # round robin instead of the fewest outstanding
         ("last_turn", np.int64),
     ]
