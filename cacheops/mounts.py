@@ -26,8 +26,13 @@ def mounted_keys(table: str, models: Path) -> Mapping[str, int]:
     return found
 
 
+def shows(table: str, place: Path) -> bool:
+    """Whether something is mounted right there: without the kubelet's folder, a table says nothing about pods."""
+    return any(Path(found) == place for _root, found in _rows(table.splitlines()))
+
+
 def read_table(path: Path) -> str:
-    """A mount table such as /proc/1/mountinfo, of the kubelet's namespace where the agent may see it."""
+    """A mount table such as /proc/self/mountinfo."""
     with path.open("rb") as file:
         return file.read(TABLE_BYTES_MAX).decode("utf-8", "replace")
 

@@ -26,7 +26,7 @@ from nodeagent.fetches import Fetches
 from nodeagent.kube import NodeApi
 from nodeagent.reconcile import IDLE_S, LOOK_S, Agent, AgentOptions
 from nodeagent.serve import serving
-from nodeagent.store import Store
+from nodeagent.store import Leases, Store
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +53,8 @@ async def _run(options: argparse.Namespace) -> None:
     clock = WallClock()
     layout = await asyncio.to_thread(open_cache, options.root)
     await asyncio.to_thread(empty_trash, layout)  # of an eviction that a crash ended
-    store = Store(layout, _settings(options), clock, options.mount_table)
+    leases = Leases(table=options.mount_table, pods=options.kubelet_pods)
+    store = Store(layout, _settings(options), clock, leases)
     for key, faults in (await asyncio.to_thread(store.faults)).items():
         log.warning("%s: damaged: %s", key, "; ".join(faults[:3]))
     agent_options = AgentOptions(
@@ -98,11 +99,13 @@ def _parser() -> argparse.ArgumentParser:
         help="serve LocalModelNode in the place of KServe's own agent (default: yes)",
     )
     add(
-        "--mount-table",
+        "--kubelet-pods",
         type=Path,
-        default=Path("/proc/1/mountinfo"),
-        help="where mounts of trees are seen; the kubelet's namespace, with hostPID (default: %(default)s)",
+        default=Path("/var/lib/kubelet/pods"),
+        metavar="DIR",
+        help="the kubelet's folder, mounted here with propagation HostToContainer; nothing is evicted without",
     )
+    add("--mount-table", type=Path, default=Leases().table, help="where mounts are listed (default: %(default)s)")
     add("--workers", type=_workers, default=8, help="connections of one fetch (default: %(default)s)")
     add("--allow-host", action="append", default=[], metavar="HOST[:PORT]", help="a source host that is not public")
     add("--allow-network", action="append", default=[], metavar="CIDR", help="a network of sources that is not public")

@@ -12,7 +12,7 @@ from cacheops.inventory import contents
 from cacheops.layout import Layout, discard
 from cacheops.manifest_file import Published
 from cacheops.model import ModelManifest, ModelRef
-from cacheops.mounts import mounted_keys, read_table
+from cacheops.mounts import mounted_keys, read_table, shows
 from cacheops.prefetch import Failure, bring, remember_failure
 from cacheops.publish import remove
 from cacheops.sources import SourceSettings, open_source
@@ -43,14 +43,26 @@ class View:
         )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leases:
+    """Where to see which trees are mounted."""
+
+    table: Path = Path("/proc/self/mountinfo")
+    pods: Path | None = None  # the kubelet's folder, mounted here so that its mounts show; None: not asked for
+
+    def are_seen(self, table: str) -> bool:
+        """Whether the table would show a pod's mount."""
+        return self.pods is None or shows(table, self.pods)
+
+
 class Store:
     """One cache folder."""
 
-    def __init__(self, layout: Layout, settings: SourceSettings, clock: Clock, mount_table: Path) -> None:
+    def __init__(self, layout: Layout, settings: SourceSettings, clock: Clock, leases: Leases) -> None:
         self._layout = layout
         self._settings = settings
         self._clock = clock
-        self._mount_table = mount_table
+        self._leases = leases
         self._warm: dict[str, str] = {}  # key → digest that was read into the page cache
         self._used = layout.own / "used"
 
@@ -59,13 +71,16 @@ class Store:
         try:
             self._used.mkdir(mode=0o700, exist_ok=True)
             held = contents(self._layout)
-            leases = mounted_keys(read_table(self._mount_table), self._layout.models)
+            table = read_table(self._leases.table)
+            leases = mounted_keys(table, self._layout.models)
             for key in leases:
                 (self._used / key).touch(mode=0o600)
             space = os.statvfs(self._layout.root)
         except OSError as exc:
             raise from_os(exc, f"looking at {self._layout.root}") from exc
-        trees = tuple(self._held(tree, leases.get(tree.path.name, 0)) for tree in held.trees)
+        # Not seeing is not zero: where pods' mounts cannot be seen, every tree may be in use.
+        least = 0 if self._leases.are_seen(table) else 1
+        trees = tuple(self._held(tree, max(least, leases.get(tree.path.name, 0))) for tree in held.trees)
         partials = tuple(
             Partial(digest=part.digest, size_bytes=part.disk_bytes, touched_at_s=part.touched_at_s)
             for part in held.staged

@@ -8,7 +8,7 @@ from cacheops.download import Transfer
 from cacheops.errors import StorageError
 from cacheops.manifest_file import Published
 from cacheops.model import FileEntry, ModelManifest, ModelRef
-from cacheops.mounts import mounted_keys, read_table
+from cacheops.mounts import mounted_keys, read_table, shows
 from cacheops.warm import BLOCK_BYTES, has_memory, warm
 
 KEY, OTHER = "0123456789abcdef", "fedcba9876543210"
@@ -37,6 +37,13 @@ def row(root: str, place: str) -> str:
 )
 def test_mounts_are_counted_by_tree(rows: list[str], keys: dict[str, int]) -> None:
     assert mounted_keys("\n".join(rows), MODELS) == keys
+
+
+def test_a_table_without_the_kubelet_s_folder_says_nothing_about_pods() -> None:
+    pods = Path("/var/lib/kubelet/pods")
+
+    assert shows(row("/var/lib/kubelet/pods", str(pods)), pods)
+    assert not shows(row("/var/lib/kubelet/pods", f"{pods}/u/volumes/x"), pods)
 
 
 def test_this_machine_s_own_table_can_be_read() -> None:

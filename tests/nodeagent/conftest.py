@@ -32,6 +32,7 @@ SHARED_CRDS = ROOT / ".." / "shared" / "crds"
 NODE_MODEL_CACHES = Resource("warmtide.dev", "v1alpha1", "nodemodelcaches", "NodeModelCache", namespaced=False)
 LOCAL_MODEL_NODES = Resource("serving.kserve.io", "v1alpha1", "localmodelnodes", "LocalModelNode", namespaced=False)
 WAIT_S = 30.0
+KUBELET_MOUNT = "30 25 98:0 /var/lib/kubelet/pods /var/lib/kubelet/pods ro - ext4 /dev/x ro\n"
 WEIGHTS_BYTES = 3_000_000
 
 
@@ -117,6 +118,15 @@ class Cluster:  # reached by tests through the fixture: nothing under tests/ is 
         """So that what is read next is what an agent wrote since."""
         await self.api.patch(NODE_MODEL_CACHES, "", node, {"status": None}, "status")
 
+    def mount(self, *rows: str) -> None:
+        """What the agent sees mounted."""
+        (self.folder / "mounts").write_text("".join(rows), encoding="utf-8")
+
+    def mount_pod(self, key: str) -> None:
+        """A pod has a tree mounted, and the agent sees the kubelet's folder."""
+        pod = f"36 35 98:0 /var/lib/warmtide/models/{key} /var/lib/kubelet/pods/u/volumes/x ro - ext4 /dev/x ro\n"
+        self.mount(KUBELET_MOUNT, pod)
+
     def log(self, node: str = "node-1") -> str:
         """What an agent said."""
         return (self.folder / f"{node}.log").read_text(encoding="utf-8")
@@ -168,7 +178,7 @@ async def cluster(tmp_path: Path) -> AsyncIterator[Cluster]:
     """An API server with our CRDs and KServe's, and a hub with two models."""
     for number, name in enumerate(("org/alpha", "org/beta")):
         write_model(tmp_path / "hub" / name, number)
-    (tmp_path / "mounts").write_text("", encoding="utf-8")
+    (tmp_path / "mounts").write_text(KUBELET_MOUNT, encoding="utf-8")
     kserve = SHARED_CRDS / "serving.kserve.io_localmodelnodes.yaml"
     hub = hubs.ModelHub(tmp_path / "hub")
     runner, endpoint = await hubs.serve(hub)

@@ -86,17 +86,19 @@ def age(tree: Path) -> None:
     manifest.write_text(text, encoding="utf-8")
 
 
-async def test_a_mounted_tree_makes_no_room(cluster: Any) -> None:
+@pytest.mark.parametrize(
+    "see",
+    [lambda cluster, key: cluster.mount_pod(key), lambda cluster, _key: cluster.mount()],
+    ids=["mounted", "mounts cannot be seen"],
+)
+async def test_a_tree_that_is_mounted_or_may_be_makes_no_room(cluster: Any, see: Any) -> None:
     alpha, beta = await cluster.wanted(ALPHA), await cluster.wanted(BETA)
     quota = int(alpha["bytes"] * 1.5)
     await cluster.make_node_cache([alpha], quotaBytes=quota)
     async with cluster.agent():
         await cluster.cache_when(is_ready(ALPHA))
     age(cluster.tree(alpha["key"]))
-    mount = (
-        f"36 35 98:0 /var/lib/warmtide/models/{alpha['key']} /var/lib/kubelet/pods/u/volumes/x ro - ext4 /dev/x ro\n"
-    )
-    (cluster.folder / "mounts").write_text(mount, encoding="utf-8")
+    see(cluster, alpha["key"])
     await cluster.want([beta], quotaBytes=quota)
 
     async with cluster.agent():
