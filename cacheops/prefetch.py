@@ -4,7 +4,7 @@ import fcntl
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -96,7 +96,8 @@ def remember_failure(layout: Layout, uri: str, key: str, error: CacheError, *, n
         fresh.write_text(json.dumps(body) + "\n", encoding="utf-8")
         fresh.rename(layout.failure(key))
     except OSError:
-        fresh.unlink(missing_ok=True)  # a disk that is full cannot be told so; the caller has the error itself
+        with suppress(OSError):  # a disk that is full or closed cannot be told so; the caller has the error itself
+            fresh.unlink(missing_ok=True)
     return failure
 
 

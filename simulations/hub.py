@@ -12,7 +12,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -172,7 +172,8 @@ class ModelHub:
             answer.headers["Content-Range"] = f"bytes {start}-{stop - 1}/{blob.size_bytes}"
         await answer.prepare(request)
         if request.method != "HEAD":
-            await self._limited(answer, blob, start, stop)
+            with suppress(ConnectionResetError):  # the client had enough
+                await self._limited(answer, blob, start, stop)
         return answer
 
     async def _limited(self, answer: web.StreamResponse, blob: Blob, start: int, stop: int) -> None:
