@@ -28,6 +28,7 @@ COMMANDS = (
     Command("demo", "simulations.demo.cli", "Watch it scale a service here: 90 seconds, no cluster, no GPU."),
     Command("controller", "autoscaler.__main__", "Run the autoscaler for the cluster of your kubeconfig."),
     Command("sim", "simulations.cli", "Replay traffic through policies offline: run, compare."),
+    Command("agent", "nodeagent.__main__", "Run the node agent: models on this node's disk, verified."),
     Command("why", "autoscaler.explain", "Why a service has its replicas, and what would change that."),
     Command("check", "autoscaler.check", "Examine a cluster: what is wrong, and what to do about it."),
     Command("cache", "cacheops.cli", "A node's model cache in a folder: prefetch, ls, verify, du."),
