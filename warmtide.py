@@ -1,4 +1,4 @@
-"""The front door: `warmtide demo | controller | sim | why | check | cache`.
+"""The front door: `warmtide demo | controller | agent | sim | why | check | cache`.
 
 This file knows names and one line of help. What a command does, its options and its `--help` live in
 its module, loaded only when it is called: `warmtide --help` costs what Typer costs.
