@@ -84,7 +84,7 @@ class HeldTree:
     def comeback_value_s(self, now_s: float) -> float:
         """What it is worth though nobody wants it, by how long ago it was of use."""
         idle_s = max(0.0, now_s - max(self.published_at_s, self.used_at_s or 0.0))
-        chance = COMEBACK_RATIO * 2.0 ** -(idle_s / COMEBACK_HALF_LIFE_S)
+        chance: float = COMEBACK_RATIO * 2.0 ** -(idle_s / COMEBACK_HALF_LIFE_S)
         return chance * self.size_bytes / FETCH_PRIOR_BYTES_PER_S
 
 
