@@ -59,13 +59,12 @@ async def test_both_spellings_are_stored_and_read_back(server: Any, limits: Engi
             "vllm:generation_tokens_total",
         }
     sent_tokens = sum(arrival.prompt_tokens + arrival.output_tokens for arrival in arrivals)
-    print(demand, sent_tokens)
     for tokens in demand.values():
         assert tokens == pytest.approx(sent_tokens, rel=0.1)  # `rate` extrapolates to its window's borders
     sample = read_sample(live, observed_at_s=0.0)
-    assert read_sample(pages["negotiated-a-b"], observed_at_s=0.0) == sample
-    assert read_sample(pages["plain-a-b"], observed_at_s=0.0) == sample
-    assert read_sample(pages["emulated-a-b"], observed_at_s=0.0).prompt_tokens_total == 20 * 200
+    again = {pod: read_sample(page, observed_at_s=0.0) for pod, page in pages.items()}
+    assert again["negotiated-a-b"] == again["plain-a-b"] == sample
+    assert again["emulated-a-b"].prompt_tokens_total == 20 * 200
 
 
 async def stored(history: History, clock: WallClock, *, series: int) -> set[tuple[str, str]]:
