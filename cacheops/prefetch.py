@@ -19,9 +19,10 @@ from cacheops.errors import (
     retry_after_s,
 )
 from cacheops.layout import Layout
-from cacheops.manifest_file import Published, read_published
+from cacheops.manifest_file import Published
 from cacheops.model import ModelManifest
 from cacheops.publish import publish
+from cacheops.verify import quick
 
 SPARE_BYTES = 64 << 20  # journal, manifest and the file system's own needs
 
@@ -60,10 +61,12 @@ def bring(
 
 
 def published_as(layout: Layout, manifest: ModelManifest) -> Published | None:
-    """The published tree, if it holds just this manifest."""
+    """The published tree, if it holds just this manifest; a visibly damaged one does not count and is replaced."""
     try:
-        held = read_published(layout.tree(manifest.storage_key))
+        held, faults = quick(layout.tree(manifest.storage_key))
     except IntegrityMismatchError:
+        return None
+    if faults:
         return None
     return held if held.source_digest == manifest.digest or held.manifest.is_same_as(manifest) else None
 

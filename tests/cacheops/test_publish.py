@@ -123,6 +123,17 @@ def test_rot_is_found(tree: Published, name: str, data: bytes | None, seen_quick
     assert any(name in fault for fault in full(tree.path, Transfer()))
 
 
+def test_a_visibly_damaged_tree_is_replaced_when_it_is_asked_for_again(
+    layout: Layout, folder: Path, tree: Published
+) -> None:
+    change(tree.path / "model.safetensors", b"short")
+
+    healed = brought(layout, folder)
+
+    assert healed.path == tree.path
+    assert full(healed.path, Transfer()) == []
+
+
 def test_a_stranger_and_a_link_in_a_tree_are_found(tree: Published) -> None:
     tree.path.chmod(0o755)
     (tree.path / "extra.bin").write_bytes(b"x")
