@@ -6,7 +6,7 @@ READY  := $(VENV)/.ready
 ARGS   ?=
 NAME   ?=
 
-.PHONY: help demo test check bench apiserver clean
+.PHONY: help demo test check bench apiserver vllm clean
 help:            ## what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
 
@@ -34,6 +34,9 @@ bench: $(READY)  ## speed figures (NAME=parse for one)
 
 apiserver:       ## build a real Kubernetes control plane for the contract tests, once (about 12 minutes)
 	@tests/controlplane/build.sh
+
+vllm:            ## install a CPU build of vLLM for tests and the demo, once (about 5 minutes, 6 GB)
+	@tests/realvllm/install.sh
 
 clean:           ## the venv and everything built
 	rm -rf $(VENV) build

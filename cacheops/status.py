@@ -1,12 +1,12 @@
 """The shapes of `ModelCache.status` and `NodeModelCache.status`, as reports write them and the CRDs say."""
 
-from typing_extensions import TypedDict
+from typing_extensions import Required, TypedDict
 
 
 class ConditionStatus(TypedDict, total=False):
     """One condition, as Kubernetes has them."""
 
-    type: str
+    type: Required[str]
     """Ready: every node that should hold the model does. Resolved: revision and files are known."""
     status: str
     """True, False or Unknown."""
