@@ -19,9 +19,9 @@ from metrics.sample import EngineSample, PodSignals
 from metrics.target import ScrapeTarget, TimedTarget
 from metrics.window import Window
 
-# Rates look back over so many scrapes under load: enough for a steady token rate, few enough to see a ramp.
+# Rates look back over so many scrapes under load: half a minute shows a ramp and holds enough requests for a quantile.
 RATE_SCRAPES = 15
-RATE_SPAN_MIN_S, RATE_SPAN_MAX_S = 5.0, 60.0
+RATE_SPAN_MIN_S, RATE_SPAN_MAX_S = 30.0, 60.0
 # Above its target, each further step of KV usage is news; below it, none is.
 _KV_STEP = 0.05
 # Unless the policy names a period, each service under load is heard equally often, by so many pods per period: an edge

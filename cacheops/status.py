@@ -1,6 +1,8 @@
 """The shapes of `ModelCache.status` and `NodeModelCache.status`, as reports write them and the CRDs say."""
 
-from typing_extensions import Required, TypedDict
+from typing import Required
+
+from typing_extensions import TypedDict
 
 
 class ConditionStatus(TypedDict, total=False):
