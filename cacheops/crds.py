@@ -5,7 +5,6 @@
 
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 
 from cacheops import schema
 from cacheops.config import ModelCacheModel, NodeModelCacheModel, json_schema
@@ -85,10 +84,7 @@ def as_yaml(definition: Schema) -> str:
 
 def main() -> None:
     """Write the CRDs beside this checkout, or into the folder given."""
-    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parents[1] / "manifests" / "crds"
-    texts = {f"{found['metadata']['name']}.yaml": as_yaml(found) for found in all_crds()}
-    for file in schema.write(texts, folder):
-        sys.stdout.write(f"{file}\n")
+    schema.write_crds({found["metadata"]["name"]: as_yaml(found) for found in all_crds()}, sys.argv[1:])
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 Shared by the CRDs of the controller (`autoscaler.crds`) and of the caches (`cacheops.crds`).
 """
 
+import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -186,3 +187,10 @@ def write(texts: Mapping[str, str], folder: Path) -> list[Path]:
         file.write_text(text, encoding="utf-8")
         files.append(file)
     return files
+
+
+def write_crds(texts: Mapping[str, str], arguments: Sequence[str]) -> None:
+    """Write CRDs by name beside this checkout, or into the folder that the arguments name; print the files."""
+    folder = Path(arguments[0]) if arguments else Path(__file__).parents[1] / "manifests" / "crds"
+    for file in write({f"{name}.yaml": text for name, text in texts.items()}, folder):
+        sys.stdout.write(f"{file}\n")
