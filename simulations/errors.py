@@ -1,15 +1,22 @@
 """What can go wrong offline, and who acts.
 
 SimulationError
+├── UsageError    a command was called with what cannot be: whoever called it
 ├── TraceError    the traffic file is not what it should be: whoever brought it
 └── DemoError     a part of the embedded world did not come up or died: read the named log
 """
 
 from pathlib import Path
 
+INTERRUPTED = 130  # exit code: 128 + SIGINT, as shells say it
+
 
 class SimulationError(Exception):
     """Base of all errors of this package; the message is for humans."""
+
+
+class UsageError(SimulationError):
+    """An option or a scenario is not what it should be; names it, its value, and what is expected."""
 
 
 class TraceError(SimulationError):

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from simulations import cli
+from simulations.commands import compare as compare_command
 from simulations.compare import Row, Telling, compare
+from simulations.errors import INTERRUPTED
 from simulations.scenarios import SCENARIOS, chat_day
 from simulations.world import Setting
 
@@ -97,12 +99,16 @@ def test_a_bad_trace_is_one_line_and_exit_2(
     assert err.count("\n") == 1
 
 
-def test_an_interrupt_leaves_the_rows_that_were_done(trace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_interrupt_leaves_the_rows_that_were_done(
+    trace: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     def interrupted(setting: Setting, names: Sequence[str], tell: Telling) -> Iterator[Row]:
         yield next(compare(setting, names, tell))
         raise KeyboardInterrupt
 
-    assert cli.main(["compare", "--trace", str(trace)], interrupted) == cli.INTERRUPTED
+    monkeypatch.setattr(compare_command, "compare", interrupted)
+
+    assert cli.main(["compare", "--trace", str(trace)]) == INTERRUPTED
 
     out, err = capsys.readouterr()
     assert "static-1" in out

@@ -1,0 +1,66 @@
+"""`warmtide sim compare`: policies side by side on the same requests, a row each as soon as it is done."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from simulations.commands.screen import Column, screen
+from simulations.commands.setting import add_setting, make_setting, policy_names
+from simulations.compare import Row, compare
+from simulations.errors import INTERRUPTED
+from simulations.policies import NAMES
+from simulations.world import Setting
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Policies, and what they are set to."""
+    parser.add_argument("--policies", default=",".join(NAMES), metavar="A,B", help="default: all")
+    add_setting(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """The table."""
+    names = policy_names(options.policies)
+    rows, is_whole = show(make_setting(options), names)
+    del rows
+    return 0 if is_whole else INTERRUPTED
+
+
+def show(setting: Setting, names: Sequence[str]) -> tuple[list[Row], bool]:
+    """Print each row as it comes; the rows that were done, and whether those are all."""
+    rows: list[Row] = []
+    columns = _columns(setting)
+    sys.stdout.write(f"{len(setting.requests):,} requests in {setting.span_s / 3600:.1f} h\n")
+    try:
+        with screen(len(names) + 1, "static") as on:
+            on.head(columns)
+            for row in compare(setting, names, lambda name, share: on.tell(name, len(rows) + share)):
+                rows.append(row)
+                on.row(columns, _values(row))
+    except KeyboardInterrupt:
+        sys.stderr.write("warmtide sim: interrupted; what is above was done\n")
+        return rows, False
+    return rows, True
+
+
+def _columns(setting: Setting) -> tuple[Column, ...]:
+    return (
+        Column("policy", max(map(len, NAMES)), is_text=True),
+        Column(f"TTFT ≤ {setting.ttft_s:g} s", 11),
+        Column("TTFT p95", 9),
+        Column("GPU-hours", 9),
+        Column("cost vs static", 14),
+        Column("starts", 6),
+    )
+
+
+def _values(row: Row) -> tuple[str, ...]:
+    outcome = row.outcome
+    return (
+        row.policy,
+        f"{outcome.attainment_ratio:.2%}",
+        f"{outcome.ttft_p95_s:.2f} s",
+        f"{outcome.gpu_hours:.1f}",
+        f"{row.cost_ratio:.2f}",
+        str(outcome.starts),
+    )
