@@ -1,23 +1,32 @@
 """A fleet of compiled replicas: add, drain, advance in time, look at."""
 
 import math
-from collections.abc import Iterable
+from bisect import bisect_right
 from dataclasses import dataclass
 from enum import Enum
 
 import numpy as np
-from numpy.typing import NDArray
 
-from simulations.fleet import Arrival
-from simulations.replica import EngineConfig, RequestTooLongError, StepTimes
+from simulations.replica import EngineConfig, StepTimes
 
 from .blocks import growth_within
 from .errors import UnsupportedConfigError
 from .kernel import advance
 from .layout import COURSE, MACHINE, NOBODY, REPLICA, REQUEST, TTFT_BOUNDS_S, Records, World
+from .records import check_requests, forget_course, request_records, requests_of
 from .timing import steps_started
 
-Column = NDArray[np.float64] | NDArray[np.int32]
+__all__ = [
+    "CompiledFleet",
+    "Gauges",
+    "Load",
+    "Router",
+    "forget_course",
+    "replay_compiled",
+    "request_records",
+    "requests_of",
+]
+
 TTFT_BUCKETS = len(TTFT_BOUNDS_S) + 1  # one more for +Inf
 
 
@@ -53,7 +62,7 @@ class Gauges:
 
 
 class CompiledFleet:
-    """Requests are known from the start; replicas come and go while time moves."""
+    """Replicas come and go while time moves; requests are known from the start, or fed as they come."""
 
     def __init__(
         self,
@@ -64,7 +73,12 @@ class CompiledFleet:
         slots: int,
         router: Router = Router.LEAST_OUTSTANDING,
     ) -> None:
-        _check(requests, config)
+        if config.caches_prefixes:
+            raise UnsupportedConfigError(
+                "EngineConfig.caches_prefixes is True, the compiled engine has no prefix cache"
+            )
+        check_requests(requests, config)
+        self._config = config
         self._heap_length, self._growth_length = config.max_num_seqs, config.block_size_tokens
         self._stride = self._heap_length + self._growth_length + TTFT_BUCKETS
         course = np.zeros(1, COURSE)
@@ -75,15 +89,20 @@ class CompiledFleet:
             course=course,
             machine=_machine(config, times),
             requests=requests,
+            order=np.arange(len(requests), dtype=np.int32),
             replicas=np.zeros(slots, REPLICA),
             rows=np.zeros(slots * self._stride, np.int64),
         )
         self._world.replicas["event_at_s"] = math.inf
+        self._was_fed = False
 
     @property
     def requests(self) -> Records:
-        """One record per request, in order of arrival; times that have not come are NaN."""
-        return self._world.requests
+        """One record per request, in order of arrival; times that have not come are NaN. Taken ones are missing."""
+        present = self._world.requests["prompt_tokens"] > 0
+        if present.all() and not self._was_fed:
+            return self._world.requests
+        return _by_arrival(self._world.requests[present])
 
     @property
     def events(self) -> int:
@@ -93,8 +112,44 @@ class CompiledFleet:
     @property
     def held_requests(self) -> int:
         """Requests that arrived by now and found no replica yet."""
-        course, arrived_at_s = self._world.course[0], self._world.requests["arrived_at_s"]
-        return int(np.searchsorted(arrived_at_s, course["now_s"], side="right") - course["next_request"])
+        now_s, first = float(self._world.course[0]["now_s"]), int(self._world.course[0]["next_request"])
+        order, requests = self._world.order, self._world.requests
+        if first == len(order) or requests[order[first]]["arrived_at_s"] > now_s:
+            return 0
+        return bisect_right(order, now_s, lo=first, key=lambda number: float(requests[number]["arrived_at_s"])) - first
+
+    def feed(self, requests: Records) -> None:
+        """More requests, none earlier than now or than those known before: a long course need not be in memory whole.
+
+        Advance no further than the last one fed while there are more to come.
+        """
+        check_requests(requests, self._config)
+        if not len(requests):
+            return
+        self._check_follows(float(requests["arrived_at_s"][0]))
+        world, count = self._world, len(requests)
+        free = np.flatnonzero(world.requests["prompt_tokens"] == 0)
+        missing = count - len(free)
+        if missing > 0:
+            grown = np.concatenate([world.requests, np.zeros(missing, REQUEST)])
+            free = np.concatenate([free, np.arange(len(world.requests), len(grown))])
+        else:
+            grown = world.requests
+        places = free[:count].astype(np.int32)
+        grown[places] = requests
+        order = np.concatenate([world.order[world.course[0]["next_request"] :], places])
+        world.course[0]["next_request"] = 0
+        self._world = world._replace(requests=grown, order=order)
+        self._was_fed = True
+
+    def take_finished(self) -> Records:
+        """Hand out those that have all their tokens, in order of arrival; the fleet forgets them."""
+        requests = self._world.requests
+        done = np.flatnonzero(requests["finished_at_s"] > -math.inf)  # NaN: not yet
+        taken = _by_arrival(requests[done])
+        requests[done] = np.zeros((), REQUEST)
+        requests["finished_at_s"][done] = math.nan
+        return taken
 
     def add(self, slot: int, *, ready_at_s: float) -> None:
         """A new replica in this slot; what was there before is forgotten."""
@@ -161,42 +216,19 @@ class CompiledFleet:
             ttft_sum_s=float(replica["ttft_sum_s"]),
         )
 
+    def _check_follows(self, arrived_at_s: float) -> None:
+        world = self._world
+        last_s = float(world.requests[world.order[-1]]["arrived_at_s"]) if len(world.order) else -math.inf
+        known_to_s = max(last_s, float(world.course[0]["now_s"]))
+        if arrived_at_s < known_to_s:
+            raise ValueError(f"a request fed for {arrived_at_s} s comes before {known_to_s} s, which is past or known")
+
     def _steps_started(self, slot: int) -> int:
         """Of the run of equal steps under way; 0 where there is none."""
         world, replica = self._world, self._world.replicas[slot]
         if not replica["jump_steps"]:
             return 0
         return steps_started(world.machine[0], replica, float(world.course[0]["now_s"]))
-
-
-def request_records(arrivals: Iterable[Arrival]) -> Records:
-    """The kernel's records of requests that have not come yet; arrivals must be in order of time."""
-    rows = [(arrival.at_s, arrival.prompt_tokens, arrival.output_tokens) for arrival in arrivals]
-    columns = np.array(rows, dtype=np.float64).reshape(-1, 3)
-    return requests_of(columns[:, 0], columns[:, 1], columns[:, 2])
-
-
-def requests_of(arrived_at_s: Column, prompt_tokens: Column, output_tokens: Column) -> Records:
-    """The same from columns."""
-    records = np.zeros(len(arrived_at_s), REQUEST)
-    records["arrived_at_s"], records["prompt_tokens"], records["output_tokens"] = (
-        arrived_at_s,
-        prompt_tokens,
-        output_tokens,
-    )
-    return forget_course(records)
-
-
-def forget_course(records: Records) -> Records:
-    """The same requests, to be served again."""
-    fresh = np.zeros(len(records), REQUEST)
-    for field in ("arrived_at_s", "prompt_tokens", "output_tokens"):
-        fresh[field] = records[field]
-    for field in ("scheduled_at_s", "first_token_at_s", "finished_at_s"):
-        fresh[field] = math.nan
-    for field in ("next", "prev", "replica"):
-        fresh[field] = NOBODY
-    return fresh
 
 
 def replay_compiled(
@@ -217,6 +249,10 @@ def replay_compiled(
     return fleet
 
 
+def _by_arrival(requests: Records) -> Records:
+    return requests[np.argsort(requests["arrived_at_s"], kind="stable")]
+
+
 def _machine(config: EngineConfig, times: StepTimes) -> Records:
     machine = np.zeros(1, MACHINE)
     machine["base_s"] = times.base_s + times.overhead_s
@@ -226,18 +262,3 @@ def _machine(config: EngineConfig, times: StepTimes) -> Records:
         machine[field] = getattr(config, field)
     machine["reserves_full_prompt"] = config.reserves_full_prompt
     return machine
-
-
-def _check(requests: Records, config: EngineConfig) -> None:
-    if config.caches_prefixes:
-        raise UnsupportedConfigError("EngineConfig.caches_prefixes is True, the compiled engine has no prefix cache")
-    total_tokens = requests["prompt_tokens"].astype(np.int64) + requests["output_tokens"]
-    if len(requests) and total_tokens.max() > config.max_model_len_tokens:
-        number = int(total_tokens.argmax())
-        raise RequestTooLongError(
-            f"request {number} has {total_tokens[number]} tokens, max_model_len is {config.max_model_len_tokens}"
-        )
-    if len(requests) and min(requests["prompt_tokens"].min(), requests["output_tokens"].min()) < 1:
-        raise ValueError("every request must have at least 1 prompt token and 1 output token")
-    if (np.diff(requests["arrived_at_s"]) < 0).any():
-        raise ValueError("requests must be in order of their arrival")

@@ -26,8 +26,8 @@ def advance(world: World, until_s: float) -> None:
     """Hand out every request that arrives until then, and end every step that ends until then."""
     course, machine = world.course[0], world.machine[0]
     requests, replicas, rows = world.requests, world.replicas[: course["slots"]], world.rows
-    while course["next_request"] < len(requests):
-        number = course["next_request"]
+    while course["next_request"] < len(world.order):
+        number = world.order[course["next_request"]]
         arrived_at_s = requests[number]["arrived_at_s"]
         if arrived_at_s > until_s:
             break
@@ -41,7 +41,7 @@ def advance(world: World, until_s: float) -> None:
             _settle(machine, requests, replicas, rows, at_s)
             chosen = _route(course, replicas, at_s)
         course["now_s"] = at_s
-        course["next_request"] = number + 1
+        course["next_request"] += 1
         course["last_turn"] = chosen
         requests[number]["replica"] = chosen
         enqueue(requests, replicas[chosen], number)

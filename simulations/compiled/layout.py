@@ -85,7 +85,7 @@ MACHINE = np.dtype(
 COURSE = np.dtype(
     [
         ("now_s", np.float64),
-        ("next_request", np.int64),  # not yet with a replica
+        ("next_request", np.int64),  # place in `World.order` of the first one that is not yet with a replica
         ("slots", np.int64),  # of the replicas that ever served; those after them are not looked at
         ("takes_turns", np.int64),  # round robin instead of the fewest outstanding
         ("last_turn", np.int64),
@@ -95,17 +95,20 @@ COURSE = np.dtype(
 Records = NDArray[np.void]
 Record = np.void
 Rows = NDArray[np.int64]
+Order = NDArray[np.int32]
 
 
 class World(NamedTuple):
     """All state of a run.
 
-    `rows` holds three stretches per replica: the heap of the decoding requests (finish_step << 32 | request), how
-    many of them need a block at which step (mod block size), and counts of TTFT per bucket.
+    `order` names the requests in the order of their arrival. `rows` holds three stretches per replica: the heap of
+    the decoding requests (finish_step << 32 | request), how many of them need a block at which step (mod block size),
+    and counts of TTFT per bucket.
     """
 
     course: Records
     machine: Records
     requests: Records
+    order: Order
     replicas: Records
     rows: Rows
