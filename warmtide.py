@@ -31,7 +31,7 @@ COMMANDS = (
     Command("agent", "nodeagent.__main__", "Run the node agent: models on this node's disk, verified."),
     Command("why", "autoscaler.explain", "Why a service has its replicas, and what would change that."),
     Command("check", "autoscaler.check", "Examine a cluster: what is wrong, and what to do about it."),
-    Command("cache", "cacheops.cli", "A node's model cache in a folder: prefetch, ls, verify, du."),
+    Command("cache", "autoscaler.cache_command", "Model caches, here or in a cluster: prefetch, ls, plan, pin."),
 )
 
 app = typer.Typer(

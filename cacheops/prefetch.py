@@ -109,6 +109,23 @@ def forget_failure(layout: Layout, key: str) -> None:
     layout.failure(key).unlink(missing_ok=True)
 
 
+def is_being_fetched(layout: Layout, digest: str) -> bool:
+    """Whether a living process holds the lock of a staged manifest."""
+    try:
+        fd = os.open(layout.staging(digest) / "lock", os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return False
+    except OSError as exc:
+        raise from_os(exc, f"staging {digest}: lock") from exc
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False
+
+
 @contextmanager
 def _alone(staging: Path) -> Iterator[None]:
     """One process per staged manifest; the kernel gives the lock back however we die."""

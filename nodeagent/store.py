@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cacheops.budget import Disk
@@ -13,6 +13,7 @@ from cacheops.layout import Layout, discard
 from cacheops.manifest_file import Published
 from cacheops.model import ModelManifest, ModelRef
 from cacheops.mounts import mounted_keys, read_table, shows
+from cacheops.pins import pinned_keys
 from cacheops.prefetch import Failure, bring, remember_failure
 from cacheops.publish import remove
 from cacheops.sources import SourceSettings, open_source
@@ -72,6 +73,7 @@ class Store:
             self._used.mkdir(mode=0o700, exist_ok=True)
             held = contents(self._layout)
             table = read_table(self._leases.table)
+            pins = pinned_keys(self._layout)
             leases = mounted_keys(table, self._layout.models)
             for key in leases:
                 (self._used / key).touch(mode=0o600)
@@ -80,7 +82,13 @@ class Store:
             raise from_os(exc, f"looking at {self._layout.root}") from exc
         # Not seeing is not zero: where pods' mounts cannot be seen, every tree may be in use.
         least = 0 if self._leases.are_seen(table) else 1
-        trees = tuple(self._held(tree, max(least, leases.get(tree.path.name, 0))) for tree in held.trees)
+        trees = tuple(
+            replace(
+                self._held(tree, max(least, leases.get(tree.path.name, 0))),
+                is_pinned=tree.path.name in pins,
+            )
+            for tree in held.trees
+        )
         partials = tuple(
             Partial(digest=part.digest, size_bytes=part.disk_bytes, touched_at_s=part.touched_at_s)
             for part in held.staged

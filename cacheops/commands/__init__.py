@@ -1,0 +1,1 @@
+"""What `warmtide cache` does: the same words on a folder here and on a cluster."""

@@ -1,0 +1,87 @@
+"""`warmtide cache prefetch DIR URI`: bring a model into a folder, or say what that would take."""
+
+import argparse
+import ipaddress
+from contextlib import closing
+
+from cacheops.addresses import AddressRules
+from cacheops.bandwidth import Bandwidth
+from cacheops.commands.folder import folder_plan, shelved
+from cacheops.commands.output import MIB, actions, progress, say, size
+from cacheops.download import Transfer
+from cacheops.errors import CacheError, InvalidRequestError
+from cacheops.layout import Layout, open_cache
+from cacheops.model import ALLOW_DEFAULT, ModelManifest, ModelRef
+from cacheops.prefetch import bring, published_as, remember_failure
+from cacheops.sources import Source, SourceSettings, open_source, settings_from_environment
+from cacheops.stock import WantedTree
+from cacheops.uri import model_ref
+from metrics.clock import Clock, WallClock
+
+FILES_SHOWN = 50
+
+
+def prefetch(options: argparse.Namespace) -> int:
+    """Bring a model into the folder: resumed, verified, published in one step."""
+    clock, ref = WallClock(), wanted_ref(options)
+    layout = open_cache(options.root)
+    transfer = Transfer(workers=options.workers, bandwidth=Bandwidth(options.mib_per_s * MIB, clock))
+    with closing(open_source(ref.uri, source_settings(options), clock)) as source:
+        manifest = resolved(layout, source, ref, clock)
+        if options.dry_run:
+            _explain(layout, manifest, now_s=clock.now_s())
+            return 0
+        with progress("fetching", manifest.bytes, lambda: transfer.staged_bytes, transfer.stop):
+            published = bring(layout, manifest, source, transfer, now_s=clock.now_s())
+    kept = published.manifest.bytes - transfer.fetched_bytes
+    text = f"fetched {size(transfer.fetched_bytes)}" + (f", {size(kept)} were here" if kept else "")
+    say(f"{published.path}: {published.manifest.ref.uri}, {text}, verified")
+    return 0
+
+
+def wanted_ref(options: argparse.Namespace) -> ModelRef:
+    """What the first word after the place names, with its patterns."""
+    if len(options.words) != 1:
+        raise InvalidRequestError(f"prefetch: takes one URI, got {len(options.words)}")
+    return model_ref(options.words[0], allow=tuple(options.allow or ALLOW_DEFAULT), ignore=tuple(options.ignore))
+
+
+def source_settings(options: argparse.Namespace) -> SourceSettings:
+    """Sources as the environment and `--allow-host` say."""
+    try:
+        networks = tuple(ipaddress.ip_network(item) for item in options.allow_host if "/" in item)
+    except ValueError as exc:
+        raise InvalidRequestError(f"--allow-host: {exc}") from exc
+    hosts = frozenset(item for item in options.allow_host if "/" not in item)
+    return settings_from_environment(AddressRules(hosts=hosts, networks=networks), local_files=True)
+
+
+def resolved(layout: Layout, source: Source, ref: ModelRef, clock: Clock) -> ModelManifest:
+    """The model's files; a failure is remembered beside the cache, so that `ls` shows it."""
+    try:
+        return source.resolve(ref)
+    except CacheError as exc:
+        remember_failure(layout, ref.uri, ref.storage_key, exc, now_s=clock.now_s())
+        raise
+
+
+def wanted_tree(manifest: ModelManifest) -> WantedTree:
+    """A model asked for by hand: needed for sure, and now."""
+    return WantedTree(key=manifest.storage_key, digest=manifest.digest, size_bytes=manifest.bytes)
+
+
+def _explain(layout: Layout, manifest: ModelManifest, *, now_s: float) -> None:
+    """What a prefetch would do, file by file."""
+    unsworn = sum(not entry.sworn for entry in manifest.files)
+    say(f"{manifest.ref.uri} at {manifest.resolved_revision}: {len(manifest.files)} files, {size(manifest.bytes)}")
+    say(f"digest {manifest.digest}; {unsworn} files without a digest from their source (trust on first use)")
+    for entry in manifest.files[:FILES_SHOWN]:
+        say(f"  {entry.size_bytes:>14} {entry.algorithm:<9} {entry.path}")
+    if len(manifest.files) > FILES_SHOWN:
+        say(f"  and {len(manifest.files) - FILES_SHOWN} more")
+    todo = folder_plan(layout, shelved(layout), [wanted_tree(manifest)], now_s=now_s)
+    actions(
+        (action for action in todo.actions if action.key == manifest.storage_key), lambda key: manifest.ref.uri or key
+    )
+    state = "already" if published_as(layout, manifest) else "would be"
+    say(f"{state} published at {layout.tree(manifest.storage_key)}")
