@@ -1,18 +1,24 @@
 """What a policy is to the simulator: it looks at an `Observation` now and then and wishes for a number."""
 
+import math
 from dataclasses import dataclass
 from typing import Protocol
 
-from autoscaler.policy.types import Observation, PodPhase, PodSeen
+from autoscaler.policy.types import Observation, PodPhase, PodSeen, Step
 from metrics.sample import PodSignals
+from simulations.compiled.layout import Records
+from simulations.replica import EngineConfig, StepTimes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wish:
-    """So many replicas; `victim` is the pod to go first, where the policy chooses one."""
+    """So many replicas, and why; `victim` is the pod to go first, where the policy chooses one."""
 
     replicas: int
     victim: str | None = None
+    reason: str = ""
+    lens: str = ""  # the largest, where the policy has lenses
+    steps: tuple[Step, ...] = ()  # from the signals to the number, where the policy tells them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +44,20 @@ class Cadence:
     scrape_s: float
     decide_s: float
     reads_rates: bool = True  # False: gauges only, which spares the sensors their windows
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """What a policy may be told of the place: the machine that serves, and for foresight the traffic to come."""
+
+    config: EngineConfig
+    times: StepTimes
+    requests: Records | None = None  # only policies with foresight look at it
+    eagerness_ratio: float = 1.0  # 2: half the load per replica; the knob that every policy has
+
+    def __post_init__(self) -> None:
+        if not 0 < self.eagerness_ratio < math.inf:
+            raise ValueError(f"Site.eagerness_ratio must be > 0 and finite, got {self.eagerness_ratio}")
 
 
 class Policy(Protocol):

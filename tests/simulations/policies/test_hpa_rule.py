@@ -7,18 +7,23 @@ from autoscaler.policy.types import Observation, PodPhase, PodSeen
 from metrics.sample import PodSignals
 from simulations.policies.base import Bounds
 from simulations.policies.hpa import (
-    Behavior,
+    ExternalMetric,
     Hpa,
-    Keda,
-    Trigger,
-    default_behavior,
-    running_requests,
-    waiting_requests,
+    PodsMetric,
     wanted_by_average_value,
     wanted_by_pods,
+    wanted_by_value,
 )
+from simulations.policies.hpa_limits import Behavior, Tolerances, Unruled, ruled
+from simulations.policies.keda import external
+from simulations.policies.series import running_requests, sum_of, waiting_requests
 
 BOUNDS = Bounds(low=1, high=100)
+TOLERANCES = Tolerances()
+
+
+def waiting_hpa() -> Hpa:
+    return Hpa(metrics=(PodsMetric(name="waiting", read=waiting_requests, target=5.0),), limits=ruled(BOUNDS))
 
 
 def pod(name: str, waiting: float | None, phase: PodPhase = PodPhase.READY, running: float = 0.0) -> PodSeen:
@@ -45,6 +50,8 @@ def service(*pods: PodSeen) -> Observation:
         ([300.0, None], 0, 100.0, 2, 3),  # 1.5 x 2
         ([20.0, None], 0, 100.0, 2, 2),  # missing counts the target when shrinking: 0.6 x 2, rounded up
         ([20.0, 20.0, 20.0, None], 0, 100.0, 4, 2),  # (60 + 100) / 4 = 0.4; ceil(1.6)
+        ([100.0, None], 0, 100.0, 2, 2),  # at the target, what is missing changes nothing
+        ([110.3, 109.9], 0, 100.0, 2, 3),  # 110.1 on average: just beyond
         ([300.0], 2, 100.0, 3, 3),  # unready counts 0 when growing: 1.0 x 3
         ([20.0], 2, 100.0, 3, 1),  # and is left out when shrinking: ceil(0.2 x 1)
         ([120.0, None, None], 0, 100.0, 3, 3),  # would turn growth into shrinking: holds
@@ -54,7 +61,7 @@ def service(*pods: PodSeen) -> Observation:
 def test_a_pods_metric_gives_the_documented_number(
     values: list[float | None], unready: int, target: float, current: int, wanted: int | None
 ) -> None:
-    assert wanted_by_pods(values, unready=unready, target=target, current=current) == wanted
+    assert wanted_by_pods(values, TOLERANCES, unready=unready, target=target, current=current) == wanted
 
 
 @pytest.mark.parametrize(
@@ -63,11 +70,47 @@ def test_a_pods_metric_gives_the_documented_number(
     ids=["absolute", "within tolerance", "beyond it", "empty", "low", "from zero"],
 )
 def test_an_external_average_value_is_absolute(total: float, current: int, wanted: int) -> None:
-    assert wanted_by_average_value(total, target=5.0, current=current) == wanted
+    assert wanted_by_average_value(total, TOLERANCES, target=5.0, current=current) == wanted
+
+
+@pytest.mark.parametrize(
+    ("total", "ready", "current", "wanted"),
+    [(30.0, 2, 4, 12), (5.4, 2, 4, 4), (30.0, 0, 4, 0), (12.0, 0, 0, 3)],
+    ids=["relative to the ready ones", "within tolerance", "none ready", "from zero"],
+)
+def test_an_external_value_is_relative_and_forgets_what_starts(
+    total: float, ready: int, current: int, wanted: int
+) -> None:
+    assert wanted_by_value(total, TOLERANCES, target=5.0, ready=ready, current=current) == wanted
+
+
+@pytest.mark.parametrize(
+    ("down", "up", "wanted"), [(0.1, 0.1, 10), (0.1, 0.05, 11), (0.0, 0.0, 11)], ids=["default", "up", "none"]
+)
+def test_tolerance_may_differ_by_direction(down: float, up: float, wanted: int) -> None:
+    tolerances = Tolerances(down=down, up=up)
+
+    assert wanted_by_average_value(53.0, tolerances, target=5.0, current=10) == wanted
+
+
+def test_without_a_behavior_growth_stops_at_twice_the_number_or_four() -> None:
+    limits = Unruled(bounds=BOUNDS)
+
+    assert limits.settle(50, 1, 0.0) == 4
+    assert limits.settle(50, 4, 15.0) == 8
+    assert limits.settle(50, 8, 16.0) == 16  # every sync again: nothing counts per period here
+
+
+def test_without_a_behavior_the_highest_recommendation_of_five_minutes_holds() -> None:
+    limits = Unruled(bounds=Bounds(low=2, high=100))
+
+    assert limits.settle(10, 10, 0.0) == 10
+    assert limits.settle(1, 10, 299.0) == 10
+    assert limits.settle(1, 10, 301.0) == 2
 
 
 def test_growth_is_the_larger_of_doubling_and_four_pods_per_15_s() -> None:
-    behavior = default_behavior(BOUNDS)
+    behavior = ruled(BOUNDS)
 
     assert behavior.settle(50, 2, 0.0) == 6  # +4 beats x2
     assert behavior.settle(50, 6, 5.0) == 6  # within the same 15 s nothing is left: start was 2
@@ -75,7 +118,7 @@ def test_growth_is_the_larger_of_doubling_and_four_pods_per_15_s() -> None:
 
 
 def test_shrinking_waits_for_the_highest_recommendation_of_300_s() -> None:
-    behavior = default_behavior(BOUNDS)
+    behavior = ruled(BOUNDS)
 
     assert behavior.settle(10, 10, 0.0) == 10
     assert behavior.settle(3, 10, 15.0) == 10
@@ -96,14 +139,14 @@ def test_growth_within_an_up_window_takes_the_lowest_recommendation() -> None:
 
 
 def test_the_number_stays_within_bounds() -> None:
-    behavior = default_behavior(Bounds(low=2, high=4))
+    behavior = ruled(Bounds(low=2, high=4))
 
     assert behavior.settle(50, 3, 0.0) == 4
     assert behavior.settle(0, 4, 1000.0) == 2
 
 
 def test_an_hpa_counts_a_loading_server_as_a_pod_without_a_metric() -> None:
-    hpa = Hpa(read=waiting_requests, target=5.0, behavior=default_behavior(BOUNDS))
+    hpa = waiting_hpa()
 
     wish = hpa.wish(service(pod("a", 20.0), pod("b", None, PodPhase.STARTING)), 0.0)
 
@@ -112,19 +155,42 @@ def test_an_hpa_counts_a_loading_server_as_a_pod_without_a_metric() -> None:
 
 
 def test_an_hpa_without_any_metric_holds() -> None:
-    hpa = Hpa(read=waiting_requests, target=5.0, behavior=default_behavior(BOUNDS))
+    hpa = waiting_hpa()
 
     assert hpa.wish(service(pod("a", None), pod("b", None)), 0.0) is None
 
 
+def test_a_metric_that_is_gone_forbids_to_shrink_but_not_to_grow() -> None:
+    def wish(total: float) -> int | None:
+        metrics = (
+            ExternalMetric(name="there", total=lambda _seen, _now_s: total, target=5.0),
+            ExternalMetric(name="gone", total=lambda _seen, _now_s: None, target=5.0),
+        )
+        found = Hpa(metrics=metrics, limits=ruled(BOUNDS)).wish(service(pod("a", 0.0), pod("b", 0.0)), 0.0)
+        return None if found is None else found.replicas
+
+    assert wish(0.0) is None
+    assert wish(15.0) == 3
+
+
+def test_a_number_outside_the_bounds_is_brought_back_before_any_metric_is_asked() -> None:
+    hpa = Hpa(metrics=waiting_hpa().metrics, limits=ruled(Bounds(low=1, high=2)))
+
+    wish = hpa.wish(service(pod("a", 99.0), pod("b", 99.0), pod("c", 99.0)), 0.0)
+
+    assert wish is not None
+    assert wish.replicas == 2
+
+
 def test_keda_takes_the_larger_trigger_and_zero_for_a_lost_series() -> None:
-    triggers = (Trigger(read=waiting_requests, target=1.0), Trigger(read=running_requests, target=16.0))
-    keda = Keda(triggers=triggers, behavior=default_behavior(BOUNDS))
+    triggers = (external("queue", sum_of(waiting_requests), 1.0), external("running", sum_of(running_requests), 16.0))
+    keda = Hpa(metrics=triggers, limits=ruled(BOUNDS))
 
     first = keda.wish(service(pod("a", 3.0, running=40.0), pod("b", 0.0, running=40.0)), 0.0)
     lost = keda.wish(service(pod("a", None), pod("b", None)), 1000.0)
 
     assert first is not None
     assert first.replicas == 5  # max(ceil(3/1), ceil(80/16))
+    assert "running asks for 5" in first.reason
     assert lost is not None
     assert lost.replicas == 1  # nobody knows anything, and it shrinks to the minimum

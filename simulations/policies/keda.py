@@ -1,0 +1,176 @@
+"""ScaledObjects that projects publish for vLLM: between 1 and N each is the HPA that KEDA makes of it.
+
+Sources: vLLM production-stack `helm/templates/scaledobject.yaml`; llm-d `guides/workload-autoscaling/`:
+`keda-epp/optimized-baseline/overlays/k8s/{queue,queue-guard}`, `keda-epp-token-aware`, `README.slo-aware.md`
+(June to September 2026); the HPA's part is KEDA 2.20's `controllers/keda/hpa.go`.
+KEDA's known trap is kept: where a series is lost, its prometheus scaler says 0, not unknown.
+"""
+
+import math
+from collections import deque
+from dataclasses import dataclass, field
+
+from autoscaler.policy.spec import PolicyType, RateLimit, ScalingRules, default_scale_down
+from autoscaler.policy.types import Observation, PodPhase
+
+from .base import Bounds, Site, ready_pods
+from .hpa import ExternalMetric, Hpa, PodsMetric, Total
+from .hpa_limits import TOLERANCE_RATIO, Behavior, Unruled
+from .series import (
+    PROMPT_GUESS_TOKENS,
+    epp_queue,
+    epp_running,
+    held_requests,
+    kv_cache_usage,
+    latency_quantile_s,
+    mean_lengths_tokens,
+    prefill_tokens_per_s,
+    sum_of,
+    waiting_requests,
+    zero_if_lost,
+)
+
+PRODUCTION_STACK_WAITING = 5.0
+EPP_QUEUED, EPP_RUNNING = 1.0, 16.0
+EPP_WINDOW_S = 300.0
+TOKEN_BACKLOG_S = 1.5  # seconds of prefill that may wait per replica
+TOKEN_KV_RATIO = 0.8
+SLO_QUANTILE, SLO_CLAMP, SLO_SMOOTHING_S = 0.90, 2.0, 45.0
+SLO_UP, SLO_DOWN = 0.55, 0.40
+SLO_ITL_S = 0.100
+
+
+def external(name: str, total: Total, target: float) -> ExternalMetric:
+    """A prometheus trigger of type AverageValue."""
+    return ExternalMetric(name=name, total=zero_if_lost(total), target=target)
+
+
+def production_stack(bounds: Bounds, site: Site) -> Hpa:
+    """Waiting requests, threshold 5, no `behavior`."""
+    target = PRODUCTION_STACK_WAITING / site.eagerness_ratio
+    return Hpa(metrics=(external("waiting", sum_of(waiting_requests), target),), limits=Unruled(bounds=bounds))
+
+
+def epp_windows(bounds: Bounds, site: Site) -> Hpa:
+    """Queue of the endpoint picker 1 and running 16 per replica; 300 s of stabilisation in both directions."""
+    up = _rules(EPP_WINDOW_S, _percent(100, 15.0))
+    return Hpa(metrics=_epp_triggers(site), limits=Behavior(bounds=bounds, up=up, down=default_scale_down()))
+
+
+def epp_guard(bounds: Bounds, site: Site) -> Hpa:
+    """The same demand without a window upwards; what already starts is taken off, never below the present number."""
+
+    def composite(seen: Observation, now_s: float) -> float | None:
+        demand = max((trigger.total(seen, now_s) or 0.0) / trigger.target for trigger in _epp_triggers(site))
+        pending = sum(pod.phase is not PodPhase.TERMINATING for pod in seen.pods) - len(ready_pods(seen))
+        return discounted(demand, pending=pending, replicas=seen.replicas)
+
+    up = _rules(0.0, _percent(100, 15.0))
+    limits = Behavior(bounds=bounds, up=up, down=default_scale_down())
+    return Hpa(metrics=(ExternalMetric(name="composite", total=composite, target=1.0),), limits=limits)
+
+
+def discounted(demand: float, *, pending: int, replicas: int) -> float:
+    """`demand <= replicas ? demand : max(demand - (pending ?? 0), replicas)`."""
+    return demand if demand <= replicas else max(demand - pending, replicas)
+
+
+def _epp_triggers(site: Site) -> tuple[ExternalMetric, ...]:
+    eagerness = site.eagerness_ratio
+    return (
+        external("queue", epp_queue, EPP_QUEUED / eagerness),
+        external("running", epp_running, EPP_RUNNING / eagerness),
+    )
+
+
+def epp_tokens(bounds: Bounds, site: Site) -> Hpa:
+    """Seconds of prompts not yet computed, and replicas' worth of full KV cache; a pod up per 180 s, down per 300 s."""
+    speed, lengths = prefill_tokens_per_s(site), _Lengths()
+
+    def backlog_s(seen: Observation, now_s: float) -> float | None:
+        del now_s
+        waiting = held_requests(seen) + (sum_of(waiting_requests)(seen, 0.0) or 0.0)
+        return waiting * lengths.prompt_tokens(seen) / speed
+
+    limits = Behavior(
+        bounds=bounds,
+        up=_rules(0.0, RateLimit(type=PolicyType.PODS, value=1, period_s=180.0)),
+        down=_rules(300.0, RateLimit(type=PolicyType.PODS, value=1, period_s=300.0)),
+    )
+    eagerness = site.eagerness_ratio
+    triggers = (
+        external("prefill backlog", backlog_s, TOKEN_BACKLOG_S / eagerness),
+        external("KV cache", sum_of(kv_cache_usage), TOKEN_KV_RATIO / eagerness),
+    )
+    return Hpa(metrics=triggers, limits=limits, reads_rates=True)
+
+
+@dataclass(slots=True)
+class _Lengths:
+    """The mean prompt, remembered while nothing ends."""
+
+    _prompt_tokens: float = PROMPT_GUESS_TOKENS
+
+    def prompt_tokens(self, seen: Observation) -> float:
+        lengths = mean_lengths_tokens(seen)
+        if lengths is not None:
+            self._prompt_tokens = lengths[0]
+        return self._prompt_tokens
+
+
+def slo_aware(bounds: Bounds, site: Site, *, ttft_s: float) -> Hpa:
+    """The P90 of TTFT and time per token against their objectives; the formula gives the replicas themselves."""
+    signal = _Saturation(ttft_s=ttft_s / site.eagerness_ratio, itl_s=SLO_ITL_S / site.eagerness_ratio)
+
+    def composite(seen: Observation, now_s: float) -> float | None:
+        return float(slo_replicas(signal.read(seen, now_s), provisioned=seen.replicas, ready=len(ready_pods(seen))))
+
+    limits = Behavior(
+        bounds=bounds,
+        up=_rules(30.0, _percent(100, 60.0), RateLimit(type=PolicyType.PODS, value=4, period_s=60.0)),
+        down=_rules(180.0, RateLimit(type=PolicyType.PODS, value=1, period_s=120.0)),
+    )
+    metrics = (ExternalMetric(name="saturation", total=composite, target=1.0),)
+    return Hpa(metrics=metrics, limits=limits, reads_rates=True)
+
+
+def slo_replicas(saturation: float, *, provisioned: int, ready: int) -> int:
+    """Up with credit for what starts, down without it, and nothing within the band."""
+    credit = ready / provisioned if 0 < ready < provisioned else 1.0
+    if saturation > SLO_UP:
+        return provisioned + math.ceil(provisioned * (saturation * credit / SLO_UP - 1.0))
+    if saturation < SLO_DOWN:
+        return provisioned - math.floor(provisioned * (1.0 - saturation / SLO_DOWN))
+    return provisioned
+
+
+@dataclass(slots=True, kw_only=True)
+class _Saturation:
+    """Two recording rules: the worse of both quantiles over its objective, cut at the clamp; its mean over 45 s."""
+
+    ttft_s: float
+    itl_s: float
+    _recorded: deque[tuple[float, float]] = field(default_factory=deque)
+
+    def read(self, seen: Observation, now_s: float) -> float:
+        ttft_s = latency_quantile_s(seen, lambda sample: sample.ttft_s, SLO_QUANTILE) or 0.0
+        itl_s = latency_quantile_s(seen, lambda sample: sample.itl_s, SLO_QUANTILE) or 0.0
+        self._recorded.append((now_s, min(max(ttft_s / self.ttft_s, itl_s / self.itl_s), SLO_CLAMP)))
+        while self._recorded[0][0] <= now_s - SLO_SMOOTHING_S:
+            self._recorded.popleft()
+        return sum(value for _, value in self._recorded) / len(self._recorded)
+
+
+def queue_hpa(bounds: Bounds, site: Site) -> Hpa:
+    """Not KEDA: a plain HPA on the pods' waiting requests, average 5, without `behavior`."""
+    target = PRODUCTION_STACK_WAITING / site.eagerness_ratio
+    metric = PodsMetric(name="waiting", read=waiting_requests, target=target)
+    return Hpa(metrics=(metric,), limits=Unruled(bounds=bounds))
+
+
+def _percent(value: int, period_s: float) -> RateLimit:
+    return RateLimit(type=PolicyType.PERCENT, value=value, period_s=period_s)
+
+
+def _rules(window_s: float, *rates: RateLimit) -> ScalingRules:
+    return ScalingRules(tolerance_ratio=TOLERANCE_RATIO, stabilization_window_s=window_s, rate_limits=rates)
