@@ -12,7 +12,7 @@ from simulations.replica import PROFILES, EngineConfig
 from simulations.scenarios import SCENARIOS, Scenario
 from simulations.trace import read_azure
 from simulations.world import Setting
-from simulations.world_startup import StartupTimes
+from simulations.world.startup import StartupTimes
 
 SEED_DEFAULT = 1
 TTFT_DEFAULT_S = 2.0

@@ -36,7 +36,13 @@ class Warmtide:
         memory = self._memory or Memory.start(seen.replicas, now_s)
         self.last, self._memory = decide(seen, self.spec, memory, now_s=now_s)
         self.decisions += 1
-        return Wish(replicas=self.last.replicas, victim=self.last.victim)
+        return Wish(
+            replicas=self.last.replicas,
+            victim=self.last.victim,
+            reason=self.last.reason,
+            lens=self.last.binding_lens or "",
+            steps=self.last.steps,
+        )
 
     def _is_woken(self, seen: Observation, now_s: float) -> bool:
         phases = tuple((pod.name, pod.phase) for pod in seen.pods)

@@ -9,7 +9,7 @@ from metrics.sample import EngineSample, Histogram, PodSignals
 from metrics.window import Window
 from simulations.compiled.fleet import CompiledFleet, Gauges, Load
 from simulations.compiled.layout import TTFT_BOUNDS_S
-from simulations.world_startup import StartupTimes
+from simulations.world.startup import StartupTimes
 
 BOUNDS_S = (*TTFT_BOUNDS_S, math.inf)
 NODE_CLASS = "gpu"

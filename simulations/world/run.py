@@ -1,19 +1,18 @@
-"""A service under a policy, in virtual time: sensors read, the policy wishes, replicas start and drain."""
+"""The course of one policy's world: sensors read, the policy wishes, replicas start and drain."""
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from random import Random
 
 import numpy as np
 
 from autoscaler.policy.types import Observation
-from simulations.compiled.fleet import CompiledFleet, Router, forget_course
-from simulations.compiled.layout import Records
-from simulations.policies.base import Bounds, Policy
-from simulations.replica import EngineConfig, StepTimes
-from simulations.world_pods import Pods
-from simulations.world_startup import StartupTimes
+from simulations.compiled.fleet import CompiledFleet, forget_course
+from simulations.policies.base import Policy
+from simulations.world.outcome import Change, Outcome
+from simulations.world.pods import Pods
+from simulations.world.series import Recorder
+from simulations.world.setting import Setting
 
 # As the controller reads rates: over some scrapes, within these limits (`autoscaler.collect`).
 RATE_SCRAPES, RATE_SPAN_MIN_S, RATE_SPAN_MAX_S = 15, 5.0, 60.0
@@ -22,48 +21,6 @@ NODES_PER_REPLICA = 2
 PROGRESS_EVERY_S = 60.0  # of virtual time
 
 Progress = Callable[[float], None]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Setting:
-    """What all policies of a comparison share; `requests` is never written to."""
-
-    requests: Records
-    config: EngineConfig
-    times: StepTimes
-    bounds: Bounds
-    replicas_at_start: int
-    startup: StartupTimes = field(default_factory=StartupTimes)
-    ttft_s: float = 2.0
-    seed: int = 1
-    router: Router = Router.LEAST_OUTSTANDING
-
-    def __post_init__(self) -> None:
-        if not len(self.requests):
-            raise ValueError("a setting needs at least one request")
-        if not 0 < self.ttft_s < math.inf:
-            raise ValueError(f"the TTFT objective must be > 0 and finite, got {self.ttft_s}")
-        if not self.bounds.low <= self.replicas_at_start <= self.bounds.high:
-            raise ValueError(
-                f"replicas_at_start must be within {self.bounds.low} and {self.bounds.high}, "
-                f"got {self.replicas_at_start}"
-            )
-
-    @property
-    def span_s(self) -> float:
-        """From 0 to the last arrival: what is paid for."""
-        return float(self.requests["arrived_at_s"][-1])
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    """What a policy made of a setting."""
-
-    attainment_ratio: float  # of all requests; one that never got a token missed
-    ttft_p95_s: float  # infinite where more than one in twenty never got a token
-    gpu_hours: float
-    starts: int
-    changes: tuple[tuple[float, int], ...]  # (at_s, replicas wanted from then on)
 
 
 def simulate(setting: Setting, policy: Policy, progress: Progress | None = None) -> Outcome:
@@ -91,7 +48,8 @@ class _Run:
         self._pods = Pods(self._fleet, setting.startup, random, nodes=nodes)
         self._pods.serve_from_the_start(setting.replicas_at_start, 0.0)
         self._replicas = setting.replicas_at_start
-        self._changes = [(0.0, self._replicas)]
+        self._decisions: list[Change] = []
+        self._recorder = Recorder(setting.span_s)
         cadence = policy.cadence
         # Sensors are not in step with the traffic, nor controllers with sensors, unless they are one and the same.
         self._scrape_at_s = random.random() * cadence.scrape_s
@@ -102,7 +60,7 @@ class _Run:
     @property
     def next_at_s(self) -> float:
         """When something reads or decides next."""
-        return min(self._scrape_at_s, self._decide_at_s)
+        return min(self._scrape_at_s, self._decide_at_s, self._recorder.next_at_s)
 
     def tick(self, now_s: float) -> None:
         """Move the world there; let the sensors read and the policy decide, whichever is due."""
@@ -114,6 +72,8 @@ class _Run:
         if self._decide_at_s <= now_s:
             self._decide(now_s)
             self._decide_at_s += self._policy.cadence.decide_s
+        if self._recorder.next_at_s <= now_s:
+            self._recorder.note(now_s, self._replicas, self._pods, self._fleet)
 
     def end(self) -> Outcome:
         """Serve what arrived; the clock for the cost stops with the last arrival."""
@@ -129,7 +89,10 @@ class _Run:
             ttft_p95_s=float(np.quantile(ttft_s, 0.95, method="inverted_cdf")),
             gpu_hours=pod_seconds / 3600.0,
             starts=self._pods.starts,
-            changes=tuple(self._changes),
+            replicas_at_start=setting.replicas_at_start,
+            decisions=tuple(self._decisions),
+            requests=requests,
+            series=self._recorder.series(requests, setting.ttft_s),
         )
 
     def _decide(self, now_s: float) -> None:
@@ -146,6 +109,15 @@ class _Run:
         if wish is None:
             return
         if wish.replicas != self._replicas:
+            self._decisions.append(
+                Change(
+                    at_s=now_s,
+                    before=self._replicas,
+                    after=wish.replicas,
+                    reason=wish.reason,
+                    lens=wish.lens,
+                    steps=wish.steps,
+                )
+            )
             self._replicas = wish.replicas
-            self._changes.append((now_s, wish.replicas))
         self._pods.scale_to(wish.replicas, now_s, victim=wish.victim)
