@@ -50,6 +50,7 @@ class _Model(BaseModel):
 Pattern = Annotated[str, Field(min_length=1, max_length=256)]
 Patterns = Annotated[list[Pattern], Field(max_length=PATTERNS_MAX)]
 LabelValue = Annotated[str, Field(max_length=63, pattern=r"^([A-Za-z0-9]([-._A-Za-z0-9]{0,61}[A-Za-z0-9])?)?$")]
+Key = Annotated[str, Field(pattern=_KEY)]
 Labels = Annotated[dict[str, LabelValue], Field(max_length=16)]
 
 
@@ -117,7 +118,7 @@ class ModelCacheModel(_Model):
 class WantedModel(_Model):
     """One model that the node should hold, at one immutable revision."""
 
-    key: str = Field(pattern=_KEY)
+    key: Key
     """Folder of the model: 16 hex digits of its URI's sha256."""
     uri: str = Field(min_length=6, max_length=1024, pattern=URI)
     """Where it comes from."""
@@ -141,6 +142,10 @@ class WantedModel(_Model):
     """Never evict it."""
     due: bool = False
     """A replica is about to start: bring it into the page cache."""
+    allow_unverified: bool = False
+    """Take files for which the source has no digest: trusted on first use."""
+    labelled: bool = False
+    """The node's label says that it is here. The controller takes label and mark away before the tree may go."""
 
 
 class NodeLimitsModel(_Model):
@@ -163,6 +168,8 @@ class NodeModelCacheSpecModel(_Model):
 
     models: list[WantedModel] = Field(default=[], max_length=MODELS_MAX)
     """Models, each at one immutable revision."""
+    evict: list[Key] = Field(default=[], max_length=MODELS_MAX)
+    """Folders of models to give up though there is room: their time is over. None of them is among the models."""
     limits: NodeLimitsModel = NodeLimitsModel()
     """How much the agent may take."""
 
@@ -182,6 +189,8 @@ class NodeWish:
 
     ref: ModelRef
     tree: WantedTree
+    allow_unverified: bool = False
+    is_labelled: bool = False  # the node's label still says that it is here: not to be evicted before that is false
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,6 +198,7 @@ class NodeTask:
     """A NodeModelCache as plain values."""
 
     wishes: tuple[NodeWish, ...] = ()
+    evict: tuple[str, ...] = ()  # keys of trees to give up though there is room
     quota_bytes: int | None = None
     high_ratio: float = HIGH_RATIO
     low_ratio: float = LOW_RATIO
@@ -227,8 +237,11 @@ def parse_node_model_cache(obj: Mapping[str, Any]) -> NodeTask:
         words = f"{limits.low_watermark:g} exceeds spec.limits.highWatermark ({limits.high_watermark:g})"
         raise InvalidRequestError(f"{owner}: spec.limits.lowWatermark: {words}")
     _check_keys(owner, spec.models)
+    if kept := {model.key for model in spec.models} & set(spec.evict):
+        raise InvalidRequestError(f"{owner}: spec.evict: {min(kept)} is among spec.models, too")
     return NodeTask(
         wishes=tuple(_wish(model) for model in spec.models),
+        evict=tuple(spec.evict),
         quota_bytes=limits.quota_bytes,
         high_ratio=limits.high_watermark,
         low_ratio=limits.low_watermark,
@@ -294,7 +307,7 @@ def _wish(model: WantedModel) -> NodeWish:
         is_pinned=model.pinned,
         is_due=model.due,
     )
-    return NodeWish(ref=ref, tree=tree)
+    return NodeWish(ref=ref, tree=tree, allow_unverified=model.allow_unverified, is_labelled=model.labelled)
 
 
 def _check_keys(owner: str, models: list[WantedModel]) -> None:

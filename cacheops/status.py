@@ -35,6 +35,8 @@ class ResolvedStatus(TypedDict, total=False):
     """Size of all files."""
     unsworn: int
     """Files that the source gives no digest for: trusted on first use."""
+    request: str
+    """Hash of what was asked for; what it was resolved to stays in force until this changes."""
     time: str
     """When it was resolved."""
 
