@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from autoscaler.kube.views import PodView
 from autoscaler.policy.spec import LensTargets
 from autoscaler.report import Freshness
+from autoscaler.rhythm import RATE_SPAN_MAX_S, Level, is_news, level_of, rate_span_s, scrape_period_s
 from autoscaler.settings import MetricsEndpoint, ServicePolicy
 from metrics.clock import Clock
 from metrics.errors import ScrapeError
@@ -19,18 +20,6 @@ from metrics.sample import EngineSample, PodSignals
 from metrics.target import ScrapeTarget, TimedTarget
 from metrics.window import Window
 
-# Rates look back over so many scrapes under load: half a minute shows a ramp and holds enough requests for a quantile.
-RATE_SCRAPES = 15
-RATE_SPAN_MIN_S, RATE_SPAN_MAX_S = 30.0, 60.0
-# Above its target, each further step of KV usage is news; below it, none is.
-_KV_STEP = 0.05
-# Unless the policy names a period, each service under load is heard equally often, by so many pods per period: an edge
-# on one has the others read at once, so that many pods are seen no later than few, at the same cost.
-PODS_PER_PERIOD = 5
-# A lone pod is read no more often: its server renders 50 kB each time.
-PERIOD_MIN_S = 0.5
-# However many pods there are, each is read so often within the age at which its sample counts as none.
-READS_PER_MAX_AGE = 3
 # Targets are handed to the scrape loop at most so often: a rollout changes hundreds of pods within a second.
 HAND_OVER_S = 0.2
 
@@ -41,7 +30,7 @@ class _Track:
 
     key: str
     window: Window = field(default_factory=Window)
-    level: tuple[int, ...] | None = None
+    level: Level | None = None
     failure: str | None = None
     aimed: object = None  # address, endpoint and period that it is read by
     span_s: float = RATE_SPAN_MAX_S
@@ -90,14 +79,8 @@ class Collector:
 
     def period_s(self, key: str, policy: ServicePolicy) -> float:
         """Between two reads of one pod of a service that is decided on."""
-        endpoint = policy.endpoint
-        if not self.is_busy(key):
-            return endpoint.idle_period_s
-        if endpoint.is_period_fixed:
-            return endpoint.period_s
-        fair_s = endpoint.period_s * len(self._pods.get(key, ())) / PODS_PER_PERIOD
-        longest_s = min(endpoint.idle_period_s, policy.spec.targets.max_age_s / READS_PER_MAX_AGE)
-        return max(min(PERIOD_MIN_S, endpoint.period_s), min(fair_s, longest_s))
+        pods, max_age_s = len(self._pods.get(key, ())), policy.spec.targets.max_age_s
+        return scrape_period_s(policy.endpoint, pods, is_busy=self.is_busy(key), max_age_s=max_age_s)
 
     def is_busy(self, key: str) -> bool:
         """Whether any pod holds requests, or none was heard yet: the first sample must not take an idle period."""
@@ -118,7 +101,7 @@ class Collector:
         if not track.window.add(result):
             return
         level = level_of(result, self._edges[track.key])
-        if track.level is None or any(new > old for new, old in zip(level, track.level, strict=True)):
+        if track.level is None or is_news(level, track.level):
             self._wake(track.key)
             self._read_the_others(uid, track, result.observed_at_s)
         track.level = level
@@ -186,11 +169,6 @@ class Collector:
             self._changed.set()
 
 
-def rate_span_s(period_s: float) -> float:
-    """How far rates look back for pods that are read at this period under load."""
-    return min(max(RATE_SCRAPES * period_s, RATE_SPAN_MIN_S), RATE_SPAN_MAX_S)
-
-
 def scrape_target(pod: PodView, endpoint: MetricsEndpoint) -> ScrapeTarget:
     """The pod's metrics page: the policy's word, else what the pod announces."""
     host = f"[{pod.ip}]" if pod.ip and ":" in pod.ip else pod.ip
@@ -202,20 +180,3 @@ def scrape_target(pod: PodView, endpoint: MetricsEndpoint) -> ScrapeTarget:
         ca_file=endpoint.ca_file,
         insecure=endpoint.insecure_skip_verify,
     )
-
-
-def level_of(sample: EngineSample, targets: LensTargets) -> tuple[int, ...]:
-    """Steps that a sample has reached on each lens; a higher step than before is worth a pass."""
-    running, waiting = sample.running_requests or 0.0, sample.waiting_requests or 0.0
-    return (
-        _step(waiting, targets.queue_requests, width=targets.queue_requests or 1.0),
-        _step(sample.kv_cache_usage_ratio or 0.0, targets.kv_cache_usage_ratio, width=_KV_STEP),
-        _step(running + waiting, targets.running_requests, width=max(1.0, (targets.running_requests or 0.0) / 10)),
-        int(running + waiting > 0),
-        int(sample.is_awake is True),
-    )
-
-
-def _step(value: float, target: float | None, *, width: float) -> int:
-    """0 up to the target, then one more per width."""
-    return 0 if target is None or value <= target else 1 + int((value - target) / width)

@@ -5,10 +5,11 @@ from typing import Any
 
 import pytest
 
-from autoscaler.collect import Collector, level_of, scrape_target
+from autoscaler.collect import Collector, scrape_target
 from autoscaler.kube.address import MetricsAddress
 from autoscaler.kube.views import PodView, pod_view
 from autoscaler.policy.spec import LensTargets, PolicySpec
+from autoscaler.rhythm import level_of
 from autoscaler.settings import MetricsEndpoint, ServicePolicy
 from metrics.clock import ManualClock
 from metrics.errors import ScrapeError, ScrapeFailure
