@@ -58,8 +58,11 @@ def read_published(tree: Path) -> Published:
 
 def _row(entry: FileEntry) -> dict[str, Any]:
     row: dict[str, Any] = {"path": entry.path, "size": entry.size_bytes, "digest": f"{entry.algorithm}:{entry.digest}"}
-    if entry.etag is not None:
-        row["etag"] = entry.etag
+    row |= {
+        name: value
+        for name, value in (("etag", entry.etag), ("version", entry.version), ("checksum", entry.checksum))
+        if value is not None
+    }
     if entry.first_use:
         row["firstUse"] = True
     return row
@@ -86,5 +89,7 @@ def _entry(row: dict[str, Any]) -> FileEntry:
         algorithm=Algorithm(algorithm),
         digest=digest,
         etag=row.get("etag"),
+        version=row.get("version"),
+        checksum=row.get("checksum"),
         first_use=bool(row.get("firstUse", False)),
     )

@@ -25,8 +25,18 @@ class Algorithm(StrEnum):
 
     SHA256 = "sha256"
     GIT_SHA1 = "git-sha1"  # sha1 of `blob SIZE NUL` and the bytes: the hub's name of a file outside LFS
-    CRC32 = "crc32"  # S3's full-object checksum; guards against accidents, not against malice
+    CRC32 = "crc32"  # these three: S3's full-object checksums; they guard against accidents, not against malice
+    CRC32C = "crc32c"
+    CRC64NVME = "crc64nvme"  # what S3 itself computes where the uploader gave none
     NONE = "none"  # only size and ETag are known: trust on first use
+
+
+class Trust(StrEnum):
+    """How sure it is that a file is what its publisher wrote."""
+
+    DIGEST = "digest"  # the source gave a cryptographic digest before the first byte
+    CHECKSUM = "checksum"  # the source's checksum agreed: no accident, perhaps malice
+    FIRST_USE = "first use"  # nobody vouched: what came first counts from then on
 
 
 CRYPTOGRAPHIC = frozenset({Algorithm.SHA256, Algorithm.GIT_SHA1})
@@ -62,6 +72,8 @@ class FileEntry:
     algorithm: Algorithm = Algorithm.NONE
     digest: str | None = None
     etag: str | None = None  # what the source called these bytes; a different one means different bytes
+    version: str | None = None  # under which the source still has them when others are current
+    checksum: str | None = None  # `ALGORITHM:HEX` that the source gave and that agreed, of a file sealed on first use
     first_use: bool = False  # the digest is what we computed when we first fetched it, nobody vouched for it
 
     def __post_init__(self) -> None:
@@ -74,6 +86,14 @@ class FileEntry:
     def sworn(self) -> bool:
         """Whether a cryptographic digest is known before the bytes are."""
         return self.algorithm in CRYPTOGRAPHIC
+
+    @property
+    def trust(self) -> Trust:
+        """What the bytes rest on."""
+        if self.sworn and not self.first_use:
+            return Trust.DIGEST
+        has_checksum = self.checksum is not None or (self.digest is not None and not self.sworn)
+        return Trust.CHECKSUM if has_checksum else Trust.FIRST_USE
 
     def line(self) -> str:
         """The file's line in the manifest's digest."""
@@ -113,12 +133,7 @@ class ModelManifest:
 
     def sealed(self, sha256_by_path: Mapping[str, str]) -> "ModelManifest":
         """Every file under a cryptographic digest: the source's where it has one, else the one we computed."""
-        files = tuple(
-            entry
-            if entry.sworn
-            else replace(entry, algorithm=Algorithm.SHA256, digest=sha256_by_path[entry.path], first_use=True)
-            for entry in self.files
-        )
+        files = tuple(entry if entry.sworn else _sealed(entry, sha256_by_path[entry.path]) for entry in self.files)
         return replace(self, files=files)
 
     def is_same_as(self, other: "ModelManifest") -> bool:
@@ -126,3 +141,8 @@ class ModelManifest:
         return len(self.files) == len(other.files) and all(
             mine.is_same_as(theirs) for mine, theirs in zip(self.files, other.files, strict=True)
         )
+
+
+def _sealed(entry: FileEntry, sha256: str) -> FileEntry:
+    checksum = f"{entry.algorithm}:{entry.digest}" if entry.digest is not None else None
+    return replace(entry, algorithm=Algorithm.SHA256, digest=sha256, first_use=True, checksum=checksum)

@@ -2,6 +2,7 @@
 
 import argparse
 import ipaddress
+from collections import Counter
 from contextlib import closing
 
 from cacheops.addresses import AddressRules
@@ -11,7 +12,7 @@ from cacheops.commands.output import MIB, actions, progress, say, size
 from cacheops.download import Transfer
 from cacheops.errors import CacheError, InvalidRequestError
 from cacheops.layout import Layout, open_cache
-from cacheops.model import ALLOW_DEFAULT, ModelManifest, ModelRef
+from cacheops.model import ALLOW_DEFAULT, ModelManifest, ModelRef, Trust
 from cacheops.prefetch import bring, published_as, remember_failure
 from cacheops.sources import Source, SourceSettings, open_source, settings_from_environment
 from cacheops.stock import WantedTree
@@ -72,9 +73,10 @@ def wanted_tree(manifest: ModelManifest) -> WantedTree:
 
 def _explain(layout: Layout, manifest: ModelManifest, *, now_s: float) -> None:
     """What a prefetch would do, file by file."""
-    unsworn = sum(not entry.sworn for entry in manifest.files)
+    trusted = Counter(entry.trust for entry in manifest.files)
+    rests_on = ", ".join(f"{trusted[trust]} by {trust}" for trust in Trust if trusted[trust])
     say(f"{manifest.ref.uri} at {manifest.resolved_revision}: {len(manifest.files)} files, {size(manifest.bytes)}")
-    say(f"digest {manifest.digest}; {unsworn} files without a digest from their source (trust on first use)")
+    say(f"digest {manifest.digest}; files are trusted {rests_on}")
     for entry in manifest.files[:FILES_SHOWN]:
         say(f"  {entry.size_bytes:>14} {entry.algorithm:<9} {entry.path}")
     if len(manifest.files) > FILES_SHOWN:

@@ -11,7 +11,7 @@ from cacheops.download import Transfer
 from cacheops.inventory import disk_bytes
 from cacheops.layout import Layout, open_cache
 from cacheops.manifest_file import Published
-from cacheops.model import ModelManifest
+from cacheops.model import ModelManifest, Trust
 from cacheops.sources import open_source
 from cacheops.uri import model_ref
 from cacheops.verify import full, quick
@@ -51,8 +51,8 @@ def list_models(options: argparse.Namespace) -> int:
 def _state(seen: Shelved, tree: Published) -> str:
     key = tree.path.name
     words = ["Published"]
-    if any(entry.first_use for entry in tree.manifest.files):
-        words.append("first use")
+    trusts = {entry.trust for entry in tree.manifest.files}
+    words += [trust.value for trust in (Trust.CHECKSUM, Trust.FIRST_USE) if trust in trusts]
     if key in seen.pins:
         words.append("pinned")
     if count := seen.mounts.get(key, 0):

@@ -1,7 +1,8 @@
 """`s3://bucket/prefix`: boto3 lists and signs; the bytes come over our ranges from signed addresses.
 
-An object's full checksum is used where S3 keeps one (sha256 as oath, CRC32 against accidents); without one its ETag
-pins the bytes: trust on first use.
+An object's full checksum is used where S3 keeps one (sha256 as oath, the CRCs against accidents); without one its ETag
+pins the bytes: trust on first use. In a versioned bucket each file is fetched at the version that was listed, also
+when it was overwritten or deleted since.
 """
 
 import base64
@@ -14,7 +15,13 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 
-from cacheops.errors import AccessDeniedError, CacheError, InvalidRequestError, SourceUnavailableError
+from cacheops.errors import (
+    AccessDeniedError,
+    CacheError,
+    IntegrityMismatchError,
+    InvalidRequestError,
+    SourceUnavailableError,
+)
 from cacheops.guard import FILES_MAX, checked_files, shown
 from cacheops.model import Algorithm, FileEntry, ModelManifest, ModelRef
 from cacheops.transport import HttpRanges, RangeStream, Request
@@ -27,7 +34,15 @@ SIGNED_FOR_S = 900  # of one range's address: asked for anew each time, so a lea
 HEADS_AT_ONCE = 8  # checksums need one request per object
 KEYS_MAX = 50 * FILES_MAX  # listed, wanted or not: a bucket of millions ends here
 
+# The surest first. A digest of digests of parts is none of the bytes, whatever its algorithm.
+_CHECKSUMS = (
+    (Algorithm.SHA256, "ChecksumSHA256"),
+    (Algorithm.CRC64NVME, "ChecksumCRC64NVME"),
+    (Algorithm.CRC32C, "ChecksumCRC32C"),
+    (Algorithm.CRC32, "ChecksumCRC32"),
+)
 _DENIED = frozenset({"AccessDenied", "403", "401", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken"})
+_CHANGED = frozenset({"412", "PreconditionFailed"})
 _WRONG = frozenset({"NoSuchBucket", "NoSuchKey", "404", "InvalidBucketName", "400", "PermanentRedirect", "301"})
 
 
@@ -38,7 +53,6 @@ class S3Source:
         self._bucket = uri.place
         self._prefix = f"{uri.path}/" if uri.path else ""  # with the slash: `model` is not `model2`
         self._http = http
-        self._versions: dict[str, str] = {}
         # a session of its own: the module's shared one would keep the first credentials it ever saw
         self._s3: S3Client = boto3.session.Session().client(
             "s3",
@@ -61,13 +75,13 @@ class S3Source:
                 files = tuple(pool.map(self._vouched, listed))
         except (ClientError, BotoCoreError) as exc:
             raise _refusal(f"s3://{self._bucket}/{self._prefix}", exc) from exc
-        text = "".join(f"{entry.line()}{self._versions.get(entry.path, '')}\n" for entry in files)
+        text = "".join(f"{entry.line()}{entry.version or ''}\n" for entry in files)
         return ModelManifest(ref=ref, resolved_revision=hashlib.sha256(text.encode()).hexdigest(), files=files)
 
     def open(self, entry: FileEntry, start: int, stop: int) -> RangeStream:
         asked = {"Bucket": self._bucket, "Key": self._prefix + entry.path}
-        if version := self._versions.get(entry.path):
-            asked["VersionId"] = version
+        if entry.version:
+            asked["VersionId"] = entry.version
         try:
             url = self._s3.generate_presigned_url("get_object", Params=asked, ExpiresIn=SIGNED_FOR_S)
         except (ClientError, BotoCoreError) as exc:
@@ -95,17 +109,23 @@ class S3Source:
         head: Any = self._s3.head_object(
             Bucket=self._bucket, Key=self._prefix + entry.path, ChecksumMode="ENABLED", IfMatch=f'"{entry.etag}"'
         )
-        if (version := head.get("VersionId")) and version != "null":
-            self._versions[entry.path] = version
+        version = head.get("VersionId")
         algorithm, digest = _checksum(head)
         return FileEntry(
-            path=entry.path, size_bytes=head["ContentLength"], algorithm=algorithm, digest=digest, etag=entry.etag
+            path=entry.path,
+            size_bytes=head["ContentLength"],
+            algorithm=algorithm,
+            digest=digest,
+            etag=entry.etag,
+            version=version
+            if version != "null"
+            else None,  # written before versioning was on: the next one replaces it
         )
 
 
 def _checksum(head: dict[str, Any]) -> tuple[Algorithm, str | None]:
     """What S3 vouches with. A checksum of checksums (multipart, `…-7`) is none of the bytes."""
-    for algorithm, name in ((Algorithm.SHA256, "ChecksumSHA256"), (Algorithm.CRC32, "ChecksumCRC32")):
+    for algorithm, name in _CHECKSUMS:
         text = head.get(name)
         if text and "-" not in text and head.get("ChecksumType", "FULL_OBJECT") == "FULL_OBJECT":
             return algorithm, base64.b64decode(text).hex()
@@ -120,6 +140,8 @@ def _refusal(what: str, exc: ClientError | BotoCoreError) -> CacheError:
     code = exc.response.get("Error", {}).get("Code", "")
     if code in _DENIED:
         return AccessDeniedError(f"{what}: {shown(code)}")
+    if code in _CHANGED:
+        return IntegrityMismatchError(f"{what}: an object changed while the bucket was listed")
     if code in _WRONG:
         return InvalidRequestError(f"{what}: {shown(code)}")
     return SourceUnavailableError(f"{what}: {shown(code)}")

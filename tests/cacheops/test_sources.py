@@ -1,23 +1,16 @@
 """Each source lists, vouches and refuses in the same words, and every list passes the same guard."""
 
-import base64
-import hashlib
 import os
-import socket
-import subprocess
-from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
-import boto3
 import pytest
-from botocore.config import Config
 from huggingface_hub import hf_hub_download, snapshot_download
 
 from cacheops.addresses import AddressRules
 from cacheops.download import Transfer
-from cacheops.errors import AccessDeniedError, CacheError, InvalidRequestError
+from cacheops.errors import CacheError, InvalidRequestError
 from cacheops.layout import Layout
 from cacheops.manifest_file import Published
 from cacheops.model import Algorithm, ModelManifest
@@ -29,7 +22,6 @@ from metrics.clock import WallClock
 from simulations.hub import HubProcess
 from simulations.origin import Origin
 
-HERE = Path(__file__).parent
 LOOPBACK = AddressRules(hosts=frozenset({"127.0.0.1", "localhost"}))
 WEIGHTS = os.urandom(3 << 20)
 
@@ -131,78 +123,3 @@ def test_local_files_and_unmounted_claims_are_refused(tmp_path: Path, settings: 
         resolved(f"file://{tmp_path}/m", replace(settings, local_files=False))
     with pytest.raises(InvalidRequestError, match="not mounted"):
         resolved("pvc://models/m", settings)
-
-
-@dataclass
-class Bucket:
-    """A bucket of a real S3 server."""
-
-    settings: SourceSettings
-    folder: Path
-
-    def put(self, key: str, data: bytes, **how: str) -> None:
-        with closing(client(self.settings.s3_endpoint or "")) as s3:
-            s3.put_object(Bucket="models", Key=key, Body=data, **how)
-
-
-def client(endpoint: str):  # type: ignore[no-untyped-def]
-    config = Config(signature_version="s3v4", s3={"addressing_style": "path"}, retries={"max_attempts": 10})
-    return boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1", config=config)
-
-
-@pytest.fixture
-def bucket(tmp_path: Path, settings: SourceSettings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
-    where = subprocess.run([HERE / "s3server" / "build.sh", "--where"], capture_output=True, text=True, check=True)
-    program = Path(where.stdout.strip())
-    if not program.exists():
-        pytest.skip("no S3 server: run tests/cacheops/s3server/build.sh once (90 seconds, needs Go)")
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "ACCESSKEY1")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "SECRETKEY1")
-    (tmp_path / "s3").mkdir()
-    port = free_port()
-    keys = os.environ | {"ROOT_ACCESS_KEY": "ACCESSKEY1", "ROOT_SECRET_KEY": "SECRETKEY1"}
-    command = [str(program), "--port", f"127.0.0.1:{port}", "posix", str(tmp_path / "s3")]
-    server = subprocess.Popen(command, env=keys, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    there = replace(settings, s3_endpoint=f"http://127.0.0.1:{port}", s3_region="us-east-1")
-    try:
-        with closing(client(there.s3_endpoint or "")) as s3:
-            s3.create_bucket(Bucket="models")
-        yield Bucket(there, tmp_path / "s3")
-    finally:
-        server.terminate()
-        server.wait()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def test_a_bucket_model_is_fetched_by_signed_ranges_and_its_siblings_are_not(bucket: Bucket, layout: Layout) -> None:
-    sha256 = base64.b64encode(hashlib.sha256(WEIGHTS).digest()).decode()
-    bucket.put("llm/model.safetensors", WEIGHTS, ChecksumSHA256=sha256)
-    bucket.put("llm/sub/config.json", b"{}")
-    bucket.put("llm2/other.json", b"{}")
-
-    published = brought("s3://models/llm", layout, bucket.settings)
-
-    assert [entry.path for entry in published.manifest.files] == ["model.safetensors", "sub/config.json"]
-    assert (published.path / "model.safetensors").read_bytes() == WEIGHTS
-    assert full(published.path, Transfer()) == []
-
-
-def test_wrong_keys_and_wrong_buckets_are_told_apart(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(InvalidRequestError):
-        resolved("s3://nothing/llm", bucket.settings)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "SECRETKEY2")
-    with pytest.raises(AccessDeniedError):
-        resolved("s3://models/llm", bucket.settings)
-
-
-def test_a_hostile_key_refuses_the_bucket(bucket: Bucket) -> None:
-    bucket.put("llm/Config.json", b"{}")
-    bucket.put("llm/config.json", b"{}")
-
-    with pytest.raises(InvalidRequestError, match="file list"):
-        resolved("s3://models/llm", bucket.settings)
