@@ -6,7 +6,6 @@ The models are the one source of the CRDs (`cacheops.crds`). A field that is abs
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -17,6 +16,9 @@ from cacheops.errors import InvalidRequestError
 from cacheops.model import ALLOW_DEFAULT, ModelRef, storage_key
 from cacheops.status import ModelCacheStatus, NodeModelCacheStatus
 from cacheops.stock import WantedTree
+from cacheops.tasks import CacheTask as CacheTask
+from cacheops.tasks import NodeTask as NodeTask
+from cacheops.tasks import NodeWish as NodeWish
 
 MODELS_MAX = 256  # per node: a list that stays far below etcd's 1.5 MiB, and far above what disks hold
 PATTERNS_MAX = 32
@@ -181,50 +183,6 @@ class NodeModelCacheModel(_Model):
     """What the node should hold."""
     status: NodeModelCacheStatus
     """What the node's agent says."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NodeWish:
-    """One model of a node: what to fetch and what it is worth."""
-
-    ref: ModelRef
-    tree: WantedTree
-    allow_unverified: bool = False
-    is_labelled: bool = False  # the node's label still says that it is here: not to be evicted before that is false
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NodeTask:
-    """A NodeModelCache as plain values."""
-
-    wishes: tuple[NodeWish, ...] = ()
-    evict: tuple[str, ...] = ()  # keys of trees to give up though there is room
-    quota_bytes: int | None = None
-    high_ratio: float = HIGH_RATIO
-    low_ratio: float = LOW_RATIO
-    bytes_per_s: float = 0.0
-    warm_bytes: int = 0
-    generation: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CacheTask:
-    """A ModelCache as plain values."""
-
-    namespace: str
-    name: str
-    uid: str
-    ref: ModelRef
-    allow_unverified: bool = False
-    node_selector: Mapping[str, str] = field(default_factory=dict)
-    copies_min: int = 0
-    copies_max: int | None = None
-    is_pinned: bool = False
-    ttl_s: int | None = None
-    has_volume: bool = False
-    storage_class: str = ""
-    only_warm_nodes: bool = False
-    generation: int = 0
 
 
 def parse_node_model_cache(obj: Mapping[str, Any]) -> NodeTask:
