@@ -11,7 +11,8 @@ from pathlib import Path
 from statistics import correlation, fmean
 
 from simulations.errors import TraceError
-from simulations.trace import Arrival, read_azure
+from simulations.trace import Arrival
+from simulations.traces import read_arrivals
 from simulations.traffic import KnownFigures, TrafficFigures, quantile
 
 SOURCE = "Azure/AzurePublicDataset, AzureLLMInferenceDataset2023, AzureLLMInferenceTrace_conv.csv"
@@ -96,7 +97,7 @@ def main(arguments: Sequence[str]) -> int:
         sys.stderr.write("usage: python -m simulations.derive_figures TRACE.csv > figures.json\n")
         return 2
     try:
-        figures = derive(list(read_azure(Path(arguments[0]))))
+        figures = derive(list(read_arrivals(Path(arguments[0]))))
     except TraceError as exc:
         sys.stderr.write(f"{exc}\n")
         return 2

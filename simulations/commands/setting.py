@@ -4,13 +4,13 @@ import argparse
 import sys
 from pathlib import Path
 
-from simulations.compiled.fleet import request_records
+from simulations.compiled.fleet import requests_of
 from simulations.compiled.layout import Records
 from simulations.errors import UsageError
 from simulations.policies import NAMES, Bounds
 from simulations.replica import PROFILES, EngineConfig
 from simulations.scenarios import SCENARIOS, Scenario
-from simulations.trace import read_azure
+from simulations.traces import FORMATS, joined, open_trace
 from simulations.world import Setting
 from simulations.world.startup import StartupTimes
 
@@ -27,7 +27,8 @@ def add_setting(parser: argparse.ArgumentParser) -> None:
     told = "; ".join(f"{scenario.name}: {scenario.says}" for scenario in SCENARIOS.values())
     times = StartupTimes()
     source = parser.add_mutually_exclusive_group()
-    source.add_argument("--trace", type=Path, metavar="FILE", help="an Azure LLM inference trace (CSV)")
+    source.add_argument("--trace", type=Path, metavar="FILE", help="recorded traffic (warmtide sim trace formats)")
+    parser.add_argument("--format", choices=FORMATS, help="of the trace; the default is what its first line shows")
     source.add_argument("--scenario", choices=SCENARIOS, default="chat-hour", help=told)
     parser.add_argument("--profile", choices=PROFILES, help="model and GPU; the default is the scenario's")
     parser.add_argument("--replicas-min", type=int, default=1, metavar="N")
@@ -67,7 +68,7 @@ def _setting(options: argparse.Namespace) -> tuple[Setting, int]:
     if options.trace is None:
         requests, profile, replicas_max = scenario.make(options.seed), scenario.profile, scenario.replicas_max
     else:
-        requests, profile, replicas_max = request_records(read_azure(options.trace)), TRACE_PROFILE, TRACE_REPLICAS_MAX
+        requests, profile, replicas_max = _recorded(options), TRACE_PROFILE, TRACE_REPLICAS_MAX
     requests, refused = _servable(requests)
     bounds = Bounds(
         low=options.replicas_min, high=replicas_max if options.replicas_max is None else options.replicas_max
@@ -83,6 +84,11 @@ def _setting(options: argparse.Namespace) -> tuple[Setting, int]:
         seed=options.seed,
     )
     return setting, refused
+
+
+def _recorded(options: argparse.Namespace) -> Records:
+    everything = joined(list(open_trace(options.trace, options.format).chunks()))
+    return requests_of(everything.at_s, everything.prompt_tokens, everything.output_tokens)
 
 
 def _servable(requests: Records) -> tuple[Records, int]:

@@ -8,7 +8,8 @@ from random import Random
 from simulations.demo.setting import HOUR_S, OUTPUT_RATIO, PEAK_REPLICAS, SWING, Setting
 from simulations.demo.static_fleet import capacity_tokens_per_s
 from simulations.errors import TraceError
-from simulations.trace import Arrival, read_azure
+from simulations.trace import Arrival
+from simulations.traces import read_arrivals
 from simulations.traffic import generate, load_figures
 from simulations.traffic_shape import compress, peak_tokens_per_s, shorten_outputs, stretch_swing, thin
 
@@ -44,7 +45,7 @@ def make_traffic(setting: Setting, trace: Path | None) -> Traffic:
 def _read(trace: Path, setting: Setting) -> list[Arrival]:
     """The first hour of a file."""
     hour: list[Arrival] = []
-    for arrival in read_azure(trace):
+    for arrival in read_arrivals(trace):
         if arrival.at_s > HOUR_S or len(hour) >= RECORDED_MAX:
             break
         hour.append(arrival)

@@ -13,7 +13,8 @@ from simulations.fleet import replay_static
 from simulations.policies import Bounds, build
 from simulations.replica import LLAMA_8B_H100, PROFILES, EngineConfig
 from simulations.scenarios import chat_hour
-from simulations.trace import Arrival, read_azure
+from simulations.trace import Arrival
+from simulations.traces import read_arrivals
 from simulations.traffic import generate, load_figures
 from simulations.world import Setting, simulate
 
@@ -52,7 +53,7 @@ def run() -> list[Figure]:
 
 def hour() -> list[Arrival]:
     """The real hour where it is at hand, else one generated from its figures."""
-    made = list(read_azure(TRACE)) if TRACE.exists() else generate(load_figures(), random.Random(1))
+    made = list(read_arrivals(TRACE)) if TRACE.exists() else generate(load_figures(), random.Random(1))
     return [arrival for arrival in made if arrival.prompt_tokens and arrival.output_tokens]
 
 

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from simulations.derive_figures import derive, main
-from simulations.trace import Arrival, read_azure
+from simulations.trace import Arrival
+from simulations.traces import read_arrivals
 from simulations.traffic import TrafficFigures, generate, load_figures, quantile
 from simulations.traffic_shape import (
     compress,
@@ -166,7 +167,7 @@ def test_a_compression_that_is_none_is_refused(ratio: float) -> None:
 
 @pytest.mark.skipif(not SHARED.exists(), reason="the real Azure trace is not beside this checkout")
 def test_the_shipped_figures_are_those_of_the_real_trace(figures: TrafficFigures) -> None:
-    assert derive(list(read_azure(SHARED))) == figures
+    assert derive(list(read_arrivals(SHARED))) == figures
 
 
 def test_deriving_from_a_bad_file_says_so_and_is_a_usage_error(

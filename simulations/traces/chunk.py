@@ -1,0 +1,76 @@
+"""What every reader gives: columns of some requests at a time."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Tokens = NDArray[np.int32]
+Longs = NDArray[np.int64]
+
+TOKENS_MAX = 10_000_000  # ten times the longest context sold today; beyond that a column is mixed up
+SECONDS_MAX = 4_000_000_000  # as a time of day: the year 2096; int64 holds it in nanoseconds twice over
+NS = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Blocks:
+    """Which blocks of tokens each prompt begins with; equal ids mean equal tokens, and equal ones before them.
+
+    Request i has `ids[starts[i]:starts[i + 1]]`, `block_tokens` tokens each but the last, which may be part-filled.
+    """
+
+    ids: Longs
+    starts: Longs
+    block_tokens: int
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Chunk:
+    """Some requests in order of time; times count from the first request of the trace."""
+
+    at_s: Floats
+    prompt_tokens: Tokens
+    output_tokens: Tokens
+    blocks: Blocks | None = None
+
+    def __len__(self) -> int:
+        return len(self.at_s)
+
+    def __getitem__(self, rows: slice) -> "Chunk":
+        """Consecutive requests."""
+        begin, end, _ = rows.indices(len(self))
+        blocks = self.blocks
+        if blocks is not None:
+            starts = blocks.starts[begin : max(begin, end) + 1]
+            ids = blocks.ids[starts[0] : starts[-1]]
+            blocks = Blocks(ids=ids, starts=starts - starts[0], block_tokens=blocks.block_tokens)
+        return Chunk(
+            at_s=self.at_s[begin:end],
+            prompt_tokens=self.prompt_tokens[begin:end],
+            output_tokens=self.output_tokens[begin:end],
+            blocks=blocks,
+        )
+
+
+def joined(chunks: "list[Chunk]") -> Chunk:
+    """All of them as one; an empty one for none. Block ids are kept where every chunk has them."""
+    if not chunks:
+        return Chunk(at_s=np.zeros(0), prompt_tokens=np.zeros(0, np.int32), output_tokens=np.zeros(0, np.int32))
+    return Chunk(
+        at_s=np.concatenate([chunk.at_s for chunk in chunks]),
+        prompt_tokens=np.concatenate([chunk.prompt_tokens for chunk in chunks]),
+        output_tokens=np.concatenate([chunk.output_tokens for chunk in chunks]),
+        blocks=_joined_blocks([chunk.blocks for chunk in chunks]),
+    )
+
+
+def _joined_blocks(parts: list[Blocks | None]) -> Blocks | None:
+    known = [part for part in parts if part is not None]
+    if len(known) < len(parts):
+        return None
+    lengths = np.concatenate([np.diff(part.starts) for part in known])
+    starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
+    ids = np.concatenate([part.ids for part in known])
+    return Blocks(ids=ids, starts=starts, block_tokens=known[0].block_tokens)
