@@ -59,8 +59,7 @@ class PartFile:
     def open(self, buffer: memoryview) -> None:
         """Make or take up the part file: what an earlier session left counts as far as it can be proven."""
         try:
-            if self.path.exists():
-                self.path.chmod(0o600)
+            _make_writable(self.path)
             self._open(os.O_CREAT)
             if os.fstat(self._fds[-1]).st_size != self.entry.size_bytes:
                 self._journal.forget(self.index)
@@ -224,6 +223,18 @@ class PartFile:
         """Ranges over a stretch, last first."""
         starts = range(start, stop, max(step, 1))
         return [Range(at, min(at + step, stop), self._fds[-1], at) for at in reversed(starts)]
+
+
+def _make_writable(path: Path) -> None:
+    """A part that was whole is read-only; a link in its place is not followed, not even for its mode."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return
+    try:
+        os.fchmod(fd, 0o600)
+    finally:
+        os.close(fd)
 
 
 def part_name(index: int) -> str:

@@ -11,7 +11,7 @@ import hmac
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +25,7 @@ LFS_FROM_BYTES = 1 << 20  # the hub stores weights and larger files apart; below
 BLOCK_BYTES = 1 << 20
 SLICE_BYTES = 1 << 18  # of a limited answer: smooth at a few megabytes per second
 SIGNED_FOR_S = 300.0
+PAGE_ROWS = 1000  # of a listing, as on the real hub
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +68,7 @@ class HubSettings:
     gated: frozenset[str] = frozenset()  # repositories whose digests are masked
     cdn: str | None = None  # who serves the signed addresses; None: this server by its other name
     bytes_per_s: float = 0.0  # of one answer; 0: as fast as it goes
+    extra_names: Sequence[str] = ()  # listed beside the files that are there: what a hostile repository would claim
     clock: Clock = field(default_factory=WallClock)
     requests: list[str] = field(default_factory=list)  # `METHOD path range`, for tests and the demo
 
@@ -132,7 +134,15 @@ class ModelHub:
     async def _tree(self, request: web.Request) -> web.Response:
         repository = await asyncio.to_thread(self._asked, request)
         masked = repository.name in self.settings.gated
-        return web.json_response([blob.row(masked=masked) for blob in repository.blobs.values()])
+        start = int(request.query.get("cursor", "0"))
+        claimed = self.settings.extra_names[start : start + PAGE_ROWS]
+        rows = [] if start else [blob.row(masked=masked) for blob in repository.blobs.values()]
+        rows += [{"type": "file", "oid": "0" * 40, "size": 1, "path": name} for name in claimed]
+        answer = web.json_response(rows)
+        if start + PAGE_ROWS < len(self.settings.extra_names):
+            following = request.url.update_query(cursor=str(start + PAGE_ROWS))
+            answer.headers["Link"] = f'<{following}>; rel="next"'
+        return answer
 
     async def _resolve(self, request: web.Request) -> web.StreamResponse:
         repository = await asyncio.to_thread(self._asked, request)

@@ -56,11 +56,11 @@ class WebSource:
             text = stream.read_text(SUMS_BYTES_MAX)
         finally:
             stream.close()
-        sums = dict(islice(_sums(text), FILES_MAX + 1))
+        sums = list(islice(_sums(text), FILES_MAX + 1))  # with every line: a name with two digests is refused
         # Names are judged before the first HEAD: a hostile list makes no request.
         named = checked_files(
             FileEntry(path=path, size_bytes=0, algorithm=Algorithm.SHA256, digest=digest)
-            for path, digest in sums.items()
+            for path, digest in sums
             if ref.wants(path)
         )
         return checked_files(self._sized(entry) for entry in named)
