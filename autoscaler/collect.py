@@ -20,6 +20,8 @@ from metrics.sample import EngineSample, PodSignals
 from metrics.target import ScrapeTarget, TimedTarget
 from metrics.window import Window
 
+# A service whose load keeps rising has all its pods read at most so often, in periods under load.
+ROUND_SPACING_PERIODS = 0.5
 # Targets are handed to the scrape loop at most so often: a rollout changes hundreds of pods within a second.
 HAND_OVER_S = 0.2
 
@@ -51,6 +53,7 @@ class Collector:
         self._edges: dict[str, LensTargets] = {}
         self._spacing_s: dict[str, float] = {}  # between two rounds of reading a whole service at once
         self._round_s: dict[str, float] = {}  # when the last one was
+        self._owed: set[str] = set()  # services with an edge that came too soon after the last round
         self._changed = asyncio.Event()
         self.on_failure: Callable[[str], None] = lambda _kind: None  # telemetry's hook
         self.hasten: Callable[[str], None] = lambda _uid: None  # the scrape loop's: read this pod now
@@ -61,7 +64,7 @@ class Collector:
         Where nobody will decide on the samples (a standby, a refusal), the idle period keeps the windows warm.
         """
         self._edges[key] = policy.spec.targets
-        self._spacing_s[key] = max(policy.endpoint.period_s, self._period_min_s)
+        self._spacing_s[key] = max(ROUND_SPACING_PERIODS * policy.endpoint.period_s, self._period_min_s)
         period_s = self.period_s(key, policy) if may_decide else policy.endpoint.idle_period_s
         wanted = {pod.uid: pod for pod in pods if self._is_readable(pod)}
         for uid in self._pods.get(key, frozenset()) - wanted.keys():
@@ -76,6 +79,7 @@ class Collector:
             self._drop(uid)
         for table in (self._edges, self._spacing_s, self._round_s):
             table.pop(key, None)
+        self._owed.discard(key)
 
     def period_s(self, key: str, policy: ServicePolicy) -> float:
         """Between two reads of one pod of a service that is decided on."""
@@ -101,16 +105,23 @@ class Collector:
         if not track.window.add(result):
             return
         level = level_of(result, self._edges[track.key])
-        if track.level is None or is_news(level, track.level):
+        if track.level is None:
             self._wake(track.key)
-            self._read_the_others(uid, track, result.observed_at_s)
+        elif is_news(level, track.level):
+            self._wake(track.key)
+            self._owed.add(track.key)
         track.level = level
+        if track.key in self._owed:
+            self._read_the_others(uid, track.key, result.observed_at_s)
 
-    def _read_the_others(self, uid: str, track: _Track, now_s: float) -> None:
-        """What one pod says, the others may say too: no need to wait for their turns to know how much it is."""
-        key = track.key
-        if track.level is None or now_s - self._round_s.get(key, -math.inf) < self._spacing_s[key]:
+    def _read_the_others(self, uid: str, key: str, now_s: float) -> None:
+        """What one pod says, the others may say too: no need to wait for their turns to know how much it is.
+
+        An edge soon after the last round is remembered until a later sample of any pod, which comes soon under load.
+        """
+        if now_s - self._round_s.get(key, -math.inf) < self._spacing_s[key]:
             return
+        self._owed.discard(key)
         self._round_s[key] = now_s
         for other in self._pods.get(key, frozenset()) - {uid}:
             self.hasten(other)

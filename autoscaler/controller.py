@@ -12,7 +12,7 @@ from autoscaler.enrol import Target, is_ours
 from autoscaler.errors import ApiFailure, RetryLaterError
 from autoscaler.instruments import Instruments, NoInstruments
 from autoscaler.kube.budget import backoff_s
-from autoscaler.kube.target import Findings, KubeTarget, World, publish
+from autoscaler.kube.target import Findings, KubeTarget, World, note, publish, tell
 from autoscaler.learned import unpack
 from autoscaler.policies import PolicyBook
 from autoscaler.policy.errors import BadMemoryError
@@ -65,16 +65,20 @@ class Controller:
         """Leadership came or went. State of an earlier term is old: a new term starts from the API."""
         self._is_leading = is_leading
         self._services.clear()
+        self._world.reports.clear()
         for key in self._world.cluster.targets():
             self._queue.wake(key)
 
     async def run(self) -> None:
         """Pass after pass, until the queue is closed; then the passes under way end."""
         self._queue.wake(SWEEP)
-        async with asyncio.TaskGroup() as passes:
-            while (wake := await self._queue.take()) is not None:
-                await self._places.acquire()
-                passes.create_task(self._turn(wake))
+        async with asyncio.TaskGroup() as group:
+            reporting = group.create_task(self._world.reports.run())
+            async with asyncio.TaskGroup() as passes:
+                while (wake := await self._queue.take()) is not None:
+                    await self._places.acquire()
+                    passes.create_task(self._turn(wake))
+            reporting.cancel()
 
     async def last_words(self) -> None:
         """Write what was learned, as far as the time allows."""
@@ -98,7 +102,7 @@ class Controller:
                     self._queue.wake_at(key, again_s)
                     self._healthy(key)
                 else:
-                    await self._forget(key)
+                    self._forget(key)
         except (RetryLaterError, TimeoutError) as exc:
             self._failed(key, exc)
         except Exception:  # a task's top: a bug in one service must not stop the others
@@ -126,11 +130,11 @@ class Controller:
             self._keep_warm(target, policy)
             return now_s + PASS_PERIOD_MAX_S
         if policy is None:
-            await publish(self._world, service, target, Findings())
+            tell(self._world, service, target, Findings())
             return now_s + REFUSED_PERIOD_S
         refusal = target.refusal(policy.spec.mode) or service.contest.refusal(now_s)
         if refusal is not None:
-            await self._refuse(service, target, refusal)
+            self._refuse(service, target, refusal)
             return now_s + REFUSED_PERIOD_S
         await self._decide(service, target, policy, wake)
         return self._next_s(service, policy, now_s)
@@ -165,14 +169,14 @@ class Controller:
             log.warning("%s: what was learned cannot be read, it is learned again: %s", key, exc)
             return None
 
-    async def _refuse(self, service: Service, target: Target, refusal: Refusal) -> None:
+    def _refuse(self, service: Service, target: Target, refusal: Refusal) -> None:
         """Say who is in the way. Samples keep coming, so that the end of the refusal is no cold start."""
         if service.refusal != refusal:
             log.info("%s: hands off (%s): %s", target.key, refusal.reason, refusal.message)
             self._instruments.refused(target.key, refusal.reason.value)
         service.refusal, service.upstream = refusal, NOBODY_ASKED
         self._keep_warm(target, service.policy)
-        await publish(self._world, service, target, Findings(refusal=refusal))
+        tell(self._world, service, target, Findings(refusal=refusal))
 
     def _keep_warm(self, target: Target, policy: ServicePolicy | None) -> None:
         self._world.upstream.forget(target.key)
@@ -181,7 +185,7 @@ class Controller:
             pods = self._world.cluster.pods_of(deployment)
             self._world.collector.watch(target.key, pods, policy, may_decide=False)
 
-    async def _forget(self, key: str) -> None:
+    def _forget(self, key: str) -> None:
         """Enrolled no more: nothing is scaled or scraped, and what we wrote about it goes."""
         self._services.pop(key, None)
         self._world.collector.forget(key)
@@ -189,15 +193,15 @@ class Controller:
         self._instruments.forget(key)
         self._queue.forget(key)
         if self._is_leading:
-            await self._world.publisher.remove(key)
+            self._world.reports.put(key, lambda: self._world.publisher.remove(key))
 
     async def _last_word(self, service: Service) -> None:
         target = self._world.cluster.targets().get(service.key)
         if target is None:
             return
         try:
-            found = Findings(decision=service.decision, memory=service.memory, is_last=True)
-            await publish(self._world, service, target, found)
+            note(self._world, service, target, Findings(decision=service.decision, memory=service.memory, is_last=True))
+            await publish(self._world, service, target)
         except RetryLaterError as exc:
             log.warning("%s: last status not written: %s", service.key, exc)
 

@@ -1,6 +1,7 @@
 """What the controller remembers of one service between passes."""
 
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -9,12 +10,15 @@ from autoscaler.kube.views import DeploymentView
 from autoscaler.policy.memory import Memory
 from autoscaler.policy.types import Decision
 from autoscaler.refusal import Refusal, RefusalReason
+from autoscaler.report import Notice
 from autoscaler.settings import ServicePolicy
 from autoscaler.upstream import NOBODY_ASKED, UpstreamReading
 
 # Three of our writes undone within ten minutes is somebody who scales, too; one is an operator's kubectl.
 REVERTS_MAX = 3
 REVERTS_WITHIN_S = 600.0
+# What an API server that is away for long has missed: the newest say how it stands.
+NOTICES_MAX = 10
 # How long we keep off before we try again.
 CONTESTED_HOLD_S = 600.0
 
@@ -62,7 +66,9 @@ class Service:
     policy_problem: Problem | None = None
     scale_problem: Problem | None = None
     memory: Memory | None = None
-    status: dict[str, Any] = field(default_factory=dict)  # as we believe it stands in the API
+    status: Mapping[str, Any] = field(default_factory=dict)  # as it should stand in the API
+    written: Mapping[str, Any] = field(default_factory=dict)  # as we believe it stands there
+    notices: deque[Notice] = field(default_factory=lambda: deque(maxlen=NOTICES_MAX))  # Events that are not yet sent
     contest: Contest = field(default_factory=Contest)
     upstream: UpstreamReading = NOBODY_ASKED  # as the last pass saw it
     failures: int = 0

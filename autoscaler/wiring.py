@@ -13,6 +13,7 @@ from autoscaler.controller import SWEEP, Controller
 from autoscaler.informers import informers_of
 from autoscaler.kube.client import KubeClient
 from autoscaler.kube.publish import Publisher
+from autoscaler.kube.reports import Reports
 from autoscaler.kube.resources import DEPLOYMENTS, PODS
 from autoscaler.kube.scale import Scaler
 from autoscaler.kube.target import NoPast, World
@@ -109,7 +110,7 @@ class Program:
         self._telemetry = telemetry
         self._queue = WakeQueue(clock)
         self._cluster = Cluster(wake=self._queue.wake, table_changed=lambda: self._queue.wake(SWEEP))
-        self._collector = Collector(clock, wake=self._queue.wake, period_min_s=options.scrape_period_min_s)
+        self._collector = Collector(clock, wake=self._queue.hurry, period_min_s=options.scrape_period_min_s)
         self._collector.on_failure = telemetry.scrape_failed
         self._scrapes = ScrapeLoop(connections.scraper, clock, self._collector.on_result)
         self._collector.hasten = self._scrapes.wake
@@ -126,6 +127,7 @@ class Program:
             collector=self._collector,
             scaler=Scaler(writer),
             publisher=Publisher(writer, self._cluster.scaled_services, options.identity),
+            reports=Reports(clock),
             clock=clock,
             stale_for_s=self._stale_for_s,
             past=self._backfill or NoPast(),
@@ -202,7 +204,7 @@ def _poller_of(options: Options, connections: Connections, clock: Clock, queue: 
     if options.prometheus_url is None:
         return None
     source = connections.upstream or _prometheus(options, clock, timeout_s=UPSTREAM_TIMEOUT_S)
-    return Poller(source, clock, wake=queue.wake)
+    return Poller(source, clock, wake=queue.hurry)
 
 
 def _backfill_of(options: Options, connections: Connections, clock: Clock, queue: WakeQueue) -> "Backfill | None":

@@ -11,7 +11,7 @@ from autoscaler.errors import ApiFailure, Conflict, NotFound, NotLeadingError
 from autoscaler.kube.resources import EVENTS, SCALED_SERVICES, Object
 from autoscaler.kube.views import ScaledServiceView, scaled_service_view
 from autoscaler.kube.writer import Writer
-from autoscaler.report import Notice, events_for, status_patch
+from autoscaler.report import Notice, status_patch
 from autoscaler.timestamps import rfc3339
 
 # More Events than this of one service say nothing new; the API server's own spam filter starts at 25.
@@ -43,8 +43,8 @@ class Publisher:
             return scaled_service_view(await self._writer.patch(path, {"spec": wanted}))
         return known
 
-    async def write(self, target: Target, before: Object, status: Object, now_s: float) -> None:
-        """Make the status so, and send the Events that the change is worth."""
+    async def write(self, target: Target, before: Mapping[str, Any], status: Mapping[str, Any]) -> None:
+        """Make the status so."""
         name = target.key.partition("/")[2]
         path = SCALED_SERVICES.path(target.namespace, name, "status")
         body = {"status": status_patch(before, status)}
@@ -53,8 +53,6 @@ class Publisher:
         except NotFound:
             await self._create(target)
             await self._writer.patch(path, body)
-        for notice in events_for(before, status):
-            await self._send(target, notice, now_s)
 
     async def remove(self, key: str) -> None:
         """A service is no longer enrolled: its ScaledService goes, unless a user wrote it."""
@@ -76,7 +74,8 @@ class Publisher:
             name = target.key.partition("/")[2]
             return scaled_service_view(await self._writer.get(SCALED_SERVICES.path(target.namespace, name)))
 
-    async def _send(self, target: Target, notice: Notice, now_s: float) -> None:
+    async def send(self, target: Target, notice: Notice, now_s: float) -> None:
+        """Send an Event, unless there were many; one that is lost is lost."""
         sent = self._sent[target.key]
         if len(sent) == EVENTS_MAX and now_s - sent[0] < EVENTS_WITHIN_S:
             return

@@ -11,6 +11,7 @@ from autoscaler.conditions import Problem
 from autoscaler.enrol import Target
 from autoscaler.errors import ApiFailure, Conflict, RetryLaterError
 from autoscaler.kube.publish import Publisher
+from autoscaler.kube.reports import Reports
 from autoscaler.kube.scale import Scaler, problem_of
 from autoscaler.kube.views import DeploymentView
 from autoscaler.observe import Scene, observation
@@ -19,7 +20,7 @@ from autoscaler.policy.recall import dump
 from autoscaler.policy.spec import LensTargets, Mode
 from autoscaler.policy.types import Decision, Observation
 from autoscaler.refusal import Refusal, RefusalReason
-from autoscaler.report import REASON_SPACING_S, REFRESH_S, Freshness, ServiceReport, needs_write, render
+from autoscaler.report import REASON_SPACING_S, REFRESH_S, Freshness, ServiceReport, events_for, needs_write, render
 from autoscaler.service import Service
 from autoscaler.settings import ServicePolicy
 from autoscaler.timestamps import unix_s
@@ -64,6 +65,7 @@ class World:
     collector: Collector
     scaler: Scaler
     publisher: Publisher
+    reports: Reports
     clock: Clock
     stale_for_s: Callable[[float], float]
     past: Past
@@ -134,7 +136,7 @@ class KubeTarget:
         service.note_scaled(decision.replicas, version)
 
     async def report(self, seen: Observation, decision: Decision, memory: Memory) -> None:
-        """Write the status when it is worth it."""
+        """Have the status written when it is worth it; the pass does not wait for it."""
         service = self._service
         now_s = self._world.clock.now_s()
         shown = (decision.replicas, seen.replicas, decision.supply, service.scale_problem, service.policy_problem)
@@ -142,12 +144,7 @@ class KubeTarget:
             return
         service.shown, service.shown_at_s = shown, now_s
         found = Findings(decision=decision, memory=memory, incumbent_replicas=seen.incumbent_replicas)
-        try:
-            await publish(self._world, service, self._target, found)
-        except ApiFailure as failure:
-            # What was decided is done and remembered; the status is told again at the next pass.
-            service.shown = None
-            log.warning("%s: status not written: %s", service.key, failure)
+        tell(self._world, service, self._target, found)
 
     async def _note_revert(self, deployment: DeploymentView, now_s: float) -> None:
         contest = self._service.contest
@@ -177,16 +174,36 @@ class Findings:
     is_last: bool = False  # shutting down
 
 
-async def publish(world: World, service: Service, target: Target, found: Findings) -> None:
-    """Render a service's status, and write it when an operator would care or it is old."""
+def tell(world: World, service: Service, target: Target, found: Findings) -> None:
+    """Render a service's status, and have it written when an operator would care or it is old."""
+    if note(world, service, target, found):
+        world.reports.put(service.key, lambda: publish(world, service, target))
+
+
+def note(world: World, service: Service, target: Target, found: Findings) -> bool:
+    """The status as it should be from now on, and the Events for it; False: what is written is good enough."""
     now_s = world.clock.now_s()
-    known = await world.publisher.ensure(target)
-    service.status = service.status or known.status
+    known = world.cluster.scaled_services.get(service.key)
+    if not service.status and known is not None:
+        service.status = service.written = known.status
     report = _report(world, service, target, found)
-    status = dict(render(replace(report, observed_generation=known.meta.generation), service.status, now_s))
-    if found.is_last or needs_write(service.status, status, now_s):
-        await world.publisher.write(target, service.status, status, now_s)
-        service.status = status
+    generation = known.meta.generation if known is not None else 1
+    status = dict(render(replace(report, observed_generation=generation), service.status, now_s))
+    if not (found.is_last or needs_write(service.written, status, now_s)):
+        return False
+    service.notices += events_for(service.status, status)
+    service.status = status
+    return True
+
+
+async def publish(world: World, service: Service, target: Target) -> None:
+    """Bring the ScaledService from what is written to what should be, and send the Events."""
+    await world.publisher.ensure(target)
+    status = service.status
+    await world.publisher.write(target, service.written, status)
+    service.written = status
+    while service.notices:
+        await world.publisher.send(target, service.notices.popleft(), world.clock.now_s())
 
 
 def _report(world: World, service: Service, target: Target, found: Findings) -> ServiceReport:

@@ -19,6 +19,7 @@ from autoscaler.kube import views
 from autoscaler.kube.address import MetricsAddress
 from autoscaler.kube.memory import MemoryApi
 from autoscaler.kube.publish import Publisher
+from autoscaler.kube.reports import Reports
 from autoscaler.kube.scale import Scaler
 from autoscaler.kube.target import NoPast, World
 from autoscaler.kube.writer import Writer
@@ -128,7 +129,7 @@ class Controlled:
         self.clock = LoopClock(STARTED_AT_S)
         self.queue = WakeQueue(self.clock)
         self.cluster = Cluster(wake=self.queue.wake, table_changed=lambda: self.queue.wake(SWEEP))
-        self.collector = Collector(self.clock, wake=self.queue.wake)
+        self.collector = Collector(self.clock, wake=self.queue.hurry)
         self.recorder = Recorder()
         self.fleet = Fleet()
         self.starts = asyncio.Event()
@@ -138,6 +139,7 @@ class Controlled:
             collector=self.collector,
             scaler=Scaler(writer),
             publisher=Publisher(writer, self.cluster.scaled_services, "parity"),
+            reports=Reports(self.clock),
             clock=self.clock,
             stale_for_s=lambda _now_s: 0.0,
             past=NoPast(),

@@ -19,6 +19,7 @@ from autoscaler.controller import SWEEP, Controller
 from autoscaler.kube import views
 from autoscaler.kube.memory import MemoryApi
 from autoscaler.kube.publish import Publisher
+from autoscaler.kube.reports import Reports
 from autoscaler.kube.scale import Scaler
 from autoscaler.kube.target import NoPast, World
 from autoscaler.kube.writer import Writer
@@ -81,7 +82,7 @@ class Bench:
         self.clock = clock = WallClock()
         self.queue = WakeQueue(clock)
         self.cluster = Cluster(wake=self.queue.wake, table_changed=lambda: self.queue.wake(SWEEP))
-        self.collector = Collector(clock, wake=self.queue.wake)
+        self.collector = Collector(clock, wake=self.queue.hurry)
         self.api = MemoryApi(self.cluster, self.scaled)
         writer = Writer(self.api, lambda: True)
         world = World(
@@ -89,6 +90,7 @@ class Bench:
             collector=self.collector,
             scaler=Scaler(writer),
             publisher=Publisher(writer, self.cluster.scaled_services, "bench"),
+            reports=Reports(clock),
             clock=clock,
             stale_for_s=lambda _now_s: 0.0,
             past=NoPast(),

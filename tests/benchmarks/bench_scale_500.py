@@ -8,6 +8,7 @@ from the instant that the pages show the queue to the new spec.replicas at a wat
 """
 
 import asyncio
+import os
 import random
 import sys
 from contextlib import AsyncExitStack
@@ -34,9 +35,9 @@ from metrics.clock import WallClock
 from simulations.cluster.api import DEPLOYMENTS, INFERENCE_SERVICES
 from simulations.cluster.http_api import HttpApi
 
-SERVICES = 500
+SERVICES = int(os.environ.get("WARMTIDE_BENCH_SERVICES", "500"))  # fewer to look for faults; the bars mean 500
 PODS = 10
-NODES = 110  # of 64 GPUs: room for those that grow
+NODES = SERVICES // 5 + 10  # of 64 GPUs: room for those that grow
 CHANGING = SERVICES // 10
 TURN_S = 20.0
 RAISE_RATIO = 1.0 / 3.0

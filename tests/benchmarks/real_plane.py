@@ -67,7 +67,7 @@ def inside(script: str, *arguments: str, flags: Sequence[str] = ()) -> list[Figu
         plane = [sys.executable, str(CONTROL_PLANE / "plane.py"), "--controllers"]
         chosen = [word for flag in flags for word in ("--flag", flag)]
         command = [sys.executable, script, str(out), *arguments]
-        environment = os.environ | {"PYTHONPATH": str(ROOT)}
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
         with subprocess.Popen([*plane, *chosen, "--", *command], env=environment) as running:
             try:
                 code = running.wait()

@@ -52,6 +52,7 @@ class LocalKube:
         self._down = False
         self._came_or_went = asyncio.Event()
         self.refuse: Callable[[str, str], ApiFailure | None] = lambda _verb, _path: None
+        self.takes_s: Callable[[str, str], float] = lambda _verb, _path: 0.0
         self.requests: list[tuple[str, str]] = []
 
     @property
@@ -79,6 +80,7 @@ class LocalKube:
 
     async def patch(self, path: str, body: Object) -> Object:
         resource, namespace, name, subresource = self._enter("patch", path)
+        await asyncio.sleep(self.takes_s("patch", path))
         return await self._answer(self._api.patch(resource, namespace, name, body, subresource))
 
     async def delete(self, path: str) -> None:

@@ -2,10 +2,14 @@
 
 import asyncio
 import itertools
+import math
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from autoscaler.queue import SPACING_S, Wake, WakeQueue
+from autoscaler.queue import HURRIED_IN_A_ROW_MAX, SPACING_S, Wake, WakeQueue
+from metrics.clock import ManualClock
 from simulations.cluster.workloads.settle import LoopClock
 
 
@@ -112,3 +116,65 @@ async def test_a_closed_queue_hands_out_nothing_more(queue: WakeQueue, clock: Lo
 
     assert taking.result() is None
     assert await queue.take() is None
+
+
+async def test_load_overtakes_what_only_time_asks_for(queue: WakeQueue, clock: LoopClock) -> None:
+    for i in range(100):
+        queue.wake_at(f"periodic-{i:02d}", clock.now_s())
+    await clock.sleep(1.0)
+    queue.wake("changed")
+    queue.hurry("loaded")
+    queue.hurry("periodic-77")
+
+    assert [await queue.take() for _ in range(3)] == [
+        Wake("periodic-77", 1001.0),
+        Wake("loaded", 1001.0),
+        Wake("periodic-00", None),
+    ]
+
+
+async def test_a_key_that_hurries_keeps_its_spacing(queue: WakeQueue, clock: LoopClock) -> None:
+    queue.wake("a")
+    await queue.take()
+    queue.hurry("a")
+    queue.done("a")
+    await queue.take()
+
+    assert clock.now_s() == 1000.0 + SPACING_S
+    assert len(queue) == 0
+
+
+async def turns(queue: WakeQueue, clock: ManualClock, turns_max: int, *, hurry_again: bool) -> list[str]:
+    """Who is served, one after another."""
+    taken: list[str] = []
+    while len(queue) and len(taken) < turns_max and (wake := await queue.take()) is not None:
+        taken.append(wake.key)
+        queue.done(wake.key)
+        clock.advance(0.001)
+        if hurry_again and wake.key.startswith("loaded"):
+            queue.hurry(wake.key)
+    return taken
+
+
+@given(
+    loaded=st.sets(st.integers(0, 99), max_size=40),
+    others=st.sets(st.integers(0, 99), max_size=40),
+    hurry_again=st.booleans(),
+)
+def test_whoever_hurries_is_soon_served_and_nobody_starves(
+    loaded: set[int], others: set[int], hurry_again: bool
+) -> None:
+    """Also where those who hurry come back as soon as they were served."""
+    clock = ManualClock(now_s=0.0)
+    queue = WakeQueue(clock, spacing_s=0.0)
+    for number in others:
+        queue.wake(f"other-{number}")
+    for number in loaded:
+        queue.hurry(f"loaded-{number}")
+    loaded_by = math.ceil(len(loaded) * (1 + 1 / HURRIED_IN_A_ROW_MAX))
+    others_by = len(others) * (1 + HURRIED_IN_A_ROW_MAX)
+
+    taken = asyncio.run(turns(queue, clock, max(loaded_by, others_by), hurry_again=hurry_again))
+
+    assert {f"loaded-{number}" for number in loaded} <= set(taken[:loaded_by])
+    assert {f"other-{number}" for number in others} <= set(taken[:others_by])

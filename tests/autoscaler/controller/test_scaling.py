@@ -16,3 +16,21 @@ async def test_a_ramp_is_followed_up_and_explained(town) -> None:
         assert status["decision"]["steps"]
         assert status["recentChanges"][-1]["before"] == 2
         assert (await town.condition("ScalingActive"))["status"] == "True"
+
+
+async def test_statuses_that_take_long_to_write_hold_up_no_decision(town) -> None:
+    """Many services change at once, and each status takes longer than the next change."""
+    names = [f"llm-{i:02d}" for i in range(20)]
+    async with town.cluster(), town.controller() as client:
+        for name in names:
+            await town.deploy(replicas=1, name=name)
+        await town.after(30)
+        client.takes_s = lambda _verb, path: 9.0 if path.endswith("/status") else 0.0
+        for replicas in (2, 3, 4):
+            await town.policy(replicas={"min": replicas, "max": 8})
+            await town.after(2.0)
+
+            assert [await town.replicas(name) for name in names] == [replicas] * len(names)
+
+        await town.after(60.0)
+        assert [(await town.status(name))["replicas"]["desired"] for name in names] == [4] * len(names)
