@@ -1,0 +1,129 @@
+"""The oracle's programme against an exhaustive search, and the laws that make it a bound."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from simulations.oracle import Demand, cheapest
+from simulations.oracle.demand import QUANTA_PER_INTERVAL
+from simulations.oracle.kernel import best_steps, late_share
+from simulations.policies.base import Bounds
+
+INTERVAL_S = 10.0
+
+
+def demand(work_quanta: list[int], *, begun: int = 1, high: int = 3, allowed: float = 4.0) -> Demand:
+    work = np.array(work_quanta, dtype=np.int64)
+    return Demand(
+        interval_s=INTERVAL_S,
+        requests=np.maximum(work, 1),
+        work_quanta=work,
+        allowed_quanta=allowed,
+        replicas_at_start=begun,
+        bounds=Bounds(low=1, high=high),
+    )
+
+
+def exhaustive(of: Demand, *, lead_time_s: float, price_s: float, allowed: float) -> float:
+    """Every plan there is; work piles up without end."""
+    lead = math.ceil(lead_time_s / INTERVAL_S)
+    best = math.inf
+    for plan in itertools.product(range(of.bounds.low, of.bounds.high + 1), repeat=len(of.work_quanta)):
+        if any(replicas > of.replicas_at_start for replicas in plan[:lead]):
+            continue
+        cost, level, before = 0.0, 0, of.replicas_at_start
+        for replicas, work, requests in zip(plan, of.work_quanta, of.requests, strict=True):
+            served = replicas * QUANTA_PER_INTERVAL
+            cost += replicas * INTERVAL_S + max(0, replicas - before) * lead_time_s
+            cost += price_s * requests * late_share(level, int(work), served, replicas * allowed)
+            level, before = max(0, level + int(work) - served), replicas
+        best = min(best, cost)
+    return best
+
+
+@given(
+    work=st.lists(st.integers(0, 30), min_size=1, max_size=5),
+    begun=st.integers(1, 3),
+    lead_time_s=st.sampled_from([0.0, 10.0, 25.0]),
+    price_s=st.sampled_from([0.0, 0.3, 1.0, 5.0]),
+)
+def test_the_programme_finds_what_an_exhaustive_search_finds(
+    work: list[int], begun: int, lead_time_s: float, price_s: float
+) -> None:
+    of = demand(work, begun=begun)
+    lead = math.ceil(lead_time_s / INTERVAL_S)
+    limits = np.array([1, 3, begun, lead, QUANTA_PER_INTERVAL], dtype=np.int64)
+    grid = 5 * 31  # nothing is cut off
+    steps = np.zeros((len(work), 4, grid), dtype=np.uint8)
+    costs = np.array([INTERVAL_S, lead_time_s, price_s])
+
+    value = best_steps(of.requests, of.work_quanta, 4.0, limits, costs, grid, steps)
+
+    assert value == pytest.approx(exhaustive(of, lead_time_s=lead_time_s, price_s=price_s, allowed=4.0))
+
+
+@given(
+    work=st.lists(st.integers(0, 20), min_size=20, max_size=60),
+    attainment_ratio=st.sampled_from([0.5, 0.9, 0.99]),
+)
+def test_longer_lead_times_cost_more_and_no_bound_is_above_its_plan(work: list[int], attainment_ratio: float) -> None:
+    of = demand(work, begun=3)
+
+    bounds = [cheapest(of, lead_time_s=lead_s, attainment_ratio=attainment_ratio) for lead_s in (0.0, 60.0, 180.0)]
+
+    assert bounds[0].lower_hours <= bounds[1].lower_hours + 1e-9 <= bounds[2].lower_hours + 2e-9
+    assert all(bound.lower_hours <= bound.feasible_hours + 1e-9 for bound in bounds)
+
+
+@given(work=st.lists(st.integers(0, 20), min_size=20, max_size=60))
+def test_a_stricter_objective_never_costs_less(work: list[int]) -> None:
+    of = demand(work, begun=3)
+
+    lax, strict = (cheapest(of, lead_time_s=60.0, attainment_ratio=ratio).lower_hours for ratio in (0.8, 0.99))
+
+    assert lax <= strict + 1e-9
+
+
+def test_a_steady_load_of_two_replicas_costs_two_replicas() -> None:
+    steady = demand([2 * QUANTA_PER_INTERVAL] * 360, begun=2)
+
+    bound = cheapest(steady, lead_time_s=180.0, attainment_ratio=1.0)
+
+    assert bound.lower_hours == pytest.approx(2.0, rel=0.01)
+    assert bound.gap_ratio < 0.02
+
+
+def test_a_short_dip_is_not_worth_a_start() -> None:
+    dip = [16] * 60 + [8] * 6 + [16] * 60  # one minute at half the load
+
+    slow = cheapest(demand(dip, begun=2), lead_time_s=180.0, attainment_ratio=1.0)
+    instant = cheapest(demand(dip, begun=2), lead_time_s=0.0, attainment_ratio=1.0)
+
+    assert min(slow.plan[:110]) == 2
+    assert min(instant.plan[60:66]) == 1
+
+
+def test_too_few_replicas_are_said_to_be_too_few() -> None:
+    with pytest.raises(ValueError, match=r"late with the most replicas \(3\); at most 1.00%"):
+        cheapest(demand([80] * 60), lead_time_s=60.0, attainment_ratio=0.99)
+
+
+@pytest.mark.parametrize(("lead_time_s", "attainment_ratio"), [(-1.0, 0.9), (60.0, 0.0), (60.0, 1.1), (math.inf, 0.9)])
+def test_nonsense_is_refused(lead_time_s: float, attainment_ratio: float) -> None:
+    with pytest.raises(ValueError, match="attainment must be in"):
+        cheapest(demand([1]), lead_time_s=lead_time_s, attainment_ratio=attainment_ratio)
+
+
+@pytest.mark.parametrize(
+    ("before", "work", "served", "allowed", "share"),
+    [(0, 8, 8, 4.0, 0.0), (6, 8, 8, 4.0, 1.0), (0, 16, 8, 4.0, 0.5), (8, 0, 8, 4.0, 0.5), (4, 8, 8, 4.0, 0.0)],
+    ids=["empty", "full", "rises over it", "falls below it", "just at it"],
+)
+def test_late_are_those_that_find_more_work_than_is_allowed(
+    before: int, work: int, served: int, allowed: float, share: float
+) -> None:
+    assert late_share(before, work, served, allowed) == pytest.approx(share)
