@@ -47,12 +47,21 @@ def read_published(tree: Path) -> Published:
     path = tree / MANIFEST_NAME
     try:
         with path.open("rb") as file:
-            body = json.loads(file.read(MANIFEST_BYTES_MAX))
-        published = _decoded(body, tree)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, CacheError) as exc:
+            text = file.read(MANIFEST_BYTES_MAX)
+    except OSError as exc:
         raise IntegrityMismatchError(f"{path}: no manifest of ours: {exc}") from exc
+    return decode(text, tree, name=str(path))
+
+
+def decode(text: bytes, tree: Path, *, name: str) -> Published:
+    """The manifest of a tree from its text, which `name` says the origin of; IntegrityMismatchError."""
+    try:
+        body = json.loads(text)
+        published = _decoded(body, tree)
+    except (ValueError, KeyError, TypeError, AttributeError, CacheError) as exc:
+        raise IntegrityMismatchError(f"{name}: no manifest of ours: {exc}") from exc
     if published.manifest.digest != body["digest"]:
-        raise IntegrityMismatchError(f"{path}: lists {published.manifest.digest}, claims {body['digest']}")
+        raise IntegrityMismatchError(f"{name}: lists {published.manifest.digest}, claims {body['digest']}")
     return published
 
 

@@ -47,17 +47,34 @@ def bring(
         forget_failure(layout, manifest.storage_key)
         return held
     try:
-        staging = layout.staging(manifest.digest)
-        with _alone(staging):
-            _check_room(staging, manifest)
-            sha256_by_path = download(manifest, source, staging, transfer)
-            sealed = manifest.sealed(sha256_by_path)
-            done = publish(layout, staging, sealed, source_digest=manifest.digest, now_s=now_s)
+        done = stage_and_publish(layout, manifest, source, transfer, now_s=now_s)
     except CacheError as exc:
         remember_failure(layout, manifest.ref.uri, manifest.storage_key, exc, now_s=now_s)
         raise
     forget_failure(layout, manifest.storage_key)
     return done
+
+
+def stage_and_publish(
+    layout: Layout,
+    manifest: ModelManifest,
+    source: RangeSource,
+    transfer: Transfer,
+    *,
+    now_s: float,
+    source_digest: str | None = None,
+) -> Published:
+    """Download and publish; a failure is the caller's to remember.
+
+    `source_digest` is that of the source's own list where `manifest` is already sealed: both name the same bytes and
+    share their staging.
+    """
+    digest = source_digest or manifest.digest
+    staging = layout.staging(digest)
+    with alone(staging):
+        _check_room(staging, manifest)
+        sha256_by_path = download(manifest, source, staging, transfer)
+        return publish(layout, staging, manifest.sealed(sha256_by_path), source_digest=digest, now_s=now_s)
 
 
 def published_as(layout: Layout, manifest: ModelManifest) -> Published | None:
@@ -127,7 +144,7 @@ def is_being_fetched(layout: Layout, digest: str) -> bool:
 
 
 @contextmanager
-def _alone(staging: Path) -> Iterator[None]:
+def alone(staging: Path) -> Iterator[None]:
     """One process per staged manifest; the kernel gives the lock back however we die."""
     try:
         staging.mkdir(mode=0o700, parents=True, exist_ok=True)
