@@ -1,9 +1,9 @@
 """Scrapes thousands of targets, each at its own period: one heap, a fixed set of workers.
 
-The schedule is spread by a hash of the key, so that it is the same after a restart and pods of one
-service are not hit at once. A target has one scrape under way at most; what it misses meanwhile is
-skipped. A target whose last scrape ran into its deadline waits in a lane of its own: however many
-hang, they never take the workers of those that answer.
+The schedule is spread by a hash of the key, where a target names no place of its own, so that it is
+the same after a restart and pods of one service are not hit at once. A target has one scrape under way
+at most; what it misses meanwhile is skipped. A target whose last scrape ran into its deadline waits in
+a lane of its own: however many hang, they never take the workers of those that answer.
 """
 
 import asyncio
@@ -73,7 +73,8 @@ class ScrapeLoop:
         for key, timed in targets.items():
             plan = self._plans.get(key)
             if plan is None:
-                plan = self._plans[key] = _Plan(key, timed, phase=zlib.crc32(key.encode()) / 2**32)
+                phase = zlib.crc32(key.encode()) / 2**32 if timed.phase is None else timed.phase
+                plan = self._plans[key] = _Plan(key, timed, phase=phase)
                 self._schedule(plan, now_s + plan.phase * min(timed.period_s, FIRST_SCRAPE_WITHIN_S))
             elif plan.timed is not timed and plan.timed != timed:
                 self._change(plan, timed, now_s)

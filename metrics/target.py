@@ -22,14 +22,17 @@ class ScrapeTarget:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TimedTarget:
-    """A target and its scrape period."""
+    """A target, its scrape period, and its place within a period."""
 
     target: ScrapeTarget
     period_s: float
+    phase: float | None = None  # 0..1; None: drawn from the key
 
     def __post_init__(self) -> None:
         if not self.period_s > 0:
             raise ValueError(f"scrape target {self.target.key}: period must be > 0 s, got {self.period_s}")
+        if self.phase is not None and not 0 <= self.phase < 1:
+            raise ValueError(f"scrape target {self.target.key}: phase must be within 0 and 1, got {self.phase}")
 
 
 def _is_usable(url: str) -> bool:

@@ -1,5 +1,6 @@
 """Which pods are read how often, and which samples are worth a pass."""
 
+import itertools
 from dataclasses import replace
 from typing import Any
 
@@ -122,6 +123,18 @@ def test_an_edge_too_soon_after_a_round_has_the_others_read_a_little_later() -> 
 
     it.collector.on_result("c", sample(104.0))
     assert len(hastened) == 4
+
+
+def test_the_pods_of_a_service_share_a_period_evenly_as_they_come_and_go() -> None:
+    it = Watching()
+    pods = [pod(f"pod-{number}") for number in range(10)]
+    for count in (3, 10, 7, 10):
+        it.watch(*pods[-count:])
+    phases = sorted(timed.phase for timed in it.collector.targets.values())
+
+    gaps = [after - before for before, after in itertools.pairwise([*phases, phases[0] + 1.0])]
+    assert len(gaps) == 10
+    assert max(gaps) < 0.15
 
 
 def test_a_standby_reads_at_the_idle_period() -> None:
