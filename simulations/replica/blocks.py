@@ -1,8 +1,8 @@
 """KV blocks of one replica: reference counts, names for prefix reuse, eviction in the order of freeing.
 
-As vLLM's BlockPool: a free block keeps its name until it is taken for something else, free blocks are
-taken in the order in which they became free, and a sequence's tail is freed before its head.
-One difference: where two live blocks would have the same name, only the older one has it.
+As vLLM's BlockPool (0.32): a free block keeps its name until it is taken for something else; blocks without a name
+are taken first, then the others in the order in which they became free, a sequence's tail before its head. Blocks of
+equal content may exist side by side, of which the first named one is found.
 """
 
 from collections import OrderedDict
@@ -19,7 +19,7 @@ class BlockPool:
         self._free: OrderedDict[int, None] = OrderedDict.fromkeys(range(total))
         self._uses = [0] * total
         self._names: list[BlockName | None] = [None] * total
-        self._by_name: dict[BlockName, int] = {}
+        self._by_name: dict[BlockName, dict[int, None]] = {}  # the blocks of each name, first named first
 
     @property
     def free(self) -> int:
@@ -35,10 +35,10 @@ class BlockPool:
         """The blocks that hold the longest known beginning of these names."""
         found: list[int] = []
         for name in names:
-            block = self._by_name.get(name)
-            if block is None:
+            blocks = self._by_name.get(name)
+            if not blocks:
                 break
-            found.append(block)
+            found.append(next(iter(blocks)))
         return found
 
     def free_among(self, blocks: Iterable[int]) -> int:
@@ -53,7 +53,7 @@ class BlockPool:
             self._uses[block] += 1
 
     def take(self, count: int) -> list[int]:
-        """Blocks for new content, the longest free first; what they held is forgotten."""
+        """Blocks for new content, those without a name first, then the longest free; what they held is forgotten."""
         taken = []
         for _ in range(count):
             block, _ = self._free.popitem(last=False)
@@ -63,20 +63,24 @@ class BlockPool:
         return taken
 
     def name(self, block: int, name: BlockName) -> None:
-        """Make a full block findable."""
-        if name not in self._by_name:
-            self._by_name[name] = block
-            self._names[block] = name
+        """Make a full block findable; it must not have a name."""
+        self._by_name.setdefault(name, {})[block] = None
+        self._names[block] = name
 
     def release(self, blocks: Sequence[int]) -> None:
-        """A sequence is done with its blocks: the tail becomes free, and thus evictable, first."""
+        """A sequence is done with its blocks; of those with a name the tail becomes free, and so evictable, first."""
         for block in reversed(blocks):
             self._uses[block] -= 1
             if not self._uses[block]:
                 self._free[block] = None
+                if self._names[block] is None:
+                    self._free.move_to_end(block, last=False)
 
     def _forget(self, block: int) -> None:
         name = self._names[block]
         if name is not None:
-            del self._by_name[name]
+            blocks = self._by_name[name]
+            del blocks[block]
+            if not blocks:
+                del self._by_name[name]
             self._names[block] = None

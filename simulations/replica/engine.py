@@ -120,6 +120,11 @@ class Engine:
         """The step under way."""
         return self._step
 
+    @property
+    def scheduled_tokens(self) -> dict[str, int]:
+        """Tokens that the step under way computes, by request, in the order of the batch."""
+        return {seq.request.id: count for seq, count in self._plan.chunks} if self._plan else {}
+
     def ready_at_s(self) -> float | None:
         """From when on a step could start: the running ones at once, else the first one's arrival."""
         if self._running:

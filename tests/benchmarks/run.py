@@ -1,7 +1,7 @@
 """Run benchmarks: `python tests/benchmarks/run.py [NAME]`. Each is a `bench_NAME.py` with `run() -> list[Figure]`.
 
 Prints one line per figure and writes `build/bench/NAME.json`. The exit code is 1 when a bar falls short, 2 when a
-part is missing. Those on a real control plane take minutes and run only by name.
+part is missing. Those that need a real control plane or a real vLLM run only by name.
 """
 
 import importlib
@@ -14,7 +14,7 @@ from pathlib import Path
 from figures import Figure, MissingPartError
 
 HERE = Path(__file__).parent
-ON_DEMAND = ("reaction-peers", "scale-500")
+ON_DEMAND = ("reaction-peers", "scale-500", "sim-scheduler")
 OUT = HERE.parent.parent / "build" / "bench"
 
 

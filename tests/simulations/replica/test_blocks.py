@@ -58,10 +58,25 @@ def test_sharing_a_free_block_takes_it_out_of_the_free_ones() -> None:
     assert (free_among, pool.free_among(blocks), pool.free) == (1, 0, 1)
 
 
-def test_the_older_of_two_equal_blocks_has_the_name() -> None:
-    pool, (older, newer) = named_pool(["a", "a"], total=2)
+def test_blocks_without_a_name_are_taken_before_any_that_could_be_found_again() -> None:
+    pool = BlockPool(3)
+    named, nameless, fresh = pool.take(3)
+    pool.name(named, "a")
+    pool.release([named])
+    pool.release([fresh, nameless])
 
-    assert pool.find(["a"]) == [older]
-    pool.release([newer])
+    assert set(pool.take(2)) == {nameless, fresh}
+    assert pool.find(["a"]) == [named]
+
+
+def test_of_two_blocks_with_equal_content_the_second_is_found_when_the_first_is_gone() -> None:
+    pool = BlockPool(2)
+    first, second = pool.take(2)
+    pool.name(first, "a")
+    pool.name(second, "a")
+    assert pool.find(["a"]) == [first]
+
+    pool.release([first])
     pool.take(1)
-    assert pool.find(["a"]) == [older]
+
+    assert pool.find(["a"]) == [second]
