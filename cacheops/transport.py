@@ -9,7 +9,7 @@ import re
 import socket
 import ssl
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
@@ -32,6 +32,7 @@ BYTES_PER_S_MIN = 1024  # a slower origin would take a month for 1 GiB: it is st
 RETRY_AFTER_MAX_S = 3600.0
 _AGENT = "warmtide-cache"
 _CONTENT_RANGE = re.compile(r"^bytes (\d+)-(\d+)/(\d+)$")
+_SECONDS = re.compile(r"^[0-9]{1,9}$")
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
@@ -223,7 +224,7 @@ class HttpRanges:
                 return answer, line
             line.release(answer, reusable=answer.length == 0)
             if answer.status not in _REDIRECTS:
-                raise _refusal(answer, url)
+                raise _refusal(answer, url, is_signed=url != request.url)
             url = urljoin(url, answer.headers.get("Location", ""))
         raise SourceUnavailableError(f"{redacted(request.url)}: more than {REDIRECTS_MAX} redirects")
 
@@ -276,16 +277,18 @@ def _host(origin: Origin) -> str:
     return name if origin.port == DEFAULT_PORTS[origin.scheme] else f"{name}:{origin.port}"
 
 
-def _refusal(answer: http.client.HTTPResponse, url: str) -> CacheError:
-    """The class of a status that is no success."""
+def _refusal(answer: http.client.HTTPResponse, url: str, *, is_signed: bool) -> CacheError:
+    """The class of a status that is no success; `is_signed`: of an address that a redirect gave, for a while."""
     status = answer.status
     what = f"{redacted(url)}: HTTP {status} {answer.reason[:80]}"
+    if status in {401, 403} and is_signed:
+        return SourceUnavailableError(f"{what}: the signed address is refused; a new one is asked for")
     if status in {401, 403}:
         return AccessDeniedError(what)
     if status in {412, 416}:
         return IntegrityMismatchError(f"{what}: the file changed")
     if status in {408, 429} or status >= 500:
-        return SourceUnavailableError(what, wait_s=_retry_after_s(answer.headers.get("Retry-After")))
+        return SourceUnavailableError(what, wait_s=retry_after_of(answer.headers.get))
     return InvalidRequestError(what)
 
 
@@ -309,14 +312,13 @@ def _judged(answer: http.client.HTTPResponse, request: Request) -> int:
     return start
 
 
-def _retry_after_s(text: str | None) -> float:
-    """Seconds of a Retry-After; a date needs a clock, so it counts as our own patience."""
-    if text is None:
-        return 0.0
-    if text.isdigit():
-        return min(float(text[:6]), RETRY_AFTER_MAX_S)
+def retry_after_of(header: Callable[[str], str | None]) -> float:
+    """Seconds that an answer asks to wait: a number, or a date, counted from the answer's own."""
+    text = header("Retry-After") or ""
+    if _SECONDS.match(text):
+        return min(float(text), RETRY_AFTER_MAX_S)
     try:
-        parsedate_to_datetime(text)
-    except ValueError:
+        wait_s = (parsedate_to_datetime(text) - parsedate_to_datetime(header("Date") or "")).total_seconds()
+    except (ValueError, TypeError):  # no date, or one of the two without a zone
         return 0.0
-    return STALL_S
+    return min(max(wait_s, 0.0), RETRY_AFTER_MAX_S)

@@ -68,6 +68,10 @@ class HubSettings:
     gated: frozenset[str] = frozenset()  # repositories whose digests are masked
     cdn: str | None = None  # who serves the signed addresses; None: this server by its other name
     bytes_per_s: float = 0.0  # of one answer; 0: as fast as it goes
+    signed_for_s: float = SIGNED_FOR_S
+    refusals: list[tuple[str, int, dict[str, str]]] = field(
+        default_factory=list
+    )  # used up: path start, status, headers
     extra_names: Sequence[str] = ()  # listed beside the files that are there: what a hostile repository would claim
     clock: Clock = field(default_factory=WallClock)
     requests: list[str] = field(default_factory=list)  # `METHOD path range`, for tests and the demo
@@ -119,6 +123,9 @@ class ModelHub:
     async def _gate(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Record, and refuse who may not ask."""
         self.settings.requests.append(f"{request.method} {request.path} {request.headers.get('Range', '-')}")
+        if refusal := next((one for one in self.settings.refusals if request.path.startswith(one[0])), None):
+            self.settings.refusals.remove(refusal)
+            return web.Response(status=refusal[1], headers=refusal[2])
         token = self.settings.token
         if token and not request.path.startswith("/cdn/"):
             given = request.headers.get("Authorization", "")
@@ -152,7 +159,7 @@ class ModelHub:
         headers = {"X-Repo-Commit": repository.commit}
         if not blob.is_lfs:
             return await self._bytes(request, blob, {**headers, "ETag": f'"{blob.git_sha1}"'})
-        expires = f"{self.settings.clock.now_s() + SIGNED_FOR_S:.0f}"
+        expires = f"{self.settings.clock.now_s() + self.settings.signed_for_s:.0f}"
         # Another host, as on the real hub: a redirect to the same one is taken for a renamed repository.
         cdn = self.settings.cdn or f"http://localhost:{request.url.port}"
         path = f"/cdn/{repository.name}/{blob.path}"
