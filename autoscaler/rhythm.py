@@ -20,6 +20,12 @@ PERIOD_MIN_S = 0.5
 # However many pods there are, each is read so often within the age at which its sample counts as none.
 READS_PER_MAX_AGE = 3
 
+# Passes follow the samples: a lone pod is read more often than its service needs one, since edges wake it.
+SCRAPES_PER_PASS = 2.5
+PASS_PERIOD_MIN_S, PASS_PERIOD_MAX_S = 1.0, 15.0
+# Two passes over one service start at least this far apart, however many events come: an HPA looks every 15 s.
+SPACING_S = 0.5
+
 Level = tuple[int, int, int, int, int]
 
 
@@ -32,6 +38,12 @@ def scrape_period_s(endpoint: MetricsEndpoint, pods: int, *, is_busy: bool, max_
     fair_s = endpoint.period_s * pods / PODS_PER_PERIOD
     longest_s = min(endpoint.idle_period_s, max_age_s / READS_PER_MAX_AGE)
     return max(min(PERIOD_MIN_S, endpoint.period_s), min(fair_s, longest_s))
+
+
+def pass_period_s(endpoint: MetricsEndpoint, scrape_period_s: float) -> float:
+    """Between two passes over a service while nothing happens."""
+    wanted_s = SCRAPES_PER_PASS * max(endpoint.period_s, scrape_period_s)
+    return min(max(wanted_s, PASS_PERIOD_MIN_S), PASS_PERIOD_MAX_S)
 
 
 def rate_span_s(period_s: float) -> float:

@@ -105,6 +105,11 @@ class CompiledFleet:
         return _by_arrival(self._world.requests[present])
 
     @property
+    def world(self) -> World:
+        """The state as it lies in memory, for sensors that read every replica at once."""
+        return self._world
+
+    @property
     def events(self) -> int:
         """Changes of a batch that were computed."""
         return int(self._world.replicas["events"].sum())

@@ -5,6 +5,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
+from autoscaler import rhythm  # the controller's own, compiled here too
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -20,7 +22,7 @@ HERE = Path(__file__).parent
 
 def _cache_folder() -> str:
     """Numba notices a change in a function's own file only, not in what it calls: a folder per state of all sources."""
-    sources = sha256(b"".join(path.read_bytes() for path in sorted(HERE.glob("*.py"))))
+    sources = sha256(b"".join(path.read_bytes() for path in (*sorted(HERE.glob("*.py")), Path(rhythm.__file__))))
     return str(HERE / "__pycache__" / sources.hexdigest()[:16])
 
 

@@ -4,7 +4,9 @@ import math
 from dataclasses import dataclass
 from typing import Protocol
 
+from autoscaler.policy.spec import LensTargets
 from autoscaler.policy.types import Observation, PodPhase, PodSeen, Step
+from autoscaler.settings import MetricsEndpoint
 from metrics.sample import PodSignals
 from simulations.compiled.layout import Records
 from simulations.replica import EngineConfig, StepTimes
@@ -19,6 +21,7 @@ class Wish:
     reason: str = ""
     lens: str = ""  # the largest, where the policy has lenses
     steps: tuple[Step, ...] = ()  # from the signals to the number, where the policy tells them
+    again_at_s: float | None = None  # when time alone may change the answer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,12 +41,22 @@ class Bounds:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Events:
+    """What makes a policy look between its times, and reads its pods more often while they are busy."""
+
+    targets: LensTargets
+    endpoint: MetricsEndpoint
+    follows_pods: bool = True  # its regular times too, as the controller's; else they are those of the cadence
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Cadence:
     """How often the sensors read the pods, and how often the policy looks at what they read."""
 
     scrape_s: float
     decide_s: float
-    reads_rates: bool = True  # False: gauges only, which spares the sensors their windows
+    reads_rates: bool = True  # False: gauges only
+    events: Events | None = None  # None: it looks at its times and never between them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""The course of a run at evenly spaced moments: replicas by phase, load, what missed the objective."""
+"""The course of a run at evenly spaced moments: replicas by phase, and their load."""
 
 import math
 
@@ -6,7 +6,6 @@ import numpy as np
 
 from autoscaler.policy.types import PodPhase, Tier
 from simulations.compiled.fleet import CompiledFleet
-from simulations.compiled.layout import Records
 from simulations.world.outcome import SAMPLE, SERIES_POINTS, Series
 from simulations.world.pods import Pods
 
@@ -14,24 +13,24 @@ STARTING = {Tier.HOT: "starting_hot", Tier.WARM: "starting_warm", Tier.COLD: "st
 
 
 class Recorder:
-    """Notes a point whenever one is due; what arrived in between is added at the end."""
+    """Notes a point whenever one is due."""
 
     def __init__(self, span_s: float) -> None:
-        self._span_s = span_s
-        self._points = np.zeros(SERIES_POINTS, SAMPLE)
+        self.series: Series = np.zeros(SERIES_POINTS, SAMPLE)
+        self.series["at_s"] = span_s * (np.arange(SERIES_POINTS) / (SERIES_POINTS - 1))
         self._noted = 0
 
     @property
     def next_at_s(self) -> float:
         """When the next point is due."""
-        return self._span_s * (self._noted / (SERIES_POINTS - 1)) if self._noted < SERIES_POINTS else math.inf
+        return float(self.series["at_s"][self._noted]) if self._noted < SERIES_POINTS else math.inf
 
-    def note(self, now_s: float, wanted: int, pods: Pods, fleet: CompiledFleet) -> None:
+    def note(self, wanted: int, pods: Pods, fleet: CompiledFleet) -> None:
         """How things are now."""
-        point = self._points[self._noted]
-        point["at_s"], point["wanted"], point["held_requests"] = now_s, wanted, fleet.held_requests
+        point = self.series[self._noted]
+        point["wanted"], point["held_requests"] = wanted, fleet.held_requests
         for pod in pods.present:
-            phase = pod.phase(now_s)
+            phase = pod.phase
             if phase is PodPhase.STARTING:
                 point[STARTING[pod.tier]] += 1
                 continue
@@ -42,14 +41,3 @@ class Recorder:
             point["kv_cache_usage_ratio"] += load.kv_cache_usage_ratio if phase is PodPhase.READY else 0.0
         point["kv_cache_usage_ratio"] /= max(1, point["ready"])
         self._noted += 1
-
-    def series(self, requests: Records, ttft_s: float) -> Series:
-        """All points, with what arrived before each."""
-        points = self._points[: self._noted]
-        place = np.searchsorted(points["at_s"], requests["arrived_at_s"])
-        tokens = requests["prompt_tokens"].astype(np.int64) + requests["output_tokens"]
-        missed = ~(requests["first_token_at_s"] - requests["arrived_at_s"] <= ttft_s)
-        for name, weights in (("arrived_requests", None), ("arrived_tokens", tokens), ("missed_requests", missed)):
-            counts = np.bincount(place, weights, minlength=self._noted)
-            points[name] = np.rint(counts[: self._noted])
-        return points

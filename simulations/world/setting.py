@@ -1,6 +1,7 @@
 """What all policies of a comparison share: traffic, machine, bounds, start-up times, objective, luck."""
 
 import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from simulations.compiled.fleet import Router
@@ -12,7 +13,10 @@ from simulations.world.startup import StartupTimes
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
-    """What all policies of a comparison share; `requests` is never written to."""
+    """What all policies of a comparison share; `requests` is never written to.
+
+    Of a long course, `requests` is the first part, and `more` gives the parts that follow, anew with each call.
+    """
 
     requests: Records
     config: EngineConfig
@@ -23,6 +27,8 @@ class Setting:
     ttft_s: float = 2.0
     seed: int = 1
     router: Router = Router.LEAST_OUTSTANDING
+    more: Callable[[], Iterator[Records]] | None = None
+    ends_at_s: float | None = None  # None: with the last arrival
 
     def __post_init__(self) -> None:
         if not len(self.requests):
@@ -34,8 +40,10 @@ class Setting:
                 f"replicas_at_start must be within {self.bounds.low} and {self.bounds.high}, "
                 f"got {self.replicas_at_start}"
             )
+        if self.more is not None and self.ends_at_s is None:
+            raise ValueError("a setting whose requests come in parts needs ends_at_s")
 
     @property
     def span_s(self) -> float:
-        """From 0 to the last arrival: what is paid for."""
-        return float(self.requests["arrived_at_s"][-1])
+        """What is paid for, from 0 on."""
+        return self.ends_at_s if self.ends_at_s is not None else float(self.requests["arrived_at_s"][-1])

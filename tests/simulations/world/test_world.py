@@ -93,7 +93,8 @@ def test_a_starting_replica_is_seen_without_signals_and_serves_nobody() -> None:
 
 
 def test_the_named_victim_goes_first_and_drains_before_it_is_gone() -> None:
-    script = Scripted(lambda now_s: 3 if now_s < 300 else 2, victim="replica-1")
+    cadence = Cadence(scrape_s=0.5, decide_s=0.5)
+    script = Scripted(lambda now_s: 3 if now_s < 300 else 2, victim="replica-1", cadence=cadence)
 
     outcome = simulate(setting(3, per_s=6.0), script)
 

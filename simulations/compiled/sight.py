@@ -1,0 +1,262 @@
+"""What sensors read off the replicas, and when: `metrics.window.Window` for all replicas of a fleet, compiled.
+
+`watch` is the entry: it moves time on from read to read until somebody must look at what was read.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autoscaler import rhythm
+from metrics.window import KEEP_S, SAMPLES_MAX
+
+from .blocks import growth_within
+from .jit import jit
+from .kernel import advance
+from .layout import TTFT_BOUNDS_S, Records, Rows, World
+from .timing import steps_started
+
+Floats = NDArray[np.float64]
+Level = tuple[int, int, int, int, int]
+Firsts = tuple[float, float, float]
+
+SPACING_S = KEEP_S / (SAMPLES_MAX - 1)
+# All gaps but the last are at least `SPACING_S`: so many pages fit into `KEEP_S`, and one more for the last gap.
+PAGES = SAMPLES_MAX + 2
+TTFT_BUCKETS = len(TTFT_BOUNDS_S) + 1
+# Columns of a page's totals; counts per bucket and the sum of TTFT follow.
+PROMPT, GENERATED, PREEMPTIONS, FINISHED = range(4)
+BUCKETS = 4
+WIDTH = BUCKETS + TTFT_BUCKETS + 1
+# Columns of a summary; cumulated counts and the sum of TTFT follow.
+SPAN_S, PROMPT_PER_S, GENERATED_PER_S, PREEMPTIONS_PER_S, FINISHED_PER_S, STALLED_S = range(6)
+COUNTS = 6
+SUMMARY_WIDTH = COUNTS + TTFT_BUCKETS + 1
+
+REACHED, LEFT, NEWS = range(3)  # why `watch` came back
+
+EYE = np.dtype(
+    [
+        ("due_at_s", np.float64),  # the next read; infinite: nobody reads it
+        ("observed_at_s", np.float64),  # the newest read, and what its gauges said
+        ("running_requests", np.float64),
+        ("waiting_requests", np.float64),
+        ("kv_cache_usage_ratio", np.float64),
+        ("moved_at_s", np.float64),  # when a counter last moved, or there was nothing to do
+        ("first", np.int64),  # of the kept pages, in their ring
+        ("kept", np.int64),
+        ("has_level", np.int64),
+        ("is_leaving", np.int64),  # it drains: its end is news
+    ]
+)
+
+GATE = np.dtype(
+    [
+        ("due_at_s", np.float64),
+        ("observed_at_s", np.float64),
+        ("held_requests", np.float64),
+    ]
+)
+
+
+class Sight(NamedTuple):
+    """What is known of each slot. `kept_at_s` and `totals` are rings of `PAGES` pages a slot."""
+
+    eyes: Records
+    gate: Records  # one: what is held before the replicas
+    levels: Rows  # slots x lenses
+    kept_at_s: Floats
+    totals: Floats  # slots x pages x WIDTH
+
+
+level = jit(rhythm.level)
+is_news = jit(rhythm.is_news)
+
+
+def new_sight(slots: int) -> Sight:
+    """Nothing was read yet, nothing will be."""
+    eyes, gate = np.zeros(slots, EYE), np.zeros(1, GATE)
+    eyes["due_at_s"] = eyes["observed_at_s"] = gate["due_at_s"] = math.inf
+    gate["observed_at_s"] = -math.inf
+    return Sight(
+        eyes=eyes,
+        gate=gate,
+        levels=np.zeros((slots, 5), np.int64),
+        kept_at_s=np.zeros((slots, PAGES)),
+        totals=np.zeros((slots, PAGES, WIDTH)),
+    )
+
+
+@jit
+def watch(
+    world: World, sight: Sight, until_s: float, periods_s: tuple[float, float], firsts: Firsts
+) -> tuple[float, int]:
+    """Move on, reading what is due, until a read is news, a draining replica is empty, or until then.
+
+    `periods_s`: between two reads of a replica, and of the gate. Returns when, and why. Nothing is news to who gives
+    no edges (NaN).
+    """
+    is_woken = not math.isnan(firsts[0])
+    while True:
+        due_at_s = _next_due_s(world, sight)
+        if due_at_s > until_s:
+            advance(world, until_s)
+            return until_s, REACHED
+        advance(world, due_at_s)
+        why = _read_due(world, sight, due_at_s, periods_s, firsts)
+        if why == NEWS and is_woken:  # what one says, the others may say too
+            read_all(world, sight, due_at_s, firsts)
+        if why != REACHED and is_woken:
+            return due_at_s, why
+
+
+@jit
+def _next_due_s(world: World, sight: Sight) -> float:
+    due_at_s = sight.gate[0]["due_at_s"]
+    for slot in range(world.course[0]["slots"]):
+        due_at_s = min(due_at_s, sight.eyes[slot]["due_at_s"])
+    return float(due_at_s)
+
+
+@jit
+def _read_due(world: World, sight: Sight, at_s: float, periods_s: tuple[float, float], firsts: Firsts) -> int:
+    """Read what is due, and say what that means."""
+    gate, why = sight.gate[0], REACHED
+    for slot in range(world.course[0]["slots"]):
+        eye = sight.eyes[slot]
+        if eye["is_leaving"] and world.replicas[slot]["outstanding"] == 0:
+            why = max(why, LEFT)
+        if eye["due_at_s"] <= at_s:
+            eye["due_at_s"] += periods_s[0]
+            if read(world, sight, slot, at_s, firsts):
+                why = NEWS
+    if gate["due_at_s"] <= at_s:
+        gate["due_at_s"] += periods_s[1]
+        if read_gate(world, sight, at_s):
+            why = NEWS
+    return why
+
+
+@jit
+def read_all(world: World, sight: Sight, at_s: float, firsts: Firsts) -> None:
+    """Everything that is read at all, now."""
+    read_gate(world, sight, at_s)
+    for slot in range(world.course[0]["slots"]):
+        if sight.eyes[slot]["observed_at_s"] < at_s:
+            read(world, sight, slot, at_s, firsts)
+
+
+@jit
+def read_gate(world: World, sight: Sight, at_s: float) -> bool:
+    """Count what is held before the replicas; True where it grew."""
+    gate, order, requests = sight.gate[0], world.order, world.requests
+    low, high = world.course[0]["next_request"], len(order)
+    first = low
+    if low == high or requests[order[low]]["arrived_at_s"] > at_s:
+        high = low
+    while low < high:
+        middle = (low + high) // 2
+        if requests[order[middle]]["arrived_at_s"] <= at_s:
+            low = middle + 1
+        else:
+            high = middle
+    before = gate["held_requests"]
+    gate["held_requests"], gate["observed_at_s"] = low - first, at_s
+    return bool(low - first > before)
+
+
+@jit
+def read(world: World, sight: Sight, slot: int, at_s: float, firsts: Firsts) -> bool:
+    """One replica's page; True where a lens went a step up, or on its first page."""
+    eye, replica = sight.eyes[slot], world.replicas[slot]
+    started = steps_started(world.machine[0], replica, at_s) if replica["jump_steps"] else 0
+    free = replica["free_blocks"]
+    if started:
+        free -= growth_within(world.machine[0], replica, world.rows, started)
+    running, waiting = replica["outstanding"] - replica["waiting"], replica["waiting"]
+    usage = 1.0 - free / world.machine[0]["usable_blocks"]
+    had_work = eye["kept"] and (eye["running_requests"] > 0 or eye["waiting_requests"] > 0)
+    before = (eye["first"] + eye["kept"] - 1) % PAGES
+    prompt, generated = sight.totals[slot, before, PROMPT], sight.totals[slot, before, GENERATED]
+    row = sight.totals[slot, _next_place(sight, slot, at_s)]
+    row[PROMPT] = replica["prompt_tokens"]
+    row[GENERATED] = replica["generated_tokens"] + max(0, started - 1) * replica["decoding"]
+    row[PREEMPTIONS], row[FINISHED] = replica["preemptions"], replica["finished"]
+    for bucket in range(TTFT_BUCKETS):
+        row[BUCKETS + bucket] = world.rows[replica["ttft_at"] + bucket]
+    row[WIDTH - 1] = replica["ttft_sum_s"]
+    if not (had_work and running + waiting > 0) or row[PROMPT] != prompt or row[GENERATED] != generated:
+        eye["moved_at_s"] = at_s
+    eye["observed_at_s"], eye["kv_cache_usage_ratio"] = at_s, usage
+    eye["running_requests"], eye["waiting_requests"] = running, waiting
+    return _note_level(sight, slot, level(running, waiting, usage, True, firsts))
+
+
+@jit
+def _note_level(sight: Sight, slot: int, new: Level) -> bool:
+    old = sight.levels[slot]
+    news = not sight.eyes[slot]["has_level"] or is_news(new, (old[0], old[1], old[2], old[3], old[4]))
+    old[0], old[1], old[2], old[3], old[4] = new
+    sight.eyes[slot]["has_level"] = 1
+    return bool(news)
+
+
+@jit
+def _next_place(sight: Sight, slot: int, at_s: float) -> int:
+    """Room for a page: of pages that are close together only the newest stays, and old ones go."""
+    eye, kept_at_s = sight.eyes[slot], sight.kept_at_s[slot]
+    last = eye["first"] + eye["kept"] - 1
+    if eye["kept"] >= 2 and kept_at_s[last % PAGES] - kept_at_s[(last - 1) % PAGES] < SPACING_S:
+        eye["kept"] -= 1
+    while eye["kept"] >= 2 and kept_at_s[eye["first"]] < at_s - KEEP_S:
+        eye["first"] = (eye["first"] + 1) % PAGES
+        eye["kept"] -= 1
+    place = (eye["first"] + eye["kept"]) % PAGES
+    eye["kept"] += 1
+    kept_at_s[place] = at_s
+    return int(place)
+
+
+@jit
+def summarize(sight: Sight, slots: Rows, span_s: float, summaries: Floats) -> None:
+    """Rates and TTFT of each of these slots over the `span_s` before its newest page; a span of 0: one page only."""
+    for index in range(len(slots)):
+        slot = slots[index]
+        eye, kept_at_s, found = sight.eyes[slot], sight.kept_at_s[slot], summaries[index]
+        last = (eye["first"] + eye["kept"] - 1) % PAGES
+        base = _base(eye, kept_at_s, span_s)
+        new, old = sight.totals[slot, last], sight.totals[slot, base]
+        found[SPAN_S] = kept_at_s[last] - kept_at_s[base]
+        if base == last:
+            continue
+        for rate, total in (
+            (PROMPT_PER_S, PROMPT),
+            (GENERATED_PER_S, GENERATED),
+            (PREEMPTIONS_PER_S, PREEMPTIONS),
+            (FINISHED_PER_S, FINISHED),
+        ):
+            found[rate] = (new[total] - old[total]) / found[SPAN_S]
+        found[STALLED_S] = eye["observed_at_s"] - eye["moved_at_s"]
+        count = 0.0
+        for bucket in range(TTFT_BUCKETS):
+            count += new[BUCKETS + bucket] - old[BUCKETS + bucket]
+            found[COUNTS + bucket] = count
+        found[COUNTS + TTFT_BUCKETS] = max(0.0, new[WIDTH - 1] - old[WIDTH - 1])
+
+
+@jit
+def _base(eye: Records, kept_at_s: Floats, span_s: float) -> int:
+    """The page that rates are counted from: the oldest of the span, else the one before the newest."""
+    last = (eye["first"] + eye["kept"] - 1) % PAGES
+    from_s = kept_at_s[last] - span_s
+    base = last
+    for back in range(eye["kept"]):
+        place = (eye["first"] + eye["kept"] - 1 - back) % PAGES
+        if kept_at_s[place] < from_s and base != last:
+            break
+        base = place
+        if kept_at_s[place] < from_s:
+            break
+    return int(base)

@@ -1,0 +1,164 @@
+"""What reaches a policy of its replicas: pages read at their times, and rates over the last of them."""
+
+import math
+from collections.abc import Sequence
+from random import Random
+from typing import Protocol
+
+import numpy as np
+
+from autoscaler import rhythm
+from metrics.sample import Histogram, PodSignals
+from metrics.window import KEEP_S
+from simulations.compiled import sight
+from simulations.compiled.fleet import CompiledFleet
+from simulations.compiled.layout import TTFT_BOUNDS_S
+from simulations.compiled.sight import COUNTS, LEFT, NEWS, SPAN_S, STALLED_S, SUMMARY_WIDTH, TTFT_BUCKETS
+from simulations.policies.base import Cadence
+
+BOUNDS_S = (*TTFT_BOUNDS_S, math.inf)
+NO_EDGES = (math.nan, math.nan, math.nan)
+
+
+class Sensing(Protocol):
+    """What a world needs of its sensors; `Sensors` says more."""
+
+    def __init__(self, fleet: CompiledFleet, cadence: Cadence, random: Random, *, slots: int) -> None: ...
+    @property
+    def period_s(self) -> float: ...
+    @property
+    def held(self) -> tuple[float, float | None]: ...
+    def move(self, until_s: float) -> tuple[float, bool]: ...
+    def begin(self, slot: int, now_s: float) -> None: ...
+    def leave(self, slot: int) -> None: ...
+    def end(self, slot: int) -> None: ...
+    def look(self, slots: Sequence[int], now_s: float) -> list[PodSignals | None]: ...
+
+
+class Sensors:
+    """Reads the replicas of a fleet at a policy's cadence, and moves the fleet on in between."""
+
+    def __init__(self, fleet: CompiledFleet, cadence: Cadence, random: Random, *, slots: int) -> None:
+        self._fleet, self._cadence, self._random = fleet, cadence, random
+        self._sight = sight.new_sight(slots)
+        self._summaries = np.zeros((slots, SUMMARY_WIDTH))
+        self._span_s = rhythm.rate_span_s(cadence.scrape_s)
+        self._firsts = NO_EDGES if cadence.events is None else rhythm.edges(cadence.events.targets)
+        self._period_s = cadence.scrape_s
+        # Who looks as often as it reads, reads when it looks.
+        self._reads_when_asked = cadence.events is None and cadence.scrape_s == cadence.decide_s
+        if not self._reads_when_asked:
+            self._sight.gate["due_at_s"] = self._phase_s()
+
+    @property
+    def period_s(self) -> float:
+        """Between two reads of one replica, as things are."""
+        return self._period_s
+
+    @property
+    def held(self) -> tuple[float, float | None]:
+        """Requests before the replicas, and when they were counted."""
+        gate = self._sight.gate[0]
+        observed_at_s = float(gate["observed_at_s"])
+        return float(gate["held_requests"]), observed_at_s if math.isfinite(observed_at_s) else None
+
+    def move(self, until_s: float) -> tuple[float, bool]:
+        """Move the fleet on, until then or until something is news; returns when, and whether it is."""
+        periods_s = (self._period_s, self._cadence.scrape_s)
+        at_s, why = sight.watch(self._fleet.world, self._sight, until_s, periods_s, self._firsts)
+        return at_s, why in (NEWS, LEFT)
+
+    def begin(self, slot: int, now_s: float) -> None:
+        """A replica became ready: from now on it is read, each at its own times."""
+        eye = self._sight.eyes[slot]
+        eye["kept"] = eye["has_level"] = eye["is_leaving"] = 0
+        eye["observed_at_s"] = -math.inf
+        eye["due_at_s"] = math.inf if self._reads_when_asked else now_s + self._phase_s()
+
+    def leave(self, slot: int) -> None:
+        """It drains: nobody reads it, but its end is news."""
+        eye = self._sight.eyes[slot]
+        eye["due_at_s"] = eye["observed_at_s"] = math.inf
+        eye["is_leaving"] = 1
+
+    def end(self, slot: int) -> None:
+        """It is gone."""
+        self.leave(slot)
+        self._sight.eyes[slot]["is_leaving"] = 0
+
+    def look(self, slots: Sequence[int], now_s: float) -> list[PodSignals | None]:
+        """What each of these replicas said."""
+        if self._reads_when_asked:
+            sight.read_all(self._fleet.world, self._sight, now_s, self._firsts)
+        eyes = self._sight.eyes[list(slots)]
+        found = _with_rates if self._cadence.reads_rates else _gauges
+        summaries = self._summaries[: len(slots)]
+        if self._cadence.reads_rates:
+            sight.summarize(self._sight, np.array(slots, np.int64), self._span_s, summaries)
+        signals = [
+            found(gauges, summary) if now_s - gauges[0] <= KEEP_S and gauges[0] > -math.inf else None
+            for gauges, summary in zip(eyes[GAUGES].tolist(), summaries.tolist(), strict=True)
+        ]
+        self._follow(signals, len(slots))
+        return signals
+
+    def _follow(self, signals: list[PodSignals | None], pods: int) -> None:
+        """Read busy replicas as often as the controller reads them."""
+        events = self._cadence.events
+        if events is None:
+            return
+        said = [found for found in signals if found is not None]
+        is_busy = not said or any(found.running_requests or found.waiting_requests for found in said)
+        self._period_s = rhythm.scrape_period_s(
+            events.endpoint, pods, is_busy=is_busy, max_age_s=events.targets.max_age_s
+        )
+
+    def _phase_s(self) -> float:
+        """Sensors are not in step with the traffic, nor with each other."""
+        return self._random.random() * self._period_s
+
+
+GAUGES = ["observed_at_s", "running_requests", "waiting_requests", "kv_cache_usage_ratio"]
+Gauges = tuple[float, float, float, float]
+
+
+def _gauges(gauges: Gauges, summary: Sequence[float]) -> PodSignals:
+    del summary
+    return PodSignals(
+        observed_at_s=gauges[0],
+        window_s=0.0,
+        running_requests=gauges[1],
+        waiting_requests=gauges[2],
+        kv_cache_usage_ratio=gauges[3],
+    )
+
+
+def _with_rates(gauges: Gauges, summary: Sequence[float]) -> PodSignals:
+    """As `metrics.window.Window.signals`."""
+    span_s, prompt_per_s, generated_per_s, preemptions_per_s, finished_per_s = summary[SPAN_S:STALLED_S]
+    if span_s <= 0:
+        return PodSignals(
+            observed_at_s=gauges[0],
+            window_s=0.0,
+            running_requests=gauges[1],
+            waiting_requests=gauges[2],
+            kv_cache_usage_ratio=gauges[3],
+            is_awake=True,
+        )
+    return PodSignals(
+        observed_at_s=gauges[0],
+        window_s=span_s,
+        running_requests=gauges[1],
+        waiting_requests=gauges[2],
+        kv_cache_usage_ratio=gauges[3],
+        prompt_tokens_per_s=prompt_per_s,
+        computed_prompt_tokens_per_s=prompt_per_s,
+        generation_tokens_per_s=generated_per_s,
+        preemptions_per_s=preemptions_per_s,
+        finished_requests_per_s=finished_per_s,
+        ttft_s=Histogram(
+            bounds=BOUNDS_S, counts=tuple(summary[COUNTS : COUNTS + TTFT_BUCKETS]), sum=summary[COUNTS + TTFT_BUCKETS]
+        ),
+        stalled_for_s=summary[STALLED_S],
+        is_awake=True,
+    )

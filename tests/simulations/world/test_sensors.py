@@ -1,0 +1,185 @@
+"""The compiled sensors against the controller's own parts: its windows, its edges, its periods."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import accumulate
+from random import Random
+
+import pytest
+
+from autoscaler import rhythm
+from metrics.sample import EngineSample, Histogram, PodSignals
+from metrics.window import Window
+from simulations.compiled import sight
+from simulations.compiled.fleet import CompiledFleet
+from simulations.compiled.layout import TTFT_BOUNDS_S
+from simulations.policies import build
+from simulations.policies.base import Bounds, Cadence
+from simulations.replica import PROFILES, EngineConfig
+from simulations.scenarios import chat_hour
+from simulations.world import Setting, simulate
+from simulations.world.startup import StartupTimes
+
+BOUNDS_S = (*TTFT_BOUNDS_S, math.inf)
+
+
+class PlainSensors:
+    """As `Sensors`, read by read, from the controller's own `Window` and `level_of`."""
+
+    def __init__(self, fleet: CompiledFleet, cadence: Cadence, random: Random, *, slots: int) -> None:
+        self.fleet, self.cadence, self.random = fleet, cadence, random
+        self.period_s = cadence.scrape_s
+        self.together = cadence.events is None and cadence.scrape_s == cadence.decide_s
+        self.windows: dict[int, Window] = {}
+        self.levels: dict[int, tuple[int, ...]] = {}
+        self.due_s: dict[int, float] = {}
+        self.leaving: set[int] = set()
+        self.held: tuple[float, float | None] = (0.0, None)
+        self.gate_due_s = math.inf if self.together else random.random() * self.period_s
+
+    def begin(self, slot: int, now_s: float) -> None:
+        self.windows[slot] = Window()
+        self.levels.pop(slot, None)
+        self.leaving.discard(slot)
+        self.due_s[slot] = math.inf if self.together else now_s + self.random.random() * self.period_s
+
+    def leave(self, slot: int) -> None:
+        self.windows.pop(slot, None)
+        self.due_s.pop(slot, None)
+        self.leaving.add(slot)
+
+    def end(self, slot: int) -> None:
+        self.leave(slot)
+        self.leaving.discard(slot)
+
+    def move(self, until_s: float) -> tuple[float, bool]:
+        while True:
+            now_s = min([self.gate_due_s, *self.due_s.values()])
+            if now_s > until_s:
+                self.fleet.advance(until_s)
+                return until_s, False
+            self.fleet.advance(now_s)
+            left = any(self.fleet.outstanding(slot) == 0 for slot in self.leaving)
+            news = False
+            for slot in [slot for slot, due_s in self.due_s.items() if due_s <= now_s]:
+                self.due_s[slot] += self.period_s
+                news |= self.read(slot, now_s)
+            if self.gate_due_s <= now_s:
+                self.gate_due_s += self.cadence.scrape_s
+                news |= self.read_gate(now_s)
+            if self.cadence.events is None:
+                continue
+            if news:
+                self.read_all(now_s)
+            if news or left:
+                return now_s, True
+
+    def read_all(self, now_s: float) -> None:
+        self.read_gate(now_s)
+        for slot in self.windows:
+            self.read(slot, now_s)
+
+    def read_gate(self, now_s: float) -> bool:
+        before, self.held = self.held[0], (float(self.fleet.held_requests), now_s)
+        return self.held[0] > before
+
+    def read(self, slot: int, now_s: float) -> bool:
+        sample = page(self.fleet, slot, now_s)
+        if not self.windows[slot].add(sample):
+            return False
+        if self.cadence.events is None:
+            return False
+        old, new = self.levels.get(slot), rhythm.level_of(sample, self.cadence.events.targets)
+        self.levels[slot] = new
+        return old is None or rhythm.is_news(new, old)
+
+    def look(self, slots: Sequence[int], now_s: float) -> list[PodSignals | None]:
+        if self.together:
+            self.read_all(now_s)
+        span_s = rhythm.rate_span_s(self.cadence.scrape_s)
+        signals = [self.windows[slot].signals(now_s=now_s, span_s=span_s) for slot in slots]
+        if not self.cadence.reads_rates:
+            signals = [found and gauges_of(found) for found in signals]
+        events = self.cadence.events
+        if events is not None:
+            said = [found for found in signals if found is not None]
+            is_busy = not said or any(found.running_requests or found.waiting_requests for found in said)
+            max_age_s = events.targets.max_age_s
+            self.period_s = rhythm.scrape_period_s(events.endpoint, len(slots), is_busy=is_busy, max_age_s=max_age_s)
+        return signals
+
+
+def page(fleet: CompiledFleet, slot: int, now_s: float) -> EngineSample:
+    gauges = fleet.gauges(slot)
+    return EngineSample(
+        observed_at_s=now_s,
+        running_requests=gauges.running_requests,
+        waiting_requests=gauges.waiting_requests,
+        kv_cache_usage_ratio=gauges.kv_cache_usage_ratio,
+        prompt_tokens_total=gauges.prompt_tokens_total,
+        computed_prompt_tokens_total=gauges.prompt_tokens_total,
+        generation_tokens_total=gauges.generation_tokens_total,
+        preemptions_total=gauges.preemptions_total,
+        finished_requests_total=gauges.finished_requests_total,
+        ttft_s=Histogram(
+            bounds=BOUNDS_S, counts=tuple(map(float, accumulate(gauges.ttft_counts))), sum=gauges.ttft_sum_s
+        ),
+        is_awake=True,
+    )
+
+
+def gauges_of(signals: PodSignals) -> PodSignals:
+    return PodSignals(
+        observed_at_s=signals.observed_at_s,
+        window_s=0.0,
+        running_requests=signals.running_requests,
+        waiting_requests=signals.waiting_requests,
+        kv_cache_usage_ratio=signals.kv_cache_usage_ratio,
+    )
+
+
+def setting(seed: int) -> Setting:
+    hour = chat_hour(seed)
+    return Setting(
+        requests=hour[hour["arrived_at_s"] < 1500.0],
+        config=EngineConfig(caches_prefixes=False, num_gpu_blocks=6000, max_model_len_tokens=32_768),
+        times=PROFILES["llama-3.1-8b-l40s"],
+        bounds=Bounds(low=1, high=12),
+        replicas_at_start=4,
+        startup=StartupTimes(cold_s=60.0, warm_s=30.0),
+        seed=seed,
+    )
+
+
+@pytest.mark.parametrize("name", ["warmtide", "hpa-queue", "kpa", "wva-token", "dynamo-load"])
+@pytest.mark.parametrize("seed", [1, 2])
+def test_compiled_sensors_lead_to_the_decisions_of_the_controllers_own_windows(name: str, seed: int) -> None:
+    shared = setting(seed)
+    policies = [build(name, shared.bounds, ttft_s=2.0, lead_time_s=60.0) for _ in range(2)]
+
+    fast = simulate(shared, policies[0])
+    plain = simulate(shared, policies[1], sensing=PlainSensors)
+
+    assert fast == plain
+    assert fast.requests.tobytes() == plain.requests.tobytes()
+    assert len(fast.decisions) > 2
+
+
+def test_what_wakes_the_controller_wakes_a_simulated_policy() -> None:
+    assert sight.rhythm.level is rhythm.level
+    for compiled, own in ((sight.level, rhythm.level), (sight.is_news, rhythm.is_news)):
+        assert getattr(compiled, "py_func", compiled) is own
+
+
+def test_a_policy_is_woken_within_two_seconds_of_a_queue_that_grows() -> None:
+    shared = replace(setting(1), replicas_at_start=1)
+    policy = build("warmtide", shared.bounds, ttft_s=2.0, lead_time_s=60.0)
+
+    outcome = simulate(shared, policy)
+
+    first = outcome.decisions[0]
+    requests = outcome.requests
+    waited_s = requests["scheduled_at_s"] - requests["arrived_at_s"]
+    first_wait_s = requests["arrived_at_s"][waited_s > 0.5].min()
+    assert first.at_s - first_wait_s < 2 * 2.0
