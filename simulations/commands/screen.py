@@ -51,10 +51,16 @@ class Screen:
 
 
 @contextmanager
-def screen(total: float, first: str) -> Iterator[Screen]:
-    """A bar for as long as the work takes; it leaves nothing behind."""
+def screen(total: float | None, first: str) -> Iterator[Screen]:
+    """A bar for as long as the work takes, without an end where none is known; it leaves nothing behind."""
     columns = (TextColumn("{task.description:<16}"), BarColumn(), TimeElapsedColumn())
+    console = Console(stderr=True)
     with Progress(
-        *columns, console=Console(stderr=True), transient=True, redirect_stdout=False, redirect_stderr=False
+        *columns,
+        console=console,
+        transient=True,
+        redirect_stdout=False,
+        redirect_stderr=False,
+        disable=not console.is_terminal,
     ) as bar:
         yield Screen(bar, bar.add_task(first, total=total))

@@ -1,6 +1,6 @@
 """What every reader gives: columns of some requests at a time."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,16 @@ class Blocks:
     starts: Longs
     block_tokens: int
 
+    def take(self, rows: Longs) -> "Blocks":
+        """Those of the requests of these numbers."""
+        return self.take_first(rows, np.diff(self.starts)[rows])
+
+    def take_first(self, rows: Longs, lengths: Longs) -> "Blocks":
+        """Of each of these requests its first so many blocks, which must be there."""
+        starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
+        places = np.arange(starts[-1]) + np.repeat(self.starts[:-1][rows] - starts[:-1], lengths)
+        return Blocks(ids=self.ids[places], starts=starts, block_tokens=self.block_tokens)
+
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Chunk:
@@ -38,20 +48,26 @@ class Chunk:
     def __len__(self) -> int:
         return len(self.at_s)
 
-    def __getitem__(self, rows: slice) -> "Chunk":
+    def between(self, begin: int, end: int) -> "Chunk":
         """Consecutive requests."""
-        begin, end, _ = rows.indices(len(self))
-        blocks = self.blocks
-        if blocks is not None:
-            starts = blocks.starts[begin : max(begin, end) + 1]
-            ids = blocks.ids[starts[0] : starts[-1]]
-            blocks = Blocks(ids=ids, starts=starts - starts[0], block_tokens=blocks.block_tokens)
+        return self.take(np.arange(begin, end))
+
+    def take(self, rows: Longs) -> "Chunk":
+        """The requests of these numbers, in this order."""
         return Chunk(
-            at_s=self.at_s[begin:end],
-            prompt_tokens=self.prompt_tokens[begin:end],
-            output_tokens=self.output_tokens[begin:end],
-            blocks=blocks,
+            at_s=self.at_s[rows],
+            prompt_tokens=self.prompt_tokens[rows],
+            output_tokens=self.output_tokens[rows],
+            blocks=None if self.blocks is None else self.blocks.take(rows),
         )
+
+    def moved(self, by_s: float) -> "Chunk":
+        """The same requests at another time."""
+        return replace(self, at_s=self.at_s + by_s)
+
+    def ordered(self) -> "Chunk":
+        """The same in order of time; those of one moment stay as they were."""
+        return self.take(np.argsort(self.at_s, kind="stable"))
 
 
 def joined(chunks: "list[Chunk]") -> Chunk:

@@ -84,7 +84,7 @@ def servegen_chunks(path: Path, rng: np.random.Generator) -> Iterator[Chunk]:
             for client in clients
             if begin_s in client.windows and client.lengths
         ]
-        pending.append(_sorted(joined(drawn)))
+        pending.append(joined(drawn).ordered())
         if sum(map(len, pending)) >= DRAWN_ROWS:
             yield joined(pending)
             pending = []
@@ -181,10 +181,3 @@ def _choice(place: Place, column: str, text: object) -> Choice | None:
 def _gaps(rng: np.random.Generator, window: Window, gaps: int) -> Floats:
     drawn = rng.gamma(window.shape, size=gaps) if window.pattern == "Gamma" else rng.weibull(window.shape, size=gaps)
     return np.maximum(drawn, np.finfo(np.float64).tiny)  # never all zero
-
-
-def _sorted(chunk: Chunk) -> Chunk:
-    order = np.argsort(chunk.at_s, kind="stable")
-    return Chunk(
-        at_s=chunk.at_s[order], prompt_tokens=chunk.prompt_tokens[order], output_tokens=chunk.output_tokens[order]
-    )

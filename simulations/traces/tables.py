@@ -219,10 +219,5 @@ def _in_order(path: Path, chunks: list[Chunk]) -> Iterator[Chunk]:
     everything = joined(chunks)
     if len(everything) > SORTED_ROWS_MAX:
         raise TraceError(path, f"expected at most {SORTED_ROWS_MAX:,} requests, which must be sorted in memory")
-    order = np.argsort(everything.at_s, kind="stable")
-    at_s = everything.at_s[order]
-    yield Chunk(
-        at_s=at_s - at_s[0],
-        prompt_tokens=everything.prompt_tokens[order],
-        output_tokens=everything.output_tokens[order],
-    )
+    ordered = everything.ordered()
+    yield ordered.moved(-ordered.at_s[0])
