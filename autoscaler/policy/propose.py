@@ -78,7 +78,7 @@ def foresee(
     if lookout is None:
         return None, proposal
     steps, need, hold = proposal
-    outlook, demand = lookout.record.outlook, evidence.demand_tokens_per_s
+    outlook, demand = seen.foretold or lookout.record.outlook, evidence.demand_tokens_per_s
     if outlook is None or demand is None:
         note = lookout.record.note if outlook is None else "demand cannot be seen"
         off = ForecastReading(active=False, horizon_s=lookout.horizon_s, demand_now_tokens_per_s=demand, note=note)
@@ -95,7 +95,7 @@ def foresee(
         replicas=wanted,
         skill_ratio=outlook.skill_ratio,
         method=outlook.method,
-        note=lookout.record.note,
+        note="" if seen.foretold else lookout.record.note,
     )
     if wanted <= need:
         return reading, proposal

@@ -7,6 +7,7 @@ the same values to the same `decide`.
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from autoscaler.policy.forecast import Outlook
 from metrics.sample import PodSignals
 
 
@@ -105,6 +106,7 @@ class Observation:
     incumbent_replicas: int | None = None  # what whoever scales today wants (advise mode)
     last_warm_copies: frozenset[str] = frozenset()  # pods that must not go: last warm copy of a pinned model
     history: tuple[tuple[float, float], ...] = ()  # back-filled (at_s, demand tokens/s), once after a start
+    foretold: Outlook | None = None  # a forecast made elsewhere, instead of the service's own
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

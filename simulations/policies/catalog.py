@@ -10,6 +10,7 @@ from .aibrix import Aibrix, Strategy
 from .base import Bounds, Policy, Site
 from .capacity import profile
 from .dynamo import DynamoLoad, DynamoThroughput
+from .foresight import Course, Foresight
 from .keda import epp_guard, epp_tokens, epp_windows, production_stack, queue_hpa, slo_aware
 from .kpa import TARGET_REQUESTS as KPA_REQUESTS
 from .kpa import Kpa
@@ -26,6 +27,7 @@ DEFAULT_SITE = Site(config=EngineConfig(), times=PROFILES["llama-3.1-8b-l40s"])
 AIBRIX_KV_RATIO = 0.5  # targetValue of AIBrix' samples/autoscaling/{apa,kpa}.yaml
 # Who sets a target from a load test leaves a fifth of what was measured.
 LOAD_TEST_RATIO = 0.8
+FORESIGHT = "warmtide-foresight"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +68,7 @@ def warmtide_spec(bounds: Bounds, *, ttft_s: float, lead_time_s: float, eagernes
     )
 
 
-def _warmtide(order: Order) -> Policy:
+def _warmtide(order: Order) -> Warmtide:
     spec = warmtide_spec(
         order.bounds,
         ttft_s=order.ttft_s,
@@ -74,6 +76,12 @@ def _warmtide(order: Order) -> Policy:
         eagerness_ratio=order.site.eagerness_ratio,
     )
     return Warmtide(spec=spec)
+
+
+def _foresight(order: Order) -> Policy:
+    if order.site.requests is None:
+        raise ValueError(f"{FORESIGHT} must be told the traffic: Site.requests is None")
+    return Foresight(inner=_warmtide(order), course=Course(order.site.requests), lead_time_s=order.lead_time_s)
 
 
 def _aibrix(strategy: Strategy) -> Maker:
@@ -123,3 +131,5 @@ MAKERS: dict[str, Maker] = {
     "seasonal-naive": _seasonal,
 }
 NAMES = tuple(MAKERS)
+# Not an autoscaler that anyone can run: it knows what will come.
+MAKERS[FORESIGHT] = _foresight
