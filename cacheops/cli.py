@@ -183,6 +183,7 @@ def _add_prefetch_options(one: argparse.ArgumentParser) -> None:
     one.add_argument(
         "--workers", type=int, choices=range(1, WORKERS_MAX + 1), default=8, metavar="N", help="connections"
     )
+    one.add_argument("-o", "--output", choices=("text", "json"), default="text", help="how to print what was done")
     one.add_argument("--name", metavar="NAMESPACE/NAME", help="of the ModelCache, with --cluster")
     one.add_argument(
         "--nodes", type=int, default=1, metavar="N", help="that shall hold it, with --cluster (default: 1)"

@@ -2,6 +2,7 @@
 
 import argparse
 import ipaddress
+import json
 from collections import Counter
 from contextlib import closing
 
@@ -12,6 +13,7 @@ from cacheops.commands.output import MIB, actions, progress, say, size
 from cacheops.download import Transfer
 from cacheops.errors import CacheError, InvalidRequestError
 from cacheops.layout import Layout, open_cache
+from cacheops.manifest_file import Published
 from cacheops.model import ALLOW_DEFAULT, ModelManifest, ModelRef, Trust
 from cacheops.prefetch import bring, published_as, remember_failure
 from cacheops.sources import Source, SourceSettings, open_source, settings_from_environment
@@ -34,10 +36,25 @@ def prefetch(options: argparse.Namespace) -> int:
             return 0
         with progress("fetching", manifest.bytes, lambda: transfer.staged_bytes, transfer.stop):
             published = bring(layout, manifest, source, transfer, now_s=clock.now_s())
-    kept = published.manifest.bytes - transfer.fetched_bytes
-    text = f"fetched {size(transfer.fetched_bytes)}" + (f", {size(kept)} were here" if kept else "")
-    say(f"{published.path}: {published.manifest.ref.uri}, {text}, verified")
+    _report(published, transfer.fetched_bytes, as_json=options.output == "json")
     return 0
+
+
+def _report(published: Published, fetched_bytes: int, *, as_json: bool) -> None:
+    kept_bytes = max(0, published.manifest.bytes - fetched_bytes)
+    if as_json:
+        body = {
+            "path": str(published.path),
+            "uri": published.manifest.ref.uri,
+            "revision": published.manifest.resolved_revision,
+            "digest": published.manifest.digest,
+            "bytes": published.manifest.bytes,
+            "fetchedBytes": fetched_bytes,
+        }
+        say(json.dumps(body))
+        return
+    text = f"fetched {size(fetched_bytes)}" + (f", {size(kept_bytes)} were here" if kept_bytes else "")
+    say(f"{published.path}: {published.manifest.ref.uri}, {text}, verified")
 
 
 def wanted_ref(options: argparse.Namespace) -> ModelRef:

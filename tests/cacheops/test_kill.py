@@ -6,6 +6,7 @@ import os
 import random
 import signal
 import struct
+import sys
 import time
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import pytest
 from cacheops.bandwidth import Bandwidth
 from cacheops.download import BUFFER_BYTES, Transfer
 from cacheops.inventory import contents
+from cacheops.journal import CHUNK_BYTES as CHUNK_OF_A_COMMAND
 from cacheops.layout import Layout, open_cache
 from cacheops.model import FileEntry
 from cacheops.prefetch import bring
@@ -22,6 +24,8 @@ from cacheops.sources.file import FolderSource
 from cacheops.transport import RangeStream
 from cacheops.uri import model_ref
 from metrics.clock import WallClock
+from simulations.hub import HubProcess
+from simulations.kills import Fire, endure
 
 MIB = 1 << 20
 KILLS = 25  # of each seed: a hundred in all
@@ -113,3 +117,32 @@ def test_kills_leave_whole_trees_and_refetch_at_most_a_chunk_per_open_range(
             counter[:8] = struct.pack("q", 0)
             kills_of_this_tree, published = 0, published + 1
     assert published > 0
+
+
+@pytest.mark.slow
+def test_a_command_that_is_killed_over_http_goes_on_where_it_was(hub: HubProcess, layout: Layout) -> None:
+    """`make bench NAME=cache-kills` does this a hundred times."""
+    folder = hub.root / "org" / "name"
+    folder.mkdir(parents=True)
+    sums = {}
+    for name, size in (("a.safetensors", 30 * MIB), ("b.safetensors", 18 * MIB + 5)):
+        data = os.urandom(size)
+        (folder / name).write_bytes(data)
+        sums[name] = hashlib.sha256(data).hexdigest()
+    words = ["--allow-host", "127.0.0.1", "--allow-host", "localhost", "--workers", str(WORKERS)]
+    fire = Fire(
+        command=[
+            *(sys.executable, "-m", "warmtide", "cache", "prefetch", str(layout.root), "hf://org/name", *words),
+            *("--mib-per-s", "50", "--output", "json"),
+        ],
+        environment={"HF_ENDPOINT": hub.endpoint, "PYTHONPATH": str(Path(__file__).parents[2])},
+        layout=layout,
+        sha256_by_path=sums,
+        size_bytes=48 * MIB + 5,
+        longest_s=2.0,
+    )
+
+    toll = endure(fire, 5, random.Random(6))
+
+    assert (toll.kills, toll.trees > 0) == (5, True)
+    assert toll.worst_again_bytes <= WORKERS * (CHUNK_OF_A_COMMAND + BUFFER_BYTES)
