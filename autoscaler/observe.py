@@ -33,6 +33,7 @@ class Scene:
     incumbent_replicas: int | None = None
     history: tuple[tuple[float, float], ...] = ()
     upstream: UpstreamReading = NOBODY_ASKED
+    server_ahead_s: float = 0.0  # of the clock that stamped the pods, to ours
 
 
 def observation(scene: Scene, *, now_s: float) -> Observation:
@@ -96,8 +97,8 @@ def _pod_seen(pod: PodView, scene: Scene, warm_label: str | None) -> PodSeen:
     return PodSeen(
         name=pod.name,
         phase=phase_of(pod),
-        created_at_s=pod.created_at_s,
-        ready_at_s=pod.ready_at_s,
+        created_at_s=pod.created_at_s - scene.server_ahead_s,
+        ready_at_s=None if pod.ready_at_s is None else pod.ready_at_s - scene.server_ahead_s,
         node=pod.node,
         node_class=node.node_class if node else "",
         tier=_tier(pod, node, signals, warm_label),

@@ -3,10 +3,13 @@
 import asyncio
 import logging
 from collections.abc import Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from autoscaler.caching.resolve import List
+from autoscaler.caching.start import CacheOptions, keeper_of
+from autoscaler.caching.tell import Teller
 from autoscaler.cluster import Cluster
 from autoscaler.collect import Collector
 from autoscaler.controller import SWEEP, Controller
@@ -63,6 +66,7 @@ class Options:
     prometheus_token_file: Path | None = None
     prometheus_ca_file: Path | None = None
     otlp_endpoint: str | None = None
+    caches: CacheOptions = field(default_factory=CacheOptions)
 
 
 async def run(options: Options, stop: asyncio.Event) -> None:
@@ -89,6 +93,10 @@ async def run(options: Options, stop: asyncio.Event) -> None:
 class Client(WatchClient, Api, Protocol):
     """The API as all parts together need it."""
 
+    def server_ahead_s(self) -> float:
+        """How far its clock is ahead of ours."""
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Connections:
@@ -99,6 +107,7 @@ class Connections:
     scraper: Scrapes
     history: "Source | None" = None  # None: as the options say
     upstream: "UpstreamSource | None" = None  # likewise
+    list_model: List | None = None  # likewise
 
 
 class Program:
@@ -131,10 +140,14 @@ class Program:
             clock=clock,
             stale_for_s=self._stale_for_s,
             past=self._backfill or NoPast(),
+            server_ahead_s=client.server_ahead_s,
             upstream=self._poller or NoUpstream(),
         )
         book = PolicyBook(self._cluster.policies, options.home_namespace)
         self._controller = Controller(world, book, self._queue, Metering(telemetry))
+        teller = Teller(writer, world.publisher, clock)
+        decided = self._controller.decision_of
+        self._keeper = keeper_of(self._cluster, teller, decided, options.caches, connections.list_model)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Everything at once, until stopped; a part that dies takes the process with it."""
@@ -163,9 +176,11 @@ class Program:
         async with asyncio.TaskGroup() as active:
             election = active.create_task(self._election.run())
             passes = active.create_task(self._controller.run())
+            caches = active.create_task(self._keeper.run())
             polls = [active.create_task(self._poller.run())] if self._poller is not None else []
             await stop.wait()
             log.info("stopping")
+            caches.cancel()
             for task in polls:
                 task.cancel()
             self._queue.close()
@@ -189,6 +204,7 @@ class Program:
         if self._poller is not None:
             self._poller.start_over()
         self._controller.lead(is_leading)
+        self._keeper.lead()
 
     def unready(self) -> str:
         """The kinds that are not yet listed."""

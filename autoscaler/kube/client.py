@@ -19,6 +19,7 @@ from yaml import YAMLError
 from autoscaler.errors import ApiFailure, BadSpecError, Unauthorized, Unreachable, api_failure
 from autoscaler.kube.budget import RequestBudget
 from autoscaler.kube.resources import STREAM_OPEN, Object
+from autoscaler.kube.skew import ServerClock
 from metrics.clock import Clock, WallClock
 
 MERGE_PATCH = "application/merge-patch+json"
@@ -47,6 +48,7 @@ class KubeClient:
         self._context = context
         self._clock = clock
         self._budget = RequestBudget(clock)
+        self._server_clock = ServerClock()
         self._api: ApiClient | None = None
         self._loaded_at_s = 0.0
         self.on_answer: Callable[[str, int], None] = lambda _verb, _code: None  # telemetry's hook
@@ -73,6 +75,10 @@ class KubeClient:
     def server(self) -> str:
         """The API server's address."""
         return str(self._opened().configuration.host)
+
+    def server_ahead_s(self) -> float:
+        """How far the API server's clock is ahead of ours."""
+        return self._server_clock.ahead_s
 
     def wait_s(self) -> float:
         """How long the next request would have to wait for its turn; takes that turn."""
@@ -195,6 +201,7 @@ class KubeClient:
             headers["Content-Type"] = content_type
         try:
             await api.update_params_for_auth(headers, [], ["BearerToken"])
+            sent_at_s = self._clock.now_s()
             response: aiohttp.ClientResponse = await api.rest_client.request(
                 verb,
                 f"{self.server}{path}",
@@ -204,6 +211,8 @@ class KubeClient:
                 _preload_content=False,
                 _request_timeout=timeout,
             )
+            date = response.headers.get("Date")
+            self._server_clock.heard(date, sent_at_s=sent_at_s, answered_at_s=self._clock.now_s())
             if response.status < 300:
                 self._note(verb, response.status)
                 return response

@@ -69,6 +69,7 @@ class World:
     clock: Clock
     stale_for_s: Callable[[float], float]
     past: Past
+    server_ahead_s: Callable[[], float] = lambda: 0.0
     upstream: Upstream = field(default_factory=NoUpstream)
 
 
@@ -110,6 +111,7 @@ class KubeTarget:
             incumbent_replicas=next((r.replicas_desired for r in rivals if r.replicas_desired), None),
             history=world.past.take(service.key, deployment.meta.namespace, deployment.meta.name),
             upstream=service.upstream,
+            server_ahead_s=world.server_ahead_s(),
         )
         return observation(scene, now_s=now_s)
 

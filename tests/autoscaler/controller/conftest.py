@@ -53,7 +53,9 @@ class LocalKube:
         self._came_or_went = asyncio.Event()
         self.refuse: Callable[[str, str], ApiFailure | None] = lambda _verb, _path: None
         self.takes_s: Callable[[str, str], float] = lambda _verb, _path: 0.0
+        self.is_allowed: Callable[[Mapping[str, str]], bool] = lambda _attributes: False  # beyond the role
         self.requests: list[tuple[str, str]] = []
+        self.ahead_s = 0.0  # the server's clock, of the controller's
 
     @property
     def down(self) -> bool:
@@ -69,11 +71,16 @@ class LocalKube:
         self._came_or_went.set()
         self._came_or_went = asyncio.Event()
 
+    def server_ahead_s(self) -> float:
+        return self.ahead_s
+
     async def get(self, path: str) -> Object:
         resource, namespace, name, _ = self._enter("get", path)
         return await self._answer(self._api.get(resource, namespace, name))
 
     async def create(self, path: str, body: Object) -> Object:
+        if path.endswith("/selfsubjectaccessreviews"):
+            return body | {"status": {"allowed": self.is_allowed(body["spec"]["resourceAttributes"])}}
         resource, namespace, _, _ = self._enter("create", path)
         body = body | {"metadata": {"namespace": namespace} | body["metadata"]}
         return await self._answer(self._api.create(resource, body))
@@ -229,12 +236,18 @@ class Town:
             stop.set()
 
     def program(self, identity: str, client: LocalKube, **options: Any) -> Program:
-        history, upstream = options.pop("history", None), options.pop("upstream", None)
+        history, upstream, list_model = (options.pop(name, None) for name in ("history", "upstream", "list_model"))
+        clock = options.pop("clock", self.clock)
         chosen = Options(identity=identity, home_namespace="default", **options)
         connections = Connections(
-            client=client, lease_client=client, scraper=self.engines, history=history, upstream=upstream
+            client=client,
+            lease_client=client,
+            scraper=self.engines,
+            history=history,
+            upstream=upstream,
+            list_model=list_model,
         )
-        return Program(chosen, self.clock, set_up(TelemetryConfig()), connections)
+        return Program(chosen, clock, set_up(TelemetryConfig()), connections)
 
     async def deploy(
         self, replicas: int = 2, name: str = "llm", annotations: Mapping[str, str] = MappingProxyType(ENROLLED)

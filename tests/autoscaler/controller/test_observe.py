@@ -129,3 +129,16 @@ def test_stale_pods_hold_a_scale_in_and_nothing_else(replicas: int, stale_for_s:
     assert after.replicas == after.steps[-1].replicas == held
     assert (after.reason is Reason.NO_FRESH_DATA) is (held != replicas)
     assert (after.victim is None) is (held != replicas)
+
+
+def test_pods_times_are_brought_from_the_servers_clock_to_ours() -> None:
+    seen = observation(
+        scene(
+            pod(created_at_s=NOON_S - 660.0, ready_at_s=NOON_S - 640.0),
+            pod("b", created_at_s=NOON_S - 605.0),
+            server_ahead_s=-600.0,
+        ),
+        now_s=NOON_S,
+    )
+
+    assert [(one.created_at_s - NOON_S, one.ready_at_s) for one in seen.pods] == [(-60.0, NOON_S - 40.0), (-5.0, None)]

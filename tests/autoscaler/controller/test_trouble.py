@@ -188,3 +188,29 @@ async def test_nan_never_reaches_a_window() -> None:
 
     assert sample.running_requests is None
     assert not math.isnan(sample.waiting_requests or 0.0)
+
+
+async def numbers(town, *, off_s: float) -> list[int]:
+    """Every number of a ramp, where the controller's machine has its clock off by so much."""
+    town.engines.distort = lambda _uid, sample: replace(sample, observed_at_s=sample.observed_at_s + off_s)
+    client, clock = town.client(), type(town)().clock
+    client.ahead_s = -off_s
+    clock.jump(off_s)
+    seen: list[int] = []
+    async with town.cluster(), town.controller(client=client, clock=clock):
+        await town.deploy(replicas=1)
+        await town.after(60.0)
+        town.engines.requests = lambda _now_s: LOAD
+        for _ in range(100):
+            seen.append(await town.replicas())
+            await town.after(1.0)
+    return seen
+
+
+@pytest.mark.parametrize("off_s", [600.0, -600.0], ids=["ahead", "behind"])
+async def test_a_clock_that_is_wrong_orders_no_pod_more_and_none_less(town, off_s: float) -> None:
+    """Pods are stamped by the server; held against a clock ten minutes ahead, each that starts would be overdue."""
+    right = await numbers(town, off_s=0.0)
+    wrong = await numbers(type(town)(), off_s=off_s)
+
+    assert wrong[-1] == max(wrong) == right[-1]
