@@ -100,6 +100,13 @@ class FileEntry:
         named = self.digest if self.digest is not None else (self.etag or "")
         return f"{self.algorithm}:{named} {self.size_bytes} {self.path}\n"
 
+    def as_listed(self) -> "FileEntry":
+        """As the source listed it, before the digest of first use was put in."""
+        if not self.first_use:
+            return self
+        algorithm, _, digest = (self.checksum or Algorithm.NONE).partition(":")
+        return replace(self, algorithm=Algorithm(algorithm), digest=digest or None, checksum=None, first_use=False)
+
     def is_same_as(self, other: "FileEntry") -> bool:
         """Whether both stand for the same bytes, as far as anyone can know."""
         if (self.path, self.size_bytes) != (other.path, other.size_bytes):
@@ -135,6 +142,10 @@ class ModelManifest:
         """Every file under a cryptographic digest: the source's where it has one, else the one we computed."""
         files = tuple(entry if entry.sworn else _sealed(entry, sha256_by_path[entry.path]) for entry in self.files)
         return replace(self, files=files)
+
+    def as_listed(self) -> "ModelManifest":
+        """What was sealed, as the source gave it: its digest names the model everywhere."""
+        return replace(self, files=tuple(entry.as_listed() for entry in self.files))
 
     def is_same_as(self, other: "ModelManifest") -> bool:
         """Whether both list the same bytes; a sealed manifest equals the source's by its ETags."""

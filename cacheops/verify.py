@@ -70,7 +70,7 @@ def _digest_fault(path: Path, entry: FileEntry, buffer: memoryview, transfer: Tr
         while position < entry.size_bytes:
             if transfer.stop.is_set():
                 raise CanceledError(f"{path}: verification was stopped at {position}")
-            count = _read_leaving_no_trace(fd, buffer, position)
+            count = read_leaving_no_trace(fd, buffer, position)
             if count == 0:
                 return f"ends at {position}"
             digests.update(buffer[:count])
@@ -83,7 +83,7 @@ def _digest_fault(path: Path, entry: FileEntry, buffer: memoryview, transfer: Tr
     return digests.fault()
 
 
-def _read_leaving_no_trace(fd: int, buffer: memoryview, position: int) -> int:
+def read_leaving_no_trace(fd: int, buffer: memoryview, position: int) -> int:
     """A block; it stays in the page cache only if it was there."""
     try:
         if count := os.preadv(fd, [buffer], position, os.RWF_NOWAIT):

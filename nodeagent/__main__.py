@@ -12,6 +12,7 @@ import signal
 import socket
 import sys
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from importlib import metadata
 from pathlib import Path
 
@@ -24,6 +25,10 @@ from metrics.clock import WallClock
 from nodeagent.errors import BadStartError
 from nodeagent.fetches import Fetches
 from nodeagent.kube import NodeApi
+from nodeagent.peers.choice import is_address
+from nodeagent.peers.follow import Peers
+from nodeagent.peers.server import BYTES_PER_S, PeerServer, ServeLimits, serving_peers
+from nodeagent.peers.token import TokenFile
 from nodeagent.reconcile import IDLE_S, LOOK_S, Agent, AgentOptions
 from nodeagent.serve import serving
 from nodeagent.store import Leases, Store
@@ -57,20 +62,46 @@ async def _run(options: argparse.Namespace) -> None:
     store = Store(layout, _settings(options), clock, leases)
     for key, faults in (await asyncio.to_thread(store.faults)).items():
         log.warning("%s: damaged: %s", key, "; ".join(faults[:3]))
-    agent_options = AgentOptions(
+    async with AsyncExitStack() as stack:
+        api = await stack.enter_async_context(NodeApi(options.kubeconfig))
+        token = TokenFile(options.peer_token_file) if options.peer_token_file else None
+        peers = Peers(options.node, api, store, token, clock) if token else None
+        fetches = Fetches(store, clock, workers=options.workers, peers=peers)
+        agent = Agent(store, api, fetches, _agent_options(options), clock)
+        if token:
+            server = PeerServer(agent, token, ServeLimits(bytes_per_s=options.peer_bytes_per_second), clock)
+            host, port = _host_and_port(options.peer_listen)
+            bound = await stack.enter_async_context(serving_peers(server, host, port))
+            agent.address = _peer_address(options.peer_address or host, bound)
+        host, port = _host_and_port(options.listen)
+        bound = await stack.enter_async_context(serving(host, port, facts=lambda: agent.facts, now_s=clock.now_s))
+        shared = f", giving to peers at {agent.address}" if agent.address else ""
+        log.info("node %s, cache %s, listening on %s:%d%s", options.node, layout.root, host, bound, shared)
+        await agent.run(stop)
+    log.info("stopped")
+
+
+def _agent_options(options: argparse.Namespace) -> AgentOptions:
+    return AgentOptions(
         node=options.node,
         version=metadata.version("warmtide"),
         is_companion=options.kserve,
         look_s=options.look_seconds,
         idle_s=options.idle_seconds,
     )
-    host, _, port = options.listen.rpartition(":")
-    async with NodeApi(options.kubeconfig) as api:
-        agent = Agent(store, api, Fetches(store, clock, workers=options.workers), agent_options, clock)
-        async with serving(host.strip("[]"), int(port), facts=lambda: agent.facts, now_s=clock.now_s) as bound:
-            log.info("node %s, cache %s, listening on %s:%d", options.node, layout.root, host, bound)
-            await agent.run(stop)
-    log.info("stopped")
+
+
+def _host_and_port(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
+def _peer_address(host: str, port: int) -> str:
+    """Where others find us; a wildcard is no address."""
+    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    if not is_address(address) or ipaddress.ip_address(host).is_unspecified:
+        raise BadStartError(f"--peer-address {host!r}: the IP address of this pod is needed (POD_IP)")
+    return address
 
 
 def _settings(options: argparse.Namespace) -> SourceSettings:
@@ -106,6 +137,21 @@ def _parser() -> argparse.ArgumentParser:
         help="the kubelet's folder, mounted here with propagation HostToContainer; nothing is evicted without",
     )
     add("--mount-table", type=Path, default=Leases().table, help="where mounts are listed (default: %(default)s)")
+    add(
+        "--peer-token-file",
+        type=Path,
+        metavar="FILE",
+        help="secret that all agents share: give models to each other; without it each fetches for itself",
+    )
+    add("--peer-listen", default="0.0.0.0:8082", type=_address, metavar="HOST:PORT", help="where peers ask")
+    add("--peer-address", default=os.environ.get("POD_IP", ""), metavar="IP", help="our own, for peers (POD_IP)")
+    add(
+        "--peer-bytes-per-second",
+        type=float,
+        default=BYTES_PER_S,
+        metavar="N",
+        help="speed of all that peers get together, 0: no limit (default: %(default).0f)",
+    )
     add("--workers", type=_workers, default=8, help="connections of one fetch (default: %(default)s)")
     add("--allow-host", action="append", default=[], metavar="HOST[:PORT]", help="a source host that is not public")
     add("--allow-network", action="append", default=[], metavar="CIDR", help="a network of sources that is not public")

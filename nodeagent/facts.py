@@ -11,6 +11,7 @@ from nodeagent.store import View
 from nodeagent.wishes import Wishes
 
 RESOLVING = "Resolving"
+WAITS_FOR_PEER = "WaitsForPeer"
 
 
 def facts_of(wishes: Wishes, view: View, todo: Plan, fetches: Fetches) -> tuple[ModelFact, ...]:
@@ -55,8 +56,11 @@ def _absent(action: Action, wishes: Wishes, view: View, fetch: Fetch | None) -> 
     size_bytes = next(wish.tree.size_bytes for wish in wishes.ready if wish.tree.key == action.key)
     staged_bytes = {part.digest: part.size_bytes for part in view.inventory.partials}.get(action.digest, 0)
     failure = view.failures.get(action.key)
-    if fetch is not None:
-        phase, reason, message = Phase.FETCHING, action.cause.value, action.detail
+    if fetch is not None and fetch.waits_for:
+        phase, reason, message = Phase.PENDING, WAITS_FOR_PEER, f"{fetch.waits_for} fetches it for all"
+    elif fetch is not None:
+        words = f"from {fetch.via}; {action.detail}" if fetch.via else action.detail
+        phase, reason, message = Phase.FETCHING, action.cause.value, words
     elif failure is not None:
         phase, reason, message = Phase.FAILED, failure.reason.value, failure.message
     else:

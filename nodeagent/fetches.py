@@ -12,6 +12,7 @@ from cacheops.errors import CacheError
 from cacheops.manifest_file import Published
 from cacheops.model import ModelManifest, ModelRef
 from metrics.clock import Clock
+from nodeagent.peers.follow import Peers
 from nodeagent.store import Store
 
 FETCHES_MAX = 2  # models at a time: each has connections enough to fill the line; more only delays the first
@@ -28,6 +29,8 @@ class Fetch:
     transfer: Transfer
     started_at_s: float
     speed_bytes_per_s: float = 0.0
+    via: str = ""  # the peer it comes from; empty: the origin
+    waits_for: str = ""  # the peer that fetches it for all
     _seen: tuple[float, int] | None = field(default=None)
 
     def sample(self, now_s: float) -> None:
@@ -36,7 +39,7 @@ class Fetch:
         if self._seen is not None and now_s > self._seen[0]:
             period_s = now_s - self._seen[0]
             weight = 1 - 0.5 ** (period_s / SPEED_HALF_LIFE_S)
-            speed = (done_bytes - self._seen[1]) / period_s
+            speed = max(0, done_bytes - self._seen[1]) / period_s  # another source starts to count afresh
             first = self.speed_bytes_per_s == 0
             self.speed_bytes_per_s = (
                 speed if first else self.speed_bytes_per_s + weight * (speed - self.speed_bytes_per_s)
@@ -47,10 +50,11 @@ class Fetch:
 class Fetches:
     """Runs them within the task group of the agent, and says when one ends."""
 
-    def __init__(self, store: Store, clock: Clock, *, workers: int = 8) -> None:
+    def __init__(self, store: Store, clock: Clock, *, workers: int = 8, peers: Peers | None = None) -> None:
         self._store = store
         self._clock = clock
         self._workers = workers
+        self._peers = peers
         self._done: Callable[[], None] = lambda: None
         self._bandwidth: Bandwidth | None = None
         self._rate = 0.0
@@ -63,6 +67,11 @@ class Fetches:
     def on_done(self, call: Callable[[], None]) -> None:
         """Whom to tell."""
         self._done = call
+
+    def staged_bytes(self, digest: str) -> int | None:
+        """How far the fetch of a digest is; None: there is none."""
+        of_it = (fetch for fetch in self.running.values() if fetch.wish.tree.digest == digest)
+        return next((fetch.transfer.staged_bytes for fetch in of_it), None)
 
     def is_staging(self, digest: str) -> bool:
         """Whether a fetch writes there."""
@@ -109,7 +118,8 @@ class Fetches:
     async def _fetch(self, fetch: Fetch) -> None:
         key, ref = fetch.wish.tree.key, fetch.wish.ref
         try:
-            await asyncio.to_thread(self._store.fetch, ref, fetch.wish.tree.digest, fetch.transfer)
+            if self._peers is None or not await self._peers.bring(fetch):
+                await asyncio.to_thread(self._store.fetch, fetch.wish, fetch.transfer)
             self.took_s[key] = self._clock.now_s() - fetch.started_at_s
             log.info("%s: published after %.1f s", ref.uri, self.took_s[key])
         except CacheError as exc:

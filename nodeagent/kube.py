@@ -1,4 +1,4 @@
-"""The Kubernetes API as the agent needs it: read one object, watch it, patch its status. Nothing else.
+"""The Kubernetes API as the agent needs it: read its object, watch it, patch its status; see others of the kind.
 
 The only home of kubernetes_asyncio here: credentials, TLS and transport.
 """
@@ -24,7 +24,8 @@ LOCAL_MODEL_NODES = "/apis/serving.kserve.io/v1alpha1/localmodelnodes"
 REQUEST_TIMEOUT_S = 10.0
 WATCH_S = 300  # renewed this often; a dead connection is noticed soon after
 SILENCE_S = 30.0
-BODY_BYTES_MAX = 8 * 1024 * 1024  # etcd holds no object of more than 1.5 MiB
+BODY_BYTES_MAX = 32 * 1024 * 1024  # etcd holds no object of more than 1.5 MiB; a page of common ones is 1 MiB
+PAGE_OBJECTS, PAGES_MAX = 200, 50  # 10,000 nodes: twice what Kubernetes is made for
 MERGE_PATCH = "application/merge-patch+json"
 SHOWN_CHARS = 300
 
@@ -66,6 +67,18 @@ class NodeApi:
         """One object."""
         return await self._json("GET", f"{collection}/{name}")
 
+    async def list(self, collection: str) -> AsyncIterator[Object]:
+        """All objects of a kind, a page at a time; as old as the API server's own cache may be."""
+        query = {"limit": str(PAGE_OBJECTS), "resourceVersion": "0"}
+        for _ in range(PAGES_MAX):
+            page = await self._json("GET", collection, query=query)
+            for item in page.get("items") or ():
+                yield item
+            following = (page.get("metadata") or {}).get("continue")
+            if not following:
+                return
+            query = {"limit": str(PAGE_OBJECTS), "continue": following}
+
     async def patch_status(self, collection: str, name: str, status: Object) -> None:
         """Merge into an object's status; null removes a field."""
         await self._json("PATCH", f"{collection}/{name}/status", {"status": status})
@@ -85,9 +98,11 @@ class NodeApi:
         finally:
             response.close()
 
-    async def _json(self, verb: str, path: str, body: Object | None = None) -> Object:
+    async def _json(
+        self, verb: str, path: str, body: Object | None = None, query: dict[str, str] | None = None
+    ) -> Object:
         timeout = aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_S)
-        response = await self._answer(verb, path, body=body, timeout=timeout)
+        response = await self._answer(verb, path, body=body, query=query, timeout=timeout)
         try:
             parsed = json.loads(await _bounded(response, BODY_BYTES_MAX))
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as exc:

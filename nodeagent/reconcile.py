@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from cacheops.config import NodeTask, parse_node_model_cache
 from cacheops.errors import CacheError, InvalidRequestError
+from cacheops.manifest_file import Published
 from cacheops.plan import Limits, Plan, plan
 from cacheops.stock import Action, Verb
 from metrics.clock import Clock
@@ -77,6 +78,8 @@ class Agent:
         self._local: tuple[LocalModel, ...] = ()
         self._kserve_before: Mapping[str, Any] = {}
         self._written = _Written()
+        self._shared: Mapping[str, Published] = {}  # by digest
+        self.address = ""  # where other agents fetch from us; empty: nowhere
         self.facts: NodeFacts | None = None  # of the last pass: /progress and /metrics show them
         fetches.on_done(self._wake.set)
 
@@ -91,6 +94,14 @@ class Agent:
             self._fetches.stop_all()
             for task in (*watches, stopping):
                 task.cancel()
+
+    def shared(self, digest: str) -> Published | None:
+        """The sound tree of a digest, for other nodes."""
+        return self._shared.get(digest)
+
+    def staged_bytes(self, digest: str) -> int | None:
+        """How far a fetch is, for other nodes."""
+        return self._fetches.staged_bytes(digest)
 
     async def _pass_or_complain(self, group: asyncio.TaskGroup) -> bool:
         try:
@@ -108,6 +119,7 @@ class Agent:
         await self._read()
         now_s = self._clock.now_s()
         view = await asyncio.to_thread(self._store.look)
+        self._shared = {tree.source_digest: tree for tree in view.published.values()}
         wishes = wishes_of(
             self._task,
             self._local,
@@ -182,6 +194,7 @@ class Agent:
             free_bytes=view.free_bytes,
             generation=self._task.generation,
             agent=self._options.version,
+            address=self.address,
             problem=self._problem,
         )
         await self._report_own(self.facts, now_s)

@@ -67,6 +67,7 @@ class NodeFacts:
     free_bytes: int
     generation: int
     agent: str
+    address: str = ""  # where other agents fetch from us
     problem: str = ""  # why the NodeModelCache cannot be used; the last good one stays in force
 
 
@@ -82,6 +83,7 @@ def node_status(facts: NodeFacts, now_s: float) -> Object:
         "observedGeneration": facts.generation,
         "time": _rfc3339(now_s),
         "agent": facts.agent,
+        "address": facts.address or None,
         "disk": {
             "capacityBytes": facts.capacity_bytes,
             "freeBytes": facts.free_bytes,
@@ -134,7 +136,7 @@ def _model(fact: ModelFact) -> Object:
 
 def _vital(status: Object) -> object:
     models = [(m["key"], m["phase"], m.get("reason"), m.get("digest"), bool(m.get("leases"))) for m in status["models"]]
-    return [status["observedGeneration"], status["agent"], status["reason"], sorted(models, key=str)]
+    return [status["observedGeneration"], status["agent"], status["address"], status["reason"], sorted(models, key=str)]
 
 
 def _has_progressed(status: Object, before: Object) -> bool:

@@ -7,20 +7,31 @@ from pathlib import Path
 
 from cacheops.budget import Disk
 from cacheops.download import Transfer
-from cacheops.errors import CacheError, FailureReason, IntegrityMismatchError, from_os
+from cacheops.errors import (
+    CacheError,
+    FailureReason,
+    InsufficientCapacityError,
+    IntegrityMismatchError,
+    InvalidRequestError,
+    StorageError,
+    from_os,
+)
+from cacheops.guard import shown
 from cacheops.inventory import contents
 from cacheops.layout import Layout, discard
 from cacheops.manifest_file import Published
-from cacheops.model import ModelManifest, ModelRef
+from cacheops.model import ModelManifest, ModelRef, Trust
 from cacheops.mounts import mounted_keys, read_table, shows
 from cacheops.pins import pinned_keys
-from cacheops.prefetch import Failure, bring, remember_failure
+from cacheops.prefetch import Failure, bring, forget_failure, remember_failure, stage_and_publish
 from cacheops.publish import remove
-from cacheops.sources import SourceSettings, open_source
+from cacheops.sources import Source, SourceSettings, open_source
 from cacheops.stock import HeldTree, Inventory, Partial
+from cacheops.tasks import NodeWish
 from cacheops.verify import quick
 from cacheops.warm import warm
 from metrics.clock import Clock
+from nodeagent.peers.client import PeerSource
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,19 +124,44 @@ class Store:
             remember_failure(self._layout, ref.uri, ref.storage_key, exc, now_s=self._clock.now_s())
             raise
 
-    def fetch(self, ref: ModelRef, digest: str, transfer: Transfer) -> Published:
-        """Bring one model, just the one that was asked for; a failure is remembered."""
-        source = open_source(ref.uri, self._settings, self._clock)
-        now_s = self._clock.now_s()
+    def fetch(self, wish: NodeWish, transfer: Transfer) -> Published:
+        """Bring one model from its origin, just the one that was asked for; a failure is remembered."""
+        source = open_source(wish.ref.uri, self._settings, self._clock)
+        try:
+            manifest = self._listed(wish, source)
+            return bring(self._layout, manifest, source, transfer, now_s=self._clock.now_s())
+        finally:
+            source.close()
+
+    def _listed(self, wish: NodeWish, source: Source) -> ModelManifest:
+        """The files at the origin, if they are what was asked for."""
+        ref = wish.ref
         try:
             manifest = source.resolve(ref)
-            if manifest.digest != digest:
-                words = f"{ref.uri}: the source lists digest {manifest.digest[:16]}, wanted is {digest[:16]}"
-                raise IntegrityMismatchError(words)
+            if manifest.digest != wish.tree.digest:
+                words = f"the source lists digest {manifest.digest[:16]}, wanted is {wish.tree.digest[:16]}"
+                raise IntegrityMismatchError(f"{ref.uri}: {words}")
+            check_trust(manifest, allow_unverified=wish.allow_unverified)
         except CacheError as exc:
+            remember_failure(self._layout, ref.uri, ref.storage_key, exc, now_s=self._clock.now_s())
+            raise
+        return manifest
+
+    def take(self, wish: NodeWish, source: PeerSource, transfer: Transfer) -> Published:
+        """Bring one model from a peer. Only what our own disk refuses is remembered: there are others to ask."""
+        ref = wish.ref
+        now_s = self._clock.now_s()
+        manifest = source.manifest(ref)
+        check_trust(manifest, allow_unverified=wish.allow_unverified)
+        try:
+            done = stage_and_publish(
+                self._layout, manifest, source, transfer, now_s=now_s, source_digest=wish.tree.digest
+            )
+        except (InsufficientCapacityError, StorageError) as exc:
             remember_failure(self._layout, ref.uri, ref.storage_key, exc, now_s=now_s)
             raise
-        return bring(self._layout, manifest, source, transfer, now_s=now_s)
+        forget_failure(self._layout, ref.storage_key)
+        return done
 
     def evict(self, tree: Published) -> None:
         """Take a tree away, in one rename. Nothing of it is mounted: that was seen a moment ago."""
@@ -165,6 +201,14 @@ class Store:
             leases=leases,
             is_warm=self._warm.get(key) == tree.source_digest,
         )
+
+
+def check_trust(manifest: ModelManifest, *, allow_unverified: bool) -> None:
+    """Refuse files that nobody vouches for, unless that was allowed."""
+    unverified = [entry.path for entry in manifest.files if entry.trust is Trust.FIRST_USE]
+    if unverified and not allow_unverified:
+        words = f"{len(unverified)} files have no digest of their source, the first is {shown(unverified[0])}"
+        raise InvalidRequestError(f"{manifest.ref.uri}: {words}; allowUnverified is false")
 
 
 def _touched_at_s(path: Path) -> float | None:

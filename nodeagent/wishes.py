@@ -1,7 +1,7 @@
 """What this node should hold, from NodeModelCache and, in companion mode, from KServe's LocalModelNode. Pure."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from cacheops.config import NodeTask, NodeWish
@@ -79,22 +79,10 @@ def wishes_of(
 
 
 def _delayed(wish: NodeWish, retry_at_s: Mapping[str, float]) -> NodeWish:
-    tree = wish.tree
-    delayed = WantedTree(
-        key=tree.key,
-        digest=tree.digest,
-        size_bytes=tree.size_bytes,
-        need_ratio=tree.need_ratio,
-        refetch_s=tree.refetch_s,
-        replicas=tree.replicas,
-        is_pinned=tree.is_pinned,
-        is_due=tree.is_due,
-        retry_at_s=retry_at_s.get(tree.key, 0.0),
-    )
-    return NodeWish(ref=wish.ref, tree=delayed)
+    return replace(wish, tree=replace(wish.tree, retry_at_s=retry_at_s.get(wish.tree.key, 0.0)))
 
 
 def _companion(ref: ModelRef, digest: str, size_bytes: int, retry_at_s: float) -> NodeWish:
-    """KServe's wishes have no worth of their own: each is sure to be needed."""
-    key = ref.storage_key
-    return NodeWish(ref=ref, tree=WantedTree(key=key, digest=digest, size_bytes=size_bytes, retry_at_s=retry_at_s))
+    """KServe's wishes have no worth of their own, each is sure to be needed; nor a word on how sure its bytes must be."""
+    tree = WantedTree(key=ref.storage_key, digest=digest, size_bytes=size_bytes, retry_at_s=retry_at_s)
+    return NodeWish(ref=ref, tree=tree, allow_unverified=True)

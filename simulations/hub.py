@@ -75,6 +75,7 @@ class HubSettings:
     extra_names: Sequence[str] = ()  # listed beside the files that are there: what a hostile repository would claim
     clock: Clock = field(default_factory=WallClock)
     requests: list[str] = field(default_factory=list)  # `METHOD path range`, for tests and the demo
+    sent_bytes: int = 0  # of files, whole answers counted as they begin
 
 
 class ModelHub:
@@ -179,10 +180,11 @@ class ModelHub:
         return await self._bytes(request, blob, {"ETag": f'"{blob.sha256}"'})
 
     async def _bytes(self, request: web.Request, blob: Blob, headers: dict[str, str]) -> web.StreamResponse:
-        if blob.is_lfs and not self.settings.bytes_per_s:  # which writes an ETag of its own
-            return web.FileResponse(blob.file, chunk_size=BLOCK_BYTES, headers=headers)
         asked = request.http_range
         start, stop, _ = slice(asked.start, asked.stop).indices(blob.size_bytes)
+        self.settings.sent_bytes += stop - start if request.method != "HEAD" else 0
+        if blob.is_lfs and not self.settings.bytes_per_s:  # which writes an ETag of its own
+            return web.FileResponse(blob.file, chunk_size=BLOCK_BYTES, headers=headers)
         answer = web.StreamResponse(status=206 if "Range" in request.headers else 200, headers=headers)
         answer.content_length = stop - start
         if answer.status == 206:

@@ -46,7 +46,7 @@ class FolderSource:
 
     def open(self, entry: FileEntry, start: int, stop: int) -> RangeStream:
         try:
-            fd = _open_beneath(self._folder, entry.path)
+            fd = open_beneath(self._folder, entry.path)
         except OSError as exc:
             raise from_os(exc, f"source file {shown(entry.path)}") from exc
         if _etag(os.fstat(fd)) != entry.etag:
@@ -95,7 +95,7 @@ def _etag(found: os.stat_result) -> str:
     return f"{found.st_size:x}-{found.st_mtime_ns:x}"
 
 
-def _open_beneath(folder: Path, path: str) -> int:
+def open_beneath(folder: Path, path: str) -> int:
     """Open a file below a folder without following any link on the way."""
     *parents, name = path.split("/")
     here = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -135,6 +135,12 @@ class Cluster:  # reached by tests through the fixture: nothing under tests/ is 
         """Where a model is published."""
         return self.folder / node / "models" / key
 
+    def peer_options(self) -> tuple[str, ...]:
+        """Arguments with which agents give models to each other."""
+        token = self.folder / "token"
+        token.write_text("a-token-that-all-agents-share\n", encoding="ascii")
+        return ("--peer-token-file", str(token), "--peer-listen", "127.0.0.1:0")
+
     async def until(self, look: Callable[[], Awaitable[Object]], holds: Callable[[Object], bool]) -> Object:
         """Wait for a condition, within bounds."""
         seen: Object = {}

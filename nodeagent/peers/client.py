@@ -1,0 +1,113 @@
+"""Another node's agent as a source of one model. Blocks: use it in a thread.
+
+Nothing it says is believed: its list of files must have the wanted digest, and every byte that of its file.
+"""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+from cacheops.addresses import AddressRules
+from cacheops.errors import (
+    AccessDeniedError,
+    CacheError,
+    FailureReason,
+    IntegrityMismatchError,
+    InvalidRequestError,
+    SourceUnavailableError,
+)
+from cacheops.manifest_file import MANIFEST_BYTES_MAX, decode
+from cacheops.model import FileEntry, ModelManifest, ModelRef
+from cacheops.transport import HttpRanges, RangeStream, Request
+from metrics.clock import Clock
+from nodeagent.peers.choice import Peer
+
+STALL_S = 5.0  # within one cluster: an origin gets half a minute, a neighbour that is silent so long is not there
+PROGRESS_BYTES_MAX = 1024
+
+
+class PeerLostError(CacheError):
+    """The peer does not do what it promised: ask another one, at once. Never a model's final failure."""
+
+    reason = FailureReason.SOURCE_UNAVAILABLE
+
+
+class PeerSource:
+    """One digest at one peer."""
+
+    def __init__(self, peer: Peer, digest: str, authorization: str, clock: Clock) -> None:
+        self._base = f"http://{peer.address}/v1/trees/{digest}"
+        self._name = f"peer {peer.node} ({peer.address})"
+        self._digest = digest
+        self._secret = {"Authorization": authorization}
+        self._http = HttpRanges(AddressRules(hosts=frozenset({peer.address})), clock, stall_s=STALL_S)
+        self._index: dict[str, int] = {}
+
+    def staged_bytes(self) -> int | None:
+        """How far it is itself; None: it holds the model."""
+        try:
+            text = self._text(f"{self._base}/progress", PROGRESS_BYTES_MAX)
+        except InvalidRequestError:
+            return 0  # 404: it has not begun
+        try:
+            body = json.loads(text)
+            return None if body["published"] else int(body["stagedBytes"])
+        except (ValueError, KeyError, TypeError) as exc:
+            raise PeerLostError(f"{self._name}: {text[:80]!r} is no progress") from exc
+
+    def manifest(self, ref: ModelRef) -> ModelManifest:
+        """The files, sealed, as `ref`'s; only a list that has the wanted digest is taken."""
+        try:
+            found = decode(self._text(self._base, MANIFEST_BYTES_MAX).encode(), Path(), name=self._name).manifest
+        except IntegrityMismatchError as exc:
+            raise PeerLostError(str(exc)) from exc
+        if found.as_listed().digest != self._digest:
+            raise PeerLostError(f"{self._name}: lists {found.as_listed().digest[:16]}, wanted is {self._digest[:16]}")
+        self._index = {entry.path: index for index, entry in enumerate(found.files)}
+        return replace(found, ref=ref)
+
+    def open(self, entry: FileEntry, start: int, stop: int) -> RangeStream:
+        url = f"{self._base}/files/{self._index[entry.path]}"
+        request = Request(url=url, secret_headers=self._secret, start=start, stop=stop, size_bytes=entry.size_bytes)
+        try:
+            return _PeerStream(self._http.get(request), self._name)
+        except SourceUnavailableError as exc:
+            if exc.wait_s:  # it serves as many as it may: patience, within bounds, is the download's
+                raise
+            raise PeerLostError(f"{self._name}: {exc}") from exc
+        except CacheError as exc:
+            raise PeerLostError(f"{self._name}: {exc}") from exc
+
+    def close(self) -> None:
+        self._http.close()
+
+    def _text(self, url: str, limit_bytes: int) -> str:
+        try:
+            stream = self._http.get(Request(url=url, secret_headers=self._secret))
+            try:
+                return stream.read_text(limit_bytes)
+            finally:
+                stream.close()
+        except (SourceUnavailableError, AccessDeniedError, IntegrityMismatchError) as exc:
+            if exc.wait_s:
+                raise
+            raise PeerLostError(f"{self._name}: {exc}") from exc
+
+
+class _PeerStream:
+    """Ends for good where an origin's would be asked again: there are others to ask."""
+
+    def __init__(self, stream: RangeStream, name: str) -> None:
+        self.start = stream.start
+        self._stream = stream
+        self._name = name
+
+    def readinto(self, buffer: memoryview) -> int:
+        try:
+            count = self._stream.readinto(buffer)
+        except SourceUnavailableError as exc:
+            raise PeerLostError(f"{self._name}: {exc}") from exc
+        return count
+
+    def close(self) -> None:
+        self._stream.close()
