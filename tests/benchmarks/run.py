@@ -14,7 +14,7 @@ from pathlib import Path
 from figures import Figure, MissingPartError
 
 HERE = Path(__file__).parent
-ON_DEMAND = ("reaction-peers", "scale-500", "sim-scheduler")
+ON_DEMAND = ("reaction-peers", "scale-500", "sim-scheduler", "sim-hpa", "sim-oracle")
 OUT = HERE.parent.parent / "build" / "bench"
 
 
