@@ -43,9 +43,7 @@ def scenario_figures(name: str) -> Iterator[Figure]:
     )
     for bound in bounds:
         yield Figure(name=f"{key}_{bound.lead_time_s:.0f}_s", value=bound.lower_hours, unit="replica-hours")
-    disorder = sum(
-        shorter.lower_hours > longer.lower_hours for shorter, longer in zip(bounds, bounds[1:], strict=False)
-    )
+    disorder = sum(shorter.lower_hours > longer.lower_hours for shorter, longer in pairwise(bounds))
     yield Figure(name=f"{key}_out_of_order", value=disorder, unit="pairs", bar=0, better="lower")
     ratios = {label: outcome_ratio(demand, lead_s, outcome) for label, lead_s, outcome in outcomes(setting)}
     beaten = sum(ratio < 1.0 for ratio in ratios.values())
