@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from autoscaler.check_cluster import Reader
+from autoscaler.check_drain import examine_drain
 from autoscaler.check_upstream import examine_upstream
 from autoscaler.collect import scrape_target
 from autoscaler.conflicts import Rivals
@@ -34,6 +35,7 @@ from autoscaler.kube.views import (
     ServiceView,
     deployment_view,
     hpa_view,
+    meta_of,
     pod_view,
     policy_view,
     scaled_object_view,
@@ -78,6 +80,7 @@ class Seen:
     policies: Mapping[str, PolicyView]
     scaled: Mapping[str, ScaledServiceView]
     scalers: Sequence[ScalerView]
+    raw_deployments: Mapping[str, Object]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,6 +123,7 @@ async def examine_services(
         if deployment is not None:
             pods = await _pods(client, deployment)
             yield await _metrics(key, pods, policy, instruments.pages, _controllers_view(said))
+            yield examine_drain(key, seen.raw_deployments[deployment.meta.key])
         if policy.upstream is not None:
             yield await examine_upstream(key, policy.upstream, instruments.prometheus, said)
 
@@ -137,6 +141,7 @@ async def _look(client: Reader, namespace: str | None, home: str) -> Seen:
         policies=_keyed(policies, policy_view),
         scaled=_keyed(scaled, scaled_service_view),
         scalers=[*map(hpa_view, hpas), *map(scaled_object_view, scaled_objects)],
+        raw_deployments={meta_of(one).key: one for one in deployments},
     )
 
 

@@ -67,7 +67,8 @@ class Cluster:
 
     async def deployment(self, policy: str = "gold") -> None:
         labels = {"app": "qwen"}
-        pod = {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "vllm", "image": "vllm"}]}}
+        container = {"name": "vllm", "image": "vllm", "args": ["--shutdown-timeout=20"]}
+        pod = {"metadata": {"labels": labels}, "spec": {"containers": [container]}}
         metadata = {"name": "qwen", "annotations": {"warmtide.dev/policy": policy}}
         spec = {"selector": {"matchLabels": labels}, "template": pod}
         await self.create(f"/apis/apps/v1/{TEAM}/deployments", {"metadata": metadata, "spec": spec})
