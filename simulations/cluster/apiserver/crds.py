@@ -1,6 +1,6 @@
 """CustomResourceDefinitions: from the object a user applies to the kinds the server serves."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from simulations.cluster.api import Object, Resource
 from simulations.cluster.apiserver.errors import Cause, invalid_value, required_value
@@ -9,6 +9,7 @@ from simulations.cluster.apiserver.metadata import timestamp
 from simulations.cluster.apiserver.schema import Schema
 
 _COLUMN_TEXT = "Custom resource definition column (in JSONPath format): "  # the real server's
+_LIST_MAP_KEY = "this property is in x-kubernetes-list-map-keys, so it"
 _AGE = Column(name="Age", path=".metadata.creationTimestamp", type="date")
 
 
@@ -54,7 +55,29 @@ def _check_version(version: Object, index: int) -> list[Cause]:
     if schema.get("type") != "object":
         message = f'Unsupported value: "{schema.get("type", "")}": supported values: "object"'
         return [Cause(f"{at}.type", message, "FieldValueNotSupported")]
-    return _check_scale(version, f"spec.versions[{index}].subresources.scale")
+    causes = _check_scale(version, f"spec.versions[{index}].subresources.scale")
+    return [*causes, *_check_list_maps(schema, at)]
+
+
+def _check_list_maps(schema: Object, at: str) -> Iterator[Cause]:
+    """Items of a list map are told apart by their keys: each must be there, and not null.
+
+    As validateMapListKeysMapSet of apiextensions-apiserver has it (pkg/apiserver/schema/validation.go).
+    """
+    items = schema.get("items") or {}
+    properties = items.get("properties") or {}
+    keys = schema.get("x-kubernetes-list-map-keys") or () if schema.get("x-kubernetes-list-type") == "map" else ()
+    for key in (key for key in keys if key in properties):
+        field = f"{at}.items.properties[{key}]"
+        if key not in (items.get("required") or ()) and properties[key].get("default") is None:
+            yield required_value(f"{field}.default", f"{_LIST_MAP_KEY} must have a default or be a required property")
+        if properties[key].get("nullable"):
+            yield Cause(f"{field}.nullable", f"Forbidden: {_LIST_MAP_KEY} cannot be nullable", "FieldValueForbidden")
+    below = [(f"{at}.properties[{name}]", one) for name, one in (schema.get("properties") or {}).items()]
+    below += [(f"{at}.{name}", schema[name]) for name in ("items", "additionalProperties") if name in schema]
+    for place, one in below:
+        if isinstance(one, dict):
+            yield from _check_list_maps(one, place)
 
 
 def _check_scale(version: Object, at: str) -> list[Cause]:

@@ -187,6 +187,15 @@ def crd_version(name="v1", **changes):
     return {"name": name, "served": True, "storage": True, "schema": ANY} | changes
 
 
+def list_map(required=None, **key):
+    """A schema of objects with a list of items that are told apart by their name."""
+    item = {"type": "object", "properties": {"name": {"type": "string"} | key}}
+    marks = {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]}
+    items = {"type": "array", "items": item | ({"required": required} if required else {})} | marks
+    spec = {"type": "object", "properties": {"items": items}}
+    return {"openAPIV3Schema": {"type": "object", "properties": {"spec": spec}}}
+
+
 def crd_with(group, **changes):
     names = {"plural": "gadgets", "singular": "gadget", "kind": "Gadget"}
     spec = {"group": group, "scope": "Namespaced", "names": names, "versions": [crd_version()]} | changes
@@ -207,6 +216,16 @@ def crd_with(group, **changes):
         pytest.param(
             {"versions": [crd_version(schema=None)]}, "spec.versions[0].schema.openAPIV3Schema", id="no schema"
         ),
+        pytest.param(
+            {"versions": [crd_version(schema=list_map())]},
+            "properties[spec].properties[items].items.properties[name].default",
+            id="the key of a list map may be missing",
+        ),
+        pytest.param(
+            {"versions": [crd_version(schema=list_map(["name"], nullable=True))]},
+            "properties[spec].properties[items].items.properties[name].nullable",
+            id="the key of a list map may be null",
+        ),
     ],
 )
 async def test_a_crd_that_cannot_be_served_is_refused(cluster, changes, field):
@@ -216,6 +235,15 @@ async def test_a_crd_that_cannot_be_served_is_refused(cluster, changes, field):
 
     assert answer.code == 422
     assert any(found.endswith(field) for found in answer.causes)  # with one version, the real server says spec.FIELD
+
+
+@pytest.mark.parametrize("schema", [list_map(["name"]), list_map(default="")], ids=["required", "defaulted"])
+async def test_a_list_map_whose_key_is_always_there_is_taken(cluster, schema):
+    body = crd_with(f"{cluster.space}.maps.dev", versions=[crd_version(schema=schema)])
+
+    answer = await cluster.ask("POST", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", body)
+
+    assert answer.code == 201
 
 
 async def test_two_versions_show_the_same_objects(cluster):
