@@ -15,7 +15,7 @@ from metrics.window import KEEP_S, SAMPLES_MAX
 from .blocks import growth_within
 from .jit import jit
 from .kernel import advance
-from .layout import TTFT_BOUNDS_S, Records, Rows, World
+from .layout import TTFT_BOUNDS_S, Record, Records, Rows, World
 from .timing import steps_started
 
 Floats = NDArray[np.float64]
@@ -30,9 +30,10 @@ TTFT_BUCKETS = len(TTFT_BOUNDS_S) + 1
 PROMPT, GENERATED, PREEMPTIONS, FINISHED = range(4)
 BUCKETS = 4
 WIDTH = BUCKETS + TTFT_BUCKETS + 1
-# Columns of a summary; cumulated counts and the sum of TTFT follow.
-SPAN_S, PROMPT_PER_S, GENERATED_PER_S, PREEMPTIONS_PER_S, FINISHED_PER_S, STALLED_S = range(6)
-COUNTS = 6
+# Columns of a summary: the newest gauges, rates, then cumulated counts and the sum of TTFT.
+OBSERVED_S, RUNNING, WAITING, KV_USAGE = range(4)
+SPAN_S, PROMPT_PER_S, GENERATED_PER_S, PREEMPTIONS_PER_S, FINISHED_PER_S, STALLED_S = range(4, 10)
+COUNTS = 10
 SUMMARY_WIDTH = COUNTS + TTFT_BUCKETS + 1
 
 REACHED, LEFT, NEWS = range(3)  # why `watch` came back
@@ -151,32 +152,36 @@ def read_all(world: World, sight: Sight, at_s: float, firsts: Firsts) -> None:
 @jit
 def read_gate(world: World, sight: Sight, at_s: float) -> bool:
     """Count what is held before the replicas; True where it grew."""
-    gate, order, requests = sight.gate[0], world.order, world.requests
-    low, high = world.course[0]["next_request"], len(order)
-    first = low
-    if low == high or requests[order[low]]["arrived_at_s"] > at_s:
-        high = low
+    gate, held = sight.gate[0], held_at(world, at_s)
+    grew = held > gate["held_requests"]
+    gate["held_requests"], gate["observed_at_s"] = held, at_s
+    return bool(grew)
+
+
+@jit
+def held_at(world: World, at_s: float) -> int:
+    """Requests that arrived by then and found no replica yet."""
+    order, requests = world.order, world.requests
+    first, high = world.course[0]["next_request"], len(order)
+    if first == high or requests[order[first]]["arrived_at_s"] > at_s:
+        return 0
+    low = first
     while low < high:
         middle = (low + high) // 2
         if requests[order[middle]]["arrived_at_s"] <= at_s:
             low = middle + 1
         else:
             high = middle
-    before = gate["held_requests"]
-    gate["held_requests"], gate["observed_at_s"] = low - first, at_s
-    return bool(low - first > before)
+    return int(low - first)
 
 
 @jit
 def read(world: World, sight: Sight, slot: int, at_s: float, firsts: Firsts) -> bool:
     """One replica's page; True where a lens went a step up, or on its first page."""
     eye, replica = sight.eyes[slot], world.replicas[slot]
-    started = steps_started(world.machine[0], replica, at_s) if replica["jump_steps"] else 0
-    free = replica["free_blocks"]
-    if started:
-        free -= growth_within(world.machine[0], replica, world.rows, started)
+    started = _steps_started(world, replica, at_s)
     running, waiting = replica["outstanding"] - replica["waiting"], replica["waiting"]
-    usage = 1.0 - free / world.machine[0]["usable_blocks"]
+    usage = _usage(world, replica, started)
     had_work = eye["kept"] and (eye["running_requests"] > 0 or eye["waiting_requests"] > 0)
     before = (eye["first"] + eye["kept"] - 1) % PAGES
     prompt, generated = sight.totals[slot, before, PROMPT], sight.totals[slot, before, GENERATED]
@@ -192,6 +197,33 @@ def read(world: World, sight: Sight, slot: int, at_s: float, firsts: Firsts) -> 
     eye["observed_at_s"], eye["kv_cache_usage_ratio"] = at_s, usage
     eye["running_requests"], eye["waiting_requests"] = running, waiting
     return _note_level(sight, slot, level(running, waiting, usage, True, firsts))
+
+
+@jit
+def _steps_started(world: World, replica: Record, at_s: float) -> int:
+    return steps_started(world.machine[0], replica, at_s) if replica["jump_steps"] else 0
+
+
+@jit
+def _usage(world: World, replica: Record, started: int) -> float:
+    """Share of the KV blocks in use."""
+    free = replica["free_blocks"]
+    if started:
+        free -= growth_within(world.machine[0], replica, world.rows, started)
+    return float(1.0 - free / world.machine[0]["usable_blocks"])
+
+
+@jit
+def total_load(world: World) -> tuple[int, int, int, float]:
+    """Requests running and waiting in all replicas, and held before them; the used KV shares of the ready, added up."""
+    running, waiting, usage, at_s = 0, 0, 0.0, world.course[0]["now_s"]
+    for slot in range(world.course[0]["slots"]):
+        replica = world.replicas[slot]
+        running += replica["outstanding"] - replica["waiting"]
+        waiting += replica["waiting"]
+        if replica["accepts"] and replica["ready_at_s"] <= at_s:
+            usage += _usage(world, replica, _steps_started(world, replica, at_s))
+    return running, waiting, held_at(world, at_s), usage
 
 
 @jit
@@ -221,29 +253,41 @@ def _next_place(sight: Sight, slot: int, at_s: float) -> int:
 
 @jit
 def summarize(sight: Sight, slots: Rows, span_s: float, summaries: Floats) -> None:
-    """Rates and TTFT of each of these slots over the `span_s` before its newest page; a span of 0: one page only."""
+    """What each of these slots said; rates and TTFT over the `span_s` before its newest page, where that is above 0.
+
+    A span of 0 in a summary: there is one page only, and no rates.
+    """
     for index in range(len(slots)):
-        slot = slots[index]
-        eye, kept_at_s, found = sight.eyes[slot], sight.kept_at_s[slot], summaries[index]
-        last = (eye["first"] + eye["kept"] - 1) % PAGES
-        base = _base(eye, kept_at_s, span_s)
-        new, old = sight.totals[slot, last], sight.totals[slot, base]
-        found[SPAN_S] = kept_at_s[last] - kept_at_s[base]
-        if base == last:
-            continue
-        for rate, total in (
-            (PROMPT_PER_S, PROMPT),
-            (GENERATED_PER_S, GENERATED),
-            (PREEMPTIONS_PER_S, PREEMPTIONS),
-            (FINISHED_PER_S, FINISHED),
-        ):
-            found[rate] = (new[total] - old[total]) / found[SPAN_S]
-        found[STALLED_S] = eye["observed_at_s"] - eye["moved_at_s"]
-        count = 0.0
-        for bucket in range(TTFT_BUCKETS):
-            count += new[BUCKETS + bucket] - old[BUCKETS + bucket]
-            found[COUNTS + bucket] = count
-        found[COUNTS + TTFT_BUCKETS] = max(0.0, new[WIDTH - 1] - old[WIDTH - 1])
+        eye, found = sight.eyes[slots[index]], summaries[index]
+        found[OBSERVED_S], found[KV_USAGE] = eye["observed_at_s"], eye["kv_cache_usage_ratio"]
+        found[RUNNING], found[WAITING] = eye["running_requests"], eye["waiting_requests"]
+        if span_s > 0 and eye["kept"]:
+            _compare(sight, slots[index], span_s, found)
+
+
+@jit
+def _compare(sight: Sight, slot: int, span_s: float, found: Floats) -> None:
+    """Rates and TTFT between a slot's newest page and the one that they are counted from."""
+    eye, kept_at_s = sight.eyes[slot], sight.kept_at_s[slot]
+    last = (eye["first"] + eye["kept"] - 1) % PAGES
+    base = _base(eye, kept_at_s, span_s)
+    new, old = sight.totals[slot, last], sight.totals[slot, base]
+    found[SPAN_S] = kept_at_s[last] - kept_at_s[base]
+    if base == last:
+        return
+    for rate, total in (
+        (PROMPT_PER_S, PROMPT),
+        (GENERATED_PER_S, GENERATED),
+        (PREEMPTIONS_PER_S, PREEMPTIONS),
+        (FINISHED_PER_S, FINISHED),
+    ):
+        found[rate] = (new[total] - old[total]) / found[SPAN_S]
+    found[STALLED_S] = eye["observed_at_s"] - eye["moved_at_s"]
+    count = 0.0
+    for bucket in range(TTFT_BUCKETS):
+        count += new[BUCKETS + bucket] - old[BUCKETS + bucket]
+        found[COUNTS + bucket] = count
+    found[COUNTS + TTFT_BUCKETS] = max(0.0, new[WIDTH - 1] - old[WIDTH - 1])
 
 
 @jit

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from autoscaler.policy.types import Step
 from simulations.compiled.layout import Records
 
-# A plot on the widest screen shows no more; a week is a point every five minutes.
-SERIES_POINTS = 2016
+# A plot shows no more; a week is a point every ten minutes.
+SERIES_POINTS = 1009
 
 SAMPLE = np.dtype(
     [

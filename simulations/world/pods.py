@@ -23,23 +23,15 @@ class Pod:
     tier: Tier
     created_at_s: float
     ready_at_s: float
-    is_ready: bool = False
-    drained_at_s: float | None = None
+    drained_at_s: float = math.inf
 
-    @property
-    def phase(self) -> PodPhase:
-        """Where it is on its way."""
-        if self.drained_at_s is not None:
-            return PodPhase.TERMINATING
-        return PodPhase.READY if self.is_ready else PodPhase.STARTING
-
-    def seen(self, signals: PodSignals | None) -> PodSeen:
+    def seen(self, phase: PodPhase, signals: PodSignals | None = None) -> PodSeen:
         """As a controller sees it."""
         return PodSeen(
             name=self.name,
-            phase=self.phase,
+            phase=phase,
             created_at_s=self.created_at_s,
-            ready_at_s=self.ready_at_s if self.is_ready else None,
+            ready_at_s=None if phase is PodPhase.STARTING or self.ready_at_s > self.drained_at_s else self.ready_at_s,
             node=f"node-{self.slot}",
             node_class=NODE_CLASS,
             tier=self.tier,
@@ -60,20 +52,18 @@ class Pods:
         self._free_nodes = list(range(nodes))
         self._warm_nodes: set[int] = set()
         self._made = 0
-        self.present: list[Pod] = []
+        self.starting: list[Pod] = []
+        self.serving: list[Pod] = []
+        self.draining: list[Pod] = []
+        self.ready_at_s = math.inf  # of the next one
+        self._silent_seen: tuple[PodSeen, ...] | None = None
         self.starts = 0
         self.gone_pod_seconds = 0.0
 
     @property
     def replicas(self) -> int:
         """Those that are not on their way out."""
-        return sum(pod.drained_at_s is None for pod in self.present)
-
-    @property
-    def next_ready_at_s(self) -> float:
-        """When the next one becomes ready."""
-        coming = [pod.ready_at_s for pod in self.present if pod.phase is PodPhase.STARTING]
-        return min(coming, default=math.inf)
+        return len(self.starting) + len(self.serving)
 
     def serve_from_the_start(self, replicas: int, now_s: float) -> None:
         """Replicas that have long been ready, and whose cost begins now."""
@@ -91,26 +81,33 @@ class Pods:
 
     def sweep(self, now_s: float) -> bool:
         """Who has started is ready; who drains and has served its last request is gone. Whether anything changed."""
-        changed = False
-        for pod in list(self.present):
-            if pod.phase is PodPhase.STARTING and pod.ready_at_s <= now_s:
-                self._begin(pod, now_s)
-                changed = True
-            elif pod.drained_at_s is not None and self._fleet.outstanding(pod.slot) == 0:
-                self._end(pod, max(pod.drained_at_s, self._fleet.last_finish_at_s(pod.slot)))
-                changed = True
-        return changed
+        ready = [pod for pod in self.starting if pod.ready_at_s <= now_s]
+        gone = [pod for pod in self.draining if self._fleet.outstanding(pod.slot) == 0]
+        for pod in ready:
+            self._begin(pod, now_s)
+        for pod in gone:
+            self.draining.remove(pod)
+            self._silent_seen = None
+            self._end(pod, max(pod.drained_at_s, self._fleet.last_finish_at_s(pod.slot)))
+        return bool(ready or gone)
 
     def look(self, now_s: float) -> tuple[PodSeen, ...]:
         """All pods, with the signals of those that serve."""
-        serving = [pod for pod in self.present if pod.phase is PodPhase.READY]
-        signals = dict(zip(serving, self._sensors.look([pod.slot for pod in serving], now_s), strict=True))
-        return tuple([pod.seen(signals.get(pod)) for pod in self.present])
+        signals = self._sensors.look([pod.slot for pod in self.serving], now_s)
+        serving = [pod.seen(PodPhase.READY, found) for pod, found in zip(self.serving, signals, strict=True)]
+        return (*serving, *self._silent())
+
+    def _silent(self) -> tuple[PodSeen, ...]:
+        """Those that serve nobody new: as they were until one of them comes or goes."""
+        if self._silent_seen is None:
+            starting = [pod.seen(PodPhase.STARTING) for pod in self.starting]
+            self._silent_seen = (*starting, *[pod.seen(PodPhase.TERMINATING) for pod in self.draining])
+        return self._silent_seen
 
     def pod_seconds(self, begin_s: float, end_s: float) -> float:
         """Seconds that pods existed, and held a GPU, since the beginning."""
-        alive = sum(end_s - max(begin_s, pod.created_at_s) for pod in self.present)
-        return self.gone_pod_seconds + alive
+        present = (*self.starting, *self.serving, *self.draining)
+        return self.gone_pod_seconds + sum(end_s - max(begin_s, pod.created_at_s) for pod in present)
 
     def _add(self, now_s: float, *, startup_s: float | None = None) -> Pod:
         warm = [node for node in self._free_nodes if node in self._warm_nodes]
@@ -122,30 +119,43 @@ class Pods:
         self._made += 1
         pod = Pod(name=f"replica-{self._made}", slot=slot, tier=tier, created_at_s=now_s, ready_at_s=now_s + takes_s)
         self._fleet.add(slot, ready_at_s=pod.ready_at_s)
-        self.present.append(pod)
+        self.starting.append(pod)
+        self._silent_seen = None
+        self.ready_at_s = min(self.ready_at_s, pod.ready_at_s)
         return pod
 
     def _begin(self, pod: Pod, now_s: float) -> None:
-        pod.is_ready = True
+        self._is_no_longer_starting(pod)
+        self.serving.append(pod)
         self._sensors.begin(pod.slot, now_s)
+
+    def _is_no_longer_starting(self, pod: Pod) -> None:
+        self.starting.remove(pod)
+        self._silent_seen = None
+        self.ready_at_s = min([pod.ready_at_s for pod in self.starting], default=math.inf)
 
     def _victim(self, named: str | None) -> Pod:
         """The one that the policy named; else as a ReplicaSet: those not ready first, then the youngest."""
-        staying = [pod for pod in self.present if pod.drained_at_s is None]
-        for pod in staying:
+        for pod in (*self.starting, *self.serving):
             if pod.name == named:
                 return pod
-        return max(staying, key=lambda pod: (not pod.is_ready, pod.ready_at_s, pod.slot))
+        return max(self.starting or self.serving, key=lambda pod: (pod.ready_at_s, pod.slot))
 
     def _let_go(self, pod: Pod, now_s: float) -> None:
         self._fleet.drain(pod.slot)
         self._sensors.leave(pod.slot)
         pod.drained_at_s = now_s
+        if pod in self.starting:
+            self._is_no_longer_starting(pod)
+        else:
+            self.serving.remove(pod)
         if self._fleet.outstanding(pod.slot) == 0:
             self._end(pod, now_s)
+        else:
+            self.draining.append(pod)
+            self._silent_seen = None
 
     def _end(self, pod: Pod, at_s: float) -> None:
-        self.present.remove(pod)
         self._sensors.end(pod.slot)
         self._free_nodes.append(pod.slot)
         # The first replicas were there before the clock started: they cost from then on.

@@ -13,7 +13,7 @@ from simulations.world.pods import Pods
 from simulations.world.sensors import Sensing, Sensors
 from simulations.world.series import Recorder
 from simulations.world.setting import Setting
-from simulations.world.tally import Tally
+from simulations.world.tally import Tally, ttft_quantile_s
 
 # Draining replicas keep their GPUs for a while: room for as many again as may serve.
 NODES_PER_REPLICA = 2
@@ -55,18 +55,20 @@ class _Run:
         self._decisions: list[Change] = []
         self._recorder = Recorder(setting.span_s)
         known = None if setting.more is not None else len(setting.requests)
-        self._tally = Tally(self._recorder.series["at_s"], ttft_s=setting.ttft_s, requests=known)
+        self._tally = Tally(self._recorder.at_s, ttft_s=setting.ttft_s, requests=known)
         self._decide_at_s = random.random() * self._cadence.decide_s
         self._decided_at_s = -math.inf
 
     def step(self) -> float:
         """Move the world to where something happens next, and let it happen; returns when that is."""
         span_s = self._setting.span_s
-        due_s = min(self._decide_at_s, self._recorder.next_at_s, self._pods.next_ready_at_s, self._known_to_s, span_s)
+        due_s = min(self._decide_at_s, self._recorder.next_at_s, self._pods.ready_at_s, self._known_to_s, span_s)
         now_s, is_news = self._sensors.move(due_s)
         if self._known_to_s <= now_s < span_s:
             self._read_on()
-        is_news |= self._pods.sweep(now_s)
+        if is_news or now_s >= min(self._decide_at_s, self._pods.ready_at_s):
+            # Not for the recorder's sake: who watches must not change what happens.
+            is_news |= self._pods.sweep(now_s)
         if is_news and self._cadence.events is not None:
             self._decide_at_s = min(self._decide_at_s, max(now_s, self._decided_at_s + SPACING_S))
         if self._decide_at_s <= now_s:
@@ -81,16 +83,18 @@ class _Run:
         pod_seconds = self._pods.pod_seconds(0.0, setting.span_s)
         self._fleet.advance(math.inf)
         self._tally.add(self._fleet.requests)
-        self._tally.fill(self._recorder.series)
+        series = self._recorder.series()
+        self._tally.fill(series)
+        requests = self._tally.requests()
         return Outcome(
             attainment_ratio=self._tally.attainment_ratio,
-            ttft_p95_s=self._tally.ttft_quantile_s(0.95),
+            ttft_p95_s=ttft_quantile_s(requests, 0.95),
             gpu_hours=pod_seconds / 3600.0,
             starts=self._pods.starts,
             replicas_at_start=setting.replicas_at_start,
             decisions=tuple(self._decisions),
-            requests=self._tally.requests,
-            series=self._recorder.series,
+            requests=requests,
+            series=series,
         )
 
     def _read_on(self) -> None:

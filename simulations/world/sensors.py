@@ -13,7 +13,19 @@ from metrics.window import KEEP_S
 from simulations.compiled import sight
 from simulations.compiled.fleet import CompiledFleet
 from simulations.compiled.layout import TTFT_BOUNDS_S
-from simulations.compiled.sight import COUNTS, LEFT, NEWS, SPAN_S, STALLED_S, SUMMARY_WIDTH, TTFT_BUCKETS
+from simulations.compiled.sight import (
+    COUNTS,
+    KV_USAGE,
+    LEFT,
+    NEWS,
+    OBSERVED_S,
+    RUNNING,
+    SPAN_S,
+    STALLED_S,
+    SUMMARY_WIDTH,
+    TTFT_BUCKETS,
+    WAITING,
+)
 from simulations.policies.base import Cadence
 
 BOUNDS_S = (*TTFT_BOUNDS_S, math.inf)
@@ -42,7 +54,9 @@ class Sensors:
         self._fleet, self._cadence, self._random = fleet, cadence, random
         self._sight = sight.new_sight(slots)
         self._summaries = np.zeros((slots, SUMMARY_WIDTH))
-        self._span_s = rhythm.rate_span_s(cadence.scrape_s)
+        self._span_s, self._width, self._told = 0.0, SPAN_S, _gauges
+        if cadence.reads_rates:
+            self._span_s, self._width, self._told = rhythm.rate_span_s(cadence.scrape_s), SUMMARY_WIDTH, _with_rates
         self._firsts = NO_EDGES if cadence.events is None else rhythm.edges(cadence.events.targets)
         self._period_s = cadence.scrape_s
         # Who looks as often as it reads, reads when it looks.
@@ -90,14 +104,11 @@ class Sensors:
         """What each of these replicas said."""
         if self._reads_when_asked:
             sight.read_all(self._fleet.world, self._sight, now_s, self._firsts)
-        eyes = self._sight.eyes[list(slots)]
-        found = _with_rates if self._cadence.reads_rates else _gauges
-        summaries = self._summaries[: len(slots)]
-        if self._cadence.reads_rates:
-            sight.summarize(self._sight, np.array(slots, np.int64), self._span_s, summaries)
+        summaries = self._summaries[: len(slots), : self._width]
+        sight.summarize(self._sight, np.array(slots, np.int64), self._span_s, summaries)
         signals = [
-            found(gauges, summary) if now_s - gauges[0] <= KEEP_S and gauges[0] > -math.inf else None
-            for gauges, summary in zip(eyes[GAUGES].tolist(), summaries.tolist(), strict=True)
+            self._told(summary) if -math.inf < now_s - summary[OBSERVED_S] <= KEEP_S else None
+            for summary in summaries.tolist()
         ]
         self._follow(signals, len(slots))
         return signals
@@ -118,39 +129,28 @@ class Sensors:
         return self._random.random() * self._period_s
 
 
-GAUGES = ["observed_at_s", "running_requests", "waiting_requests", "kv_cache_usage_ratio"]
-Gauges = tuple[float, float, float, float]
-
-
-def _gauges(gauges: Gauges, summary: Sequence[float]) -> PodSignals:
-    del summary
+def _gauges(summary: Sequence[float]) -> PodSignals:
     return PodSignals(
-        observed_at_s=gauges[0],
+        observed_at_s=summary[OBSERVED_S],
         window_s=0.0,
-        running_requests=gauges[1],
-        waiting_requests=gauges[2],
-        kv_cache_usage_ratio=gauges[3],
+        running_requests=summary[RUNNING],
+        waiting_requests=summary[WAITING],
+        kv_cache_usage_ratio=summary[KV_USAGE],
+        is_awake=True,
     )
 
 
-def _with_rates(gauges: Gauges, summary: Sequence[float]) -> PodSignals:
+def _with_rates(summary: Sequence[float]) -> PodSignals:
     """As `metrics.window.Window.signals`."""
     span_s, prompt_per_s, generated_per_s, preemptions_per_s, finished_per_s = summary[SPAN_S:STALLED_S]
     if span_s <= 0:
-        return PodSignals(
-            observed_at_s=gauges[0],
-            window_s=0.0,
-            running_requests=gauges[1],
-            waiting_requests=gauges[2],
-            kv_cache_usage_ratio=gauges[3],
-            is_awake=True,
-        )
+        return _gauges(summary)
     return PodSignals(
-        observed_at_s=gauges[0],
+        observed_at_s=summary[OBSERVED_S],
         window_s=span_s,
-        running_requests=gauges[1],
-        waiting_requests=gauges[2],
-        kv_cache_usage_ratio=gauges[3],
+        running_requests=summary[RUNNING],
+        waiting_requests=summary[WAITING],
+        kv_cache_usage_ratio=summary[KV_USAGE],
         prompt_tokens_per_s=prompt_per_s,
         computed_prompt_tokens_per_s=prompt_per_s,
         generation_tokens_per_s=generated_per_s,

@@ -3,41 +3,45 @@
 import math
 
 import numpy as np
+from numpy.typing import NDArray
 
-from autoscaler.policy.types import PodPhase, Tier
+from autoscaler.policy.types import Tier
 from simulations.compiled.fleet import CompiledFleet
+from simulations.compiled.sight import total_load
 from simulations.world.outcome import SAMPLE, SERIES_POINTS, Series
 from simulations.world.pods import Pods
 
-STARTING = {Tier.HOT: "starting_hot", Tier.WARM: "starting_warm", Tier.COLD: "starting_cold"}
+Point = tuple[int, int, int, int, int, int, int, int, int, float]  # the columns of SAMPLE up to the KV usage
 
 
 class Recorder:
     """Notes a point whenever one is due."""
 
     def __init__(self, span_s: float) -> None:
-        self.series: Series = np.zeros(SERIES_POINTS, SAMPLE)
-        self.series["at_s"] = span_s * (np.arange(SERIES_POINTS) / (SERIES_POINTS - 1))
-        self._noted = 0
+        self.at_s: NDArray[np.float64] = span_s * (np.arange(SERIES_POINTS) / (SERIES_POINTS - 1))
+        self._due_s = self.at_s.tolist()
+        self._points: list[Point] = []
 
     @property
     def next_at_s(self) -> float:
         """When the next point is due."""
-        return float(self.series["at_s"][self._noted]) if self._noted < SERIES_POINTS else math.inf
+        noted = len(self._points)
+        return self._due_s[noted] if noted < SERIES_POINTS else math.inf
 
     def note(self, wanted: int, pods: Pods, fleet: CompiledFleet) -> None:
         """How things are now."""
-        point = self.series[self._noted]
-        point["wanted"], point["held_requests"] = wanted, fleet.held_requests
-        for pod in pods.present:
-            phase = pod.phase
-            if phase is PodPhase.STARTING:
-                point[STARTING[pod.tier]] += 1
-                continue
-            point["ready" if phase is PodPhase.READY else "draining"] += 1
-            load = fleet.load(pod.slot)
-            point["running_requests"] += load.running_requests
-            point["waiting_requests"] += load.waiting_requests
-            point["kv_cache_usage_ratio"] += load.kv_cache_usage_ratio if phase is PodPhase.READY else 0.0
-        point["kv_cache_usage_ratio"] /= max(1, point["ready"])
-        self._noted += 1
+        tiers = [pod.tier for pod in pods.starting]
+        ready, draining = len(pods.serving), len(pods.draining)
+        running, waiting, held, usage = total_load(fleet.world)
+        hot, warm, cold = tiers.count(Tier.HOT), tiers.count(Tier.WARM), tiers.count(Tier.COLD)
+        mean_usage = usage / max(1, ready)
+        self._points.append((wanted, hot, warm, cold, ready, draining, running, waiting, held, mean_usage))
+
+    def series(self) -> Series:
+        """All points, without what arrived."""
+        series = np.zeros(len(self._points), SAMPLE)
+        series["at_s"] = self.at_s[: len(series)]
+        columns = SAMPLE.names or ()
+        for index, name in enumerate(columns[1 : 1 + len(self._points[0])]):
+            series[name] = [point[index] for point in self._points]
+        return series

@@ -29,17 +29,12 @@ class Tally:
         """Of all requests."""
         return self._met / self._arrived
 
-    @property
     def requests(self) -> Records:
         """Those that are kept, in order of arrival."""
+        if len(self._kept) == 1:
+            return self._kept[0]
         kept = np.concatenate(self._kept)
         return kept[np.argsort(kept["arrived_at_s"], kind="stable")]
-
-    def ttft_quantile_s(self, probability: float) -> float:
-        """Of the kept ones; infinite where too many never got a token."""
-        requests = self.requests
-        ttft_s = np.nan_to_num(requests["first_token_at_s"] - requests["arrived_at_s"], nan=math.inf)
-        return float(np.quantile(ttft_s, probability, method="inverted_cdf"))
 
     def add(self, requests: Records) -> None:
         """Requests that ended, or never will, in order of arrival."""
@@ -60,7 +55,13 @@ class Tally:
             series[name] = np.rint(np.diff(row, prepend=0.0))
 
     def _keep(self, requests: Records) -> None:
-        self._kept.append(requests[:: self._every].copy())
+        self._kept.append(requests if self._every == 1 else requests[:: self._every].copy())
         if not self._keeps_all and sum(map(len, self._kept)) > KEPT_MAX:
             self._every *= 2
             self._kept = [part[::2].copy() for part in self._kept]
+
+
+def ttft_quantile_s(requests: Records, probability: float) -> float:
+    """Infinite where too many never got a token."""
+    ttft_s = np.nan_to_num(requests["first_token_at_s"] - requests["arrived_at_s"], nan=math.inf)
+    return float(np.quantile(ttft_s, probability, method="inverted_cdf"))

@@ -17,7 +17,7 @@ from simulations.compiled.layout import TTFT_BOUNDS_S
 from simulations.policies import build
 from simulations.policies.base import Bounds, Cadence
 from simulations.replica import PROFILES, EngineConfig
-from simulations.scenarios import chat_hour
+from simulations.scenarios import load_scenario
 from simulations.world import Setting, simulate
 from simulations.world.startup import StartupTimes
 
@@ -136,11 +136,12 @@ def gauges_of(signals: PodSignals) -> PodSignals:
         running_requests=signals.running_requests,
         waiting_requests=signals.waiting_requests,
         kv_cache_usage_ratio=signals.kv_cache_usage_ratio,
+        is_awake=True,
     )
 
 
 def setting(seed: int) -> Setting:
-    hour = chat_hour(seed)
+    hour = load_scenario("chat-hour").make(seed)
     return Setting(
         requests=hour[hour["arrived_at_s"] < 1500.0],
         config=EngineConfig(caches_prefixes=False, num_gpu_blocks=6000, max_model_len_tokens=32_768),
