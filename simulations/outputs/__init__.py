@@ -1,0 +1,31 @@
+"""What a comparison leaves behind: figures, a folder of files, a page to look at, and budgets kept or not."""
+
+from .errors import FolderError, OutputError, PriceError
+from .folder import PolicyRun, check_folder, meta_of, write_folder
+from .price_files import read_budgets, read_prices
+from .prices import Check, Prices, Watts, gate, prices_of, watts_of
+from .report import Page, Shown, render
+from .results import Results, summarise
+
+__all__ = [
+    "Check",
+    "FolderError",
+    "OutputError",
+    "Page",
+    "PolicyRun",
+    "PriceError",
+    "Prices",
+    "Results",
+    "Shown",
+    "Watts",
+    "check_folder",
+    "gate",
+    "meta_of",
+    "prices_of",
+    "read_budgets",
+    "read_prices",
+    "render",
+    "summarise",
+    "watts_of",
+    "write_folder",
+]

@@ -1,0 +1,264 @@
+"""One page that tells what each policy made of the traffic: no script, nothing from elsewhere, for desk and phone."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from importlib.resources import files
+
+import numpy as np
+
+from simulations.world import Change, Outcome, Setting
+
+from .charts import Floats, area, bars, drawing, line, nice_top, thinned, time_ticks
+from .prices import Check
+
+DECISIONS_SHOWN = 60  # the rest is in decisions.jsonl
+LATE_RATIO_MIN = 1e-4  # at the top of the scatter: nearly none
+RULES = (0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.001)  # of requests that came too late
+EDGE_RATIO = 0.08  # of the scatter's width, left and right of the outermost points
+NEAR = 2.5  # per cent of its width or height: closer points would hide each other
+SINGLE_POINT = 50.0  # per cent; where all have the same GPU-hours
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shown:
+    """One policy on the page."""
+
+    number: int
+    policy: str
+    outcome: Outcome
+    cost_ratio: float  # GPU-hours ÷ those of the fixed fleet
+
+    @property
+    def late_ratio(self) -> float:
+        """Of the first tokens."""
+        return 1.0 - self.outcome.attainment_ratio
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """What the page is about."""
+
+    source: str
+    profile: str
+    setting: Setting
+    shown: Sequence[Shown]
+    checks: Sequence[Check] = ()
+
+    @property
+    def focus(self) -> Shown:
+        """The policy that the page is about: Warmtide where it is there, else the last."""
+        return next((one for one in self.shown if one.policy == "warmtide"), self.shown[-1])
+
+
+def render(page: Page) -> str:
+    """The whole page."""
+    title = f"{escape(page.source)}: {len(page.shown)} policies"
+    css = files(__package__).joinpath("report.css").read_text(encoding="utf-8")
+    top = nice_top(max(_replicas(one.outcome)[-1].max() for one in page.shown))
+    parts = (
+        f"<h1>{title} on the same traffic</h1>",
+        f'<p class="lede">{_verdict(page)}</p>',
+        _facts(page),
+        _gate(page.checks),
+        "<h2>Cost against promptness</h2><p class=quiet>Up is more first tokens in time, left is fewer GPU-hours.</p>",
+        _pareto(page),
+        _table(page),
+        "<h2>The traffic</h2>",
+        _demand(page),
+        "<h2>What each policy did</h2>",
+        *(_course(page, one, top) for one in page.shown),
+        "<footer>Simulated by Warmtide; the same folder holds every request, the course and all decisions.</footer>",
+    )
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        # No request can leave the page, whatever a name in it may hold.
+        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{title}</title><style>{css}</style></head><body><main>{''.join(parts)}</main></body></html>\n"
+    )
+
+
+def _verdict(page: Page) -> str:
+    one, fixed = page.focus, page.shown[0]
+    said = (
+        f"<b>{escape(one.policy)}</b> brought {one.outcome.attainment_ratio:.2%} of the first tokens within "
+        f"{page.setting.ttft_s:g} s for {one.outcome.gpu_hours:.1f} GPU-hours"
+    )
+    if one is fixed:
+        return said + "."
+    return (
+        f"{said}: {one.cost_ratio:.2f} × the {fixed.outcome.gpu_hours:.1f} GPU-hours of the smallest fixed fleet "
+        f"({escape(fixed.policy)}), which brought {fixed.outcome.attainment_ratio:.2%}."
+    )
+
+
+def _facts(page: Page) -> str:
+    setting = page.setting
+    facts = (
+        f"{len(setting.requests):,} requests",
+        f"{setting.span_s / 3600:.1f} hours",
+        escape(page.profile),
+        f"{setting.bounds.low} to {setting.bounds.high} replicas",
+        f"objective: first token within {setting.ttft_s:g} s",
+        f"seed {setting.seed}",
+    )
+    return '<ul class="facts">' + "".join(f"<li>{fact}</li>" for fact in facts) + "</ul>"
+
+
+def _gate(checks: Sequence[Check]) -> str:
+    if not checks:
+        return ""
+    lines = (f"<li{'' if check.holds else ' class=short'}>{escape(check.line())}</li>" for check in checks)
+    return "<h2>Budgets</h2><ul>" + "".join(lines) + "</ul>"
+
+
+def _pareto(page: Page) -> str:
+    """Numbered points; those that would hide each other stand side by side."""
+    hours = [one.outcome.gpu_hours for one in page.shown]
+    low, high = min(hours), max(hours)
+    edge = EDGE_RATIO * (high - low)
+    late_max = min(1.0, 1.3 * max(LATE_RATIO_MIN * 10, *(one.late_ratio for one in page.shown)))
+
+    def across(gpu_hours: float) -> float:
+        return 100 * (gpu_hours - low + edge) / (high - low + 2 * edge) if high > low else SINGLE_POINT
+
+    rules = (
+        f'<div class="rule" style="bottom:{_height(late, late_max):.1f}%"><span>{100 * (1 - late):g} %</span></div>'
+        for late in RULES
+        if late < late_max
+    )
+    places: dict[tuple[float, float], list[Shown]] = {}
+    for one in page.shown:
+        at = (across(one.outcome.gpu_hours), _height(one.late_ratio, late_max))
+        near = next((place for place in places if math.dist(place, at) < NEAR), at)
+        places.setdefault(near, []).append(one)
+    points = (
+        f'<span class="at" style="left:{x:.1f}%;bottom:{y:.1f}%">{" ".join(_badge(page, one) for one in group)}</span>'
+        for (x, y), group in places.items()
+    )
+    ends = (f'<span class="x" style="left:{across(hour):.1f}%">{hour:.1f}</span>' for hour in sorted({low, high}))
+    return f'<div class="pareto">{"".join((*rules, *points, *ends))}</div><p class="axis">GPU-hours</p>'
+
+
+def _badge(page: Page, one: Shown) -> str:
+    css = "badge focus" if one is page.focus else "badge"
+    return f'<span class="{css}" title="{escape(one.policy)}">{one.number}</span>'
+
+
+def _height(late_ratio: float, late_max: float) -> float:
+    """Per cent from the bottom, on a logarithmic scale of what came too late."""
+    share = math.log(late_max / max(late_ratio, LATE_RATIO_MIN)) / math.log(late_max / LATE_RATIO_MIN)
+    return 96.0 * min(1.0, max(0.0, share))
+
+
+def _table(page: Page) -> str:
+    heads = ("in time", "TTFT p95", "GPU-hours", "× fixed", "starts", "changes")
+    rows = []
+    for one in page.shown:
+        outcome = one.outcome
+        cells = (
+            f"{outcome.attainment_ratio:.2%}",
+            f"{outcome.ttft_p95_s:.2f} s" if math.isfinite(outcome.ttft_p95_s) else "never",
+            f"{outcome.gpu_hours:.1f}",
+            f"{one.cost_ratio:.2f}",
+            str(outcome.starts),
+            str(len(outcome.decisions)),
+        )
+        name = f'<td class="name">{_badge(page, one)} {escape(one.policy)}</td>'
+        css = ' class="focus"' if one is page.focus else ""
+        rows.append(f"<tr{css}>{name}" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
+    head = '<th class="name">policy</th>' + "".join(f"<th>{name}</th>" for name in heads)
+    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
+
+
+def _demand(page: Page) -> str:
+    series = page.shown[0].outcome.series
+    step_s = page.setting.span_s / max(1, len(series) - 1)
+    per_s, tokens_per_s = (thinned(series[name] / step_s) for name in ("arrived_requests", "arrived_tokens"))
+    figures = (("requests a second", per_s), ("tokens a second, prompt and answer", tokens_per_s))
+    parts = [
+        _plot([area(np.zeros(len(values)), values, nice_top(values.max()), "demand")], values, page, said)
+        + f"<figcaption>{said}</figcaption>"
+        for said, values in figures
+    ]
+    return "".join(f'<figure class="card">{part}</figure>' for part in parts)
+
+
+def _plot(shapes: Sequence[str], values: Floats, page: Page, said: str, *, top: float | None = None) -> str:
+    """A drawing with its scale and its times."""
+    top = nice_top(float(values.max())) if top is None else top
+    scale = f'<div class="scale"><span>{_short(top)}</span><span>0</span></div>'
+    return f'<div class="plot">{scale}{drawing(shapes, len(values), said)}{_ticks(page.setting.span_s)}</div>'
+
+
+def _ticks(span_s: float) -> str:
+    spans = (
+        f'<span{" class=end" if share > 0.97 else ""} style="left:{100 * share:.1f}%">{said}</span>'
+        for share, said in time_ticks(span_s)
+    )
+    return f'<div class="ticks">{"".join(spans)}</div>'
+
+
+def _short(value: float) -> str:
+    return f"{value / 1e6:g} M" if value >= 1e6 else f"{value / 1e3:g} k" if value >= 1e4 else f"{value:g}"
+
+
+def _replicas(outcome: Outcome) -> tuple[Floats, Floats, Floats]:
+    """Upper edges of the stack: draining, ready on it, starting on that."""
+    series = outcome.series
+    draining = thinned(series["draining"])
+    ready = draining + thinned(series["ready"])
+    return draining, ready, ready + sum(thinned(series[f"starting_{tier}"]) for tier in ("hot", "warm", "cold"))
+
+
+def _course(page: Page, one: Shown, top: float) -> str:
+    outcome = one.outcome
+    draining, ready, starting = _replicas(outcome)
+    wanted = thinned(outcome.series["wanted"])
+    shapes = [
+        area(np.zeros(len(draining)), draining, top, "draining"),
+        area(draining, ready, top, "ready"),
+        area(ready, starting, top, "starting"),
+        line(wanted, top, "wanted"),
+    ]
+    arrived = thinned(outcome.series["arrived_requests"])
+    late = np.divide(thinned(outcome.series["missed_requests"]), arrived, out=np.zeros(len(arrived)), where=arrived > 0)
+    strip = drawing([bars(late, 1.0, "late")], len(late), f"{one.policy}: share of requests too late")
+    css = "card focus" if one is page.focus else "card"
+    return (
+        f'<section class="{css}"><div class="head"><h3>{_badge(page, one)} {escape(one.policy)}</h3>'
+        f"<p>{outcome.attainment_ratio:.2%} in time · {outcome.gpu_hours:.1f} GPU-hours · {outcome.starts} starts</p>"
+        "</div>"
+        f"<figure>{_plot(shapes, wanted, page, f'{one.policy}: replicas', top=top)}"
+        f'<div class="plot low"><div class="scale"><span>late</span></div>{strip}</div>'
+        f"<figcaption>{_keys()}</figcaption></figure>{_decisions(outcome)}</section>"
+    )
+
+
+def _keys() -> str:
+    keys = (("ready", "ready"), ("starting", "starting"), ("draining", "draining"), ("late", "first token too late"))
+    blocks = "".join(f'<span class="key" style="--of:var(--{name})">{said}</span>' for name, said in keys)
+    return blocks + '<span class="key thin" style="--of:var(--wanted)">wanted</span>'
+
+
+def _decisions(outcome: Outcome) -> str:
+    if not outcome.decisions:
+        return ""
+    shown = outcome.decisions[:DECISIONS_SHOWN]
+    more = len(outcome.decisions) - len(shown)
+    rows = "".join(_decision(change) for change in shown)
+    rest = f"<p class=quiet>{more} more in decisions.jsonl</p>" if more else ""
+    return (
+        f"<details><summary>{len(outcome.decisions)} changes, and why</summary>"
+        f'<div class="scroll"><table><tbody>{rows}</tbody></table></div>{rest}</details>'
+    )
+
+
+def _decision(change: Change) -> str:
+    minutes, seconds = divmod(int(change.at_s), 60)
+    at = f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}"
+    return (
+        f'<tr><td>{at}</td><td>{change.before} → {change.after}</td><td class="why">{escape(change.reason)}</td></tr>'
+    )
