@@ -6,6 +6,7 @@ hub/models--org--name/…         the same bytes by hard links, as huggingface_h
 .warmtide/staging/<digest>/     numbered part files, their journal, a lock
 .warmtide/trash/                renamed away before deletion
 .warmtide/failures/<key>.json   why a model is not here and when it is tried again
+.warmtide/scrub/<key>.json      when each file was last read in whole, and what was wrong with it
 .warmtide/sentinel              this folder is ours, on this file system
 ```
 """
@@ -14,10 +15,12 @@ import json
 import os
 import shutil
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from cacheops.errors import StorageError, from_os
+from cacheops.guard import MANIFEST_NAME
+from cacheops.mounts import Leases, mounted_names, read_table
 
 # A cache in one of these would one day delete what others live on.
 FORBIDDEN_ROOTS = frozenset(
@@ -35,6 +38,7 @@ class Layout:
     """Paths of one cache."""
 
     root: Path
+    leases: Leases = field(default_factory=Leases)  # what is mounted is not deleted
 
     @property
     def models(self) -> Path:
@@ -73,43 +77,62 @@ class Layout:
         """Why a model is not here."""
         return self.own / "failures" / f"{key}.json"
 
+    def scrub(self, key: str) -> Path:
+        """When its files were last read in whole."""
+        return self.own / "scrub" / f"{key}.json"
 
-def open_cache(root: Path) -> Layout:
-    """A cache at `root`, made on first use; refuses a root that is a symlink or belongs to the system."""
+
+def open_cache(root: Path, *, claim: bool | None = None, leases: Leases | None = None) -> Layout:
+    """A cache at `root`, its folders made; refuses a root that is a symlink or belongs to the system.
+
+    Nothing is ever deleted in a folder that is not claimed. `claim`: True takes it, whatever lies there; False never;
+    None only takes a new or empty one.
+    """
     if str(root.absolute()).rstrip("/") in FORBIDDEN_ROOTS or root.is_symlink():
         raise StorageError(f"cache root {root}: a symlink, or a folder of the system")
-    layout = Layout(root.absolute())
+    layout = Layout(root.absolute(), leases or Leases())
     folders = (layout.own / "staging", layout.trash, layout.own / "failures")
     try:
+        claim = _is_new(layout) if claim is None else claim
         for folder in (layout.models, layout.hub):
             folder.mkdir(mode=0o755, parents=True, exist_ok=True)
         for folder in (layout.own, *folders):
             folder.mkdir(mode=0o700, exist_ok=True)
-        if not layout.sentinel.exists():
+        if claim and why_unclaimed(layout):
             text = json.dumps({"id": str(uuid.uuid4()), "fsid": os.statvfs(layout.root).f_fsid})
-            layout.sentinel.write_text(text + "\n", encoding="utf-8")
+            fresh = layout.sentinel.with_suffix(".new")
+            fresh.write_text(text + "\n", encoding="utf-8")
+            fresh.rename(layout.sentinel)
     except OSError as exc:
         raise from_os(exc, f"cache root {root}: cannot be set up") from exc
     return layout
 
 
-def check_sentinel(layout: Layout) -> None:
-    """Refuse to delete under a root that is not ours, or whose file system was mounted away."""
+def why_unclaimed(layout: Layout) -> str:
+    """Why nothing may be deleted under this root; empty: it is ours, on the file system it was claimed on."""
     try:
         fsid = json.loads(layout.sentinel.read_text(encoding="utf-8"))["fsid"]
-    except (OSError, ValueError, KeyError, TypeError) as exc:
-        raise StorageError(f"cache root {layout.root}: no readable sentinel, nothing is deleted") from exc
-    if fsid != os.statvfs(layout.root).f_fsid:
-        raise StorageError(f"cache root {layout.root}: another file system than the sentinel's, nothing is deleted")
+    except (OSError, ValueError, KeyError, TypeError):
+        return "no readable sentinel"
+    return "" if fsid == os.statvfs(layout.root).f_fsid else "another file system than the sentinel's"
+
+
+def check_sentinel(layout: Layout) -> None:
+    """Refuse to delete under a root that is not ours, or whose file system was mounted away."""
+    if why := why_unclaimed(layout):
+        raise StorageError(f"cache root {layout.root}: {why}, nothing is deleted (see `warmtide agent --claim`)")
 
 
 def discard(layout: Layout, path: Path) -> None:
-    """Rename a folder away, then delete it: a reader sees all of it or none of it."""
-    check_sentinel(layout)
+    """Rename a folder away, then delete it: a reader sees all of it or none of it.
+
+    Who has it mounted keeps it: it stays in the trash until nobody does.
+    """
     try:
         path.lstat()
     except FileNotFoundError:
         return
+    check_sentinel(layout)
     grave = layout.trash / f"{path.name}.{uuid.uuid4().hex[:8]}"
     try:
         path.chmod(0o755)  # the owner must be able to write a folder to move it
@@ -120,9 +143,26 @@ def discard(layout: Layout, path: Path) -> None:
 
 
 def empty_trash(layout: Layout) -> None:
-    """Delete what was renamed away, now or before a crash."""
+    """Delete what was renamed away, now or before a crash, but for trees that a pod has mounted, or may have."""
     check_sentinel(layout)
-    for grave in layout.trash.iterdir():
+    graves = list(layout.trash.iterdir())
+    if not graves:
+        return
+    table = read_table(layout.leases.table)
+    mounted, is_seen = mounted_names(table, layout.trash), layout.leases.are_seen(table)
+    for grave in graves:
+        if grave.name in mounted or (not is_seen and (grave / MANIFEST_NAME).exists()):
+            continue
         for folder, _, _ in os.walk(grave):
             os.chmod(folder, 0o700)  # published folders are 0555
         shutil.rmtree(grave)
+
+
+def _is_new(layout: Layout) -> bool:
+    """Whether nothing lies there but what a first start that was cut off would leave."""
+    if not layout.root.exists():
+        return True
+    known = {layout.models.name, layout.hub.name, layout.own.name, "lost+found"}
+    if any(path.name not in known for path in layout.root.iterdir()):
+        return False
+    return not any(folder.is_dir() and any(folder.iterdir()) for folder in (layout.models, layout.hub))

@@ -3,12 +3,25 @@
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from cacheops.model import STORAGE_KEY_HEX
 
 TABLE_BYTES_MAX = 64 << 20  # 100,000 mounts of 600 bytes; nodes have a few thousand
 _OCTAL = re.compile(r"\\([0-7]{3})")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leases:
+    """Where to see which trees are mounted."""
+
+    table: Path = Path("/proc/self/mountinfo")
+    pods: Path | None = None  # the kubelet's folder, mounted here so that its mounts show; None: not asked for
+
+    def are_seen(self, table: str) -> bool:
+        """Whether the table would show a pod's mount."""
+        return self.pods is None or shows(table, self.pods)
 
 
 def mounted_keys(table: str, models: Path) -> Mapping[str, int]:
@@ -24,6 +37,13 @@ def mounted_keys(table: str, models: Path) -> Mapping[str, int]:
         if match and not Path(place).is_relative_to(models):
             found[match[1]] += 1
     return found
+
+
+def mounted_names(table: str, folder: Path) -> frozenset[str]:
+    """Which folders right below `folder` are mounted somewhere, whatever they were called when they were."""
+    shape = re.compile(rf"(?:^|/){re.escape(folder.parent.name)}/{re.escape(folder.name)}/([^/]+)(?:/|$)")
+    found = (shape.search(root) for root, _place in _rows(table.splitlines()))
+    return frozenset(match[1] for match in found if match)
 
 
 def shows(table: str, place: Path) -> bool:

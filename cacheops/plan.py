@@ -30,6 +30,7 @@ class Limits:
 
     disk: Disk
     warm_bytes: int = 0  # page cache that may be filled ahead of replicas
+    given_up: frozenset[str] = frozenset()  # keys of trees to evict though there is room, unless they are wanted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,12 +49,14 @@ def plan(wanted: Sequence[WantedTree], inventory: Inventory, limits: Limits, *, 
     missing = _missing(models, inventory)
     discards = _discards(models, inventory, is_tight=_is_tight(missing, space), now_s=now_s)
     guarded, loose = _sorted_out(models, inventory, now_s)
-    relief, loose = _relief(loose, replace(space, held_bytes=space.held_bytes + _growth(discards)))
-    fetcher = _Fetcher(Shelf(loose), inventory, free_bytes=space.free_bytes - _growth([*discards, *relief]))
+    dropped, loose = _dropped(loose, limits.given_up)
+    freed = [*discards, *dropped]
+    relief, loose = _relief(loose, replace(space, held_bytes=space.held_bytes + _growth(freed)))
+    fetcher = _Fetcher(Shelf(loose), inventory, free_bytes=space.free_bytes - _growth([*freed, *relief]))
     fetches = [action for model in missing for action in fetcher.bring(model, now_s)]
     held = [*guarded, *fetcher.shelf.left()]
     kept = [_keep(slot) for slot in held]
-    actions = (*discards, *relief, *fetches, *_warm_ups(held, models, limits.warm_bytes), *kept)
+    actions = (*freed, *relief, *fetches, *_warm_ups(held, models, limits.warm_bytes), *kept)
     return Plan(actions=actions, room=space, revisit_at_s=_revisit_at_s(actions, models, inventory, now_s))
 
 
@@ -114,9 +117,19 @@ def _slot(tree: HeldTree, model: WantedTree | None, now_s: float) -> Slot:
 def _guard(tree: HeldTree, model: WantedTree | None, now_s: float) -> Cause | None:
     if tree.leases > 0:
         return Cause.IN_USE
+    if tree.kept_for:
+        return tree.kept_for
     if tree.is_pinned or (model is not None and model.is_pinned):
         return Cause.PINNED
     return Cause.TOO_YOUNG if now_s - tree.published_at_s < YOUNG_S else None
+
+
+def _dropped(loose: Sequence[Slot], given_up: frozenset[str]) -> tuple[list[Action], list[Slot]]:
+    """Trees whose time is over by order, and the rest."""
+    gone, rest = [], []
+    for slot in loose:
+        (gone if slot.tree.key in given_up and not slot.is_wanted else rest).append(slot)
+    return [_evict(slot, Cause.GIVEN_UP, "the controller gave it up") for slot in gone], rest
 
 
 def _relief(loose: Sequence[Slot], space: Room) -> tuple[list[Action], list[Slot]]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from cacheops.errors import from_os
 from cacheops.guard import MANIFEST_NAME
 from cacheops.hub_view import drop_view, publish_view
-from cacheops.layout import Layout, discard
+from cacheops.layout import Layout, check_sentinel, discard
 from cacheops.manifest_file import Published, encode
 from cacheops.model import ModelManifest
 from cacheops.parts import part_name
@@ -63,6 +63,7 @@ def _built(staging: Path, published: Published) -> Path:
 
 def _placed(layout: Layout, tree: Path, target: Path) -> None:
     if target.exists():
+        check_sentinel(layout)  # before, not after: what is replaced is deleted
         target.chmod(0o755)
         old = tree if _exchange(tree, target) else None
         if old is None:

@@ -39,6 +39,9 @@ class Cause(StrEnum):
     PARTIAL_EXPIRED = "PartialExpired"
     INSUFFICIENT_CAPACITY = "InsufficientCapacity"
     BACKING_OFF = "BackingOff"
+    GIVEN_UP = "GivenUp"  # by order of the controller
+    NOT_CLAIMED = "NotClaimed"  # the folder is not ours to delete from
+    MOUNTS_UNSEEN = "MountsUnseen"  # any tree may be in use
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +83,7 @@ class HeldTree:
     leases: int = 0  # mounts and open readers right now
     is_pinned: bool = False  # by hand, on this node
     is_warm: bool = False  # in the page cache, as far as known
+    kept_for: Cause | None = None  # what forbids to evict anything from this cache now
 
     def comeback_value_s(self, now_s: float) -> float:
         """What it is worth though nobody wants it, by how long ago it was of use."""

@@ -13,13 +13,14 @@ import socket
 import sys
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 
 from cacheops.addresses import AddressRules
 from cacheops.download import WORKERS_MAX
 from cacheops.errors import CacheError
-from cacheops.layout import empty_trash, open_cache
+from cacheops.layout import open_cache, why_unclaimed
 from cacheops.sources import SourceSettings, settings_from_environment
 from metrics.clock import WallClock
 from nodeagent.errors import BadStartError
@@ -56,8 +57,9 @@ async def _run(options: argparse.Namespace) -> None:
     for signum in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signum, stop.set)
     clock = WallClock()
-    layout = await asyncio.to_thread(open_cache, options.root)
-    await asyncio.to_thread(empty_trash, layout)  # of an eviction that a crash ended
+    layout = await asyncio.to_thread(partial(open_cache, options.root, claim=options.claim))
+    if why := why_unclaimed(layout):
+        log.warning("%s: %s: nothing is ever deleted there; --claim makes it ours", layout.root, why)
     leases = Leases(table=options.mount_table, pods=options.kubelet_pods)
     store = Store(layout, _settings(options), clock, leases)
     for key, faults in (await asyncio.to_thread(store.faults)).items():
@@ -121,6 +123,11 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--node", default=os.environ.get("NODE_NAME") or socket.gethostname(), help="name of the Node (NODE_NAME)")
     add("--root", type=Path, default=Path("/var/lib/warmtide"), help="folder of the cache (default: %(default)s)")
+    add(
+        "--claim",
+        action="store_true",
+        help="make the folder ours: models are evicted from it; without, nothing is ever deleted there",
+    )
     add("--kubeconfig", type=Path, help="kubeconfig file (default: in-cluster, else KUBECONFIG or ~/.kube/config)")
     add("--listen", default="127.0.0.1:8081", type=_address, metavar="HOST:PORT", help="/healthz, /progress, /metrics")
     add(

@@ -10,11 +10,11 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from cacheops.config import NodeTask, parse_node_model_cache
+from cacheops.config import NodeTask, NodeWish, parse_node_model_cache
 from cacheops.errors import CacheError, InvalidRequestError
 from cacheops.manifest_file import Published
 from cacheops.plan import Limits, Plan, plan
-from cacheops.stock import Action, Verb
+from cacheops.stock import Verb
 from metrics.clock import Clock
 from nodeagent.errors import ApiError, NotThereError
 from nodeagent.facts import facts_of
@@ -130,8 +130,6 @@ class Agent:
         todo = plan([wish.tree for wish in wishes.ready], view.inventory, self._limits(view), now_s=now_s)
         await self._report(wishes, view, todo, now_s)
         await self._act(group, wishes, view, todo)
-        if any(action.verb in (Verb.EVICT, Verb.DISCARD) for action in todo.actions):
-            self._wake.set()  # the disk is another one now
 
     async def _read(self) -> None:
         """The wishes as they stand; those that cannot be used leave the last good ones in force."""
@@ -158,30 +156,42 @@ class Agent:
         task = self._task
         self._fetches.limit(task.bytes_per_s)
         disk = view.disk(quota_bytes=task.quota_bytes, high_ratio=task.high_ratio, low_ratio=task.low_ratio)
-        return Limits(disk=disk, warm_bytes=task.warm_bytes)
+        return Limits(disk=disk, warm_bytes=task.warm_bytes, given_up=frozenset(task.evict))
 
     async def _act(self, group: asyncio.TaskGroup, wishes: Wishes, view: View, todo: Plan) -> None:
         """In the plan's order; a fetch that must wait for its turn holds up nothing but other fetches."""
         by_key = {wish.tree.key: wish for wish in wishes.ready}
         self._fetches.stop_others({wish.tree.digest for wish in wishes.ready})
+        has_room = await self._make_room(by_key, view, todo)
         for action in todo.actions:
-            match action.verb:
-                case Verb.EVICT:
-                    await self._evict(action, view)
-                case Verb.DISCARD if not self._fetches.is_staging(action.digest):
-                    await asyncio.to_thread(self._store.discard, action.digest)
-                case Verb.FETCH:
-                    self._fetches.start(group, by_key[action.key])
-                case Verb.WARM:
-                    self._fetches.warm(group, view.published[action.key])
+            if action.verb is Verb.FETCH and has_room:
+                self._fetches.start(group, by_key[action.key])
+            elif action.verb is Verb.WARM:
+                self._fetches.warm(group, view.published[action.key])
         for ref in wishes.unresolved:
             failure = view.failures.get(ref.storage_key)
             if failure is None or failure.retry_at_s <= self._clock.now_s():
                 self._fetches.resolve(group, ref)
 
-    async def _evict(self, action: Action, view: View) -> None:
-        log.info("%s: evicted: %s: %s", action.key, action.cause, action.detail)
-        await asyncio.to_thread(self._store.evict, view.published[action.key])
+    async def _make_room(self, by_key: Mapping[str, NodeWish], view: View, todo: Plan) -> bool:
+        """Evict and discard; whether all of it could be done: what is fetched next counts on it.
+
+        A tree that the node's label vouches for stays until the controller, which read `Evicting` in our status,
+        took the label away and says so.
+        """
+        is_done = True
+        for action in todo.actions:
+            wish = by_key.get(action.key)
+            if action.verb is Verb.EVICT and wish is not None and wish.is_labelled:
+                is_done = False
+            elif action.verb is Verb.EVICT:
+                log.info("%s: evicted: %s: %s", action.key, action.cause, action.detail)
+                await asyncio.to_thread(self._store.evict, view.published[action.key])
+                self._wake.set()  # the disk is another one now
+            elif action.verb is Verb.DISCARD and not view.unclaimed and not self._fetches.is_staging(action.digest):
+                await asyncio.to_thread(self._store.discard, action.digest)
+                self._wake.set()
+        return is_done
 
     async def _report(self, wishes: Wishes, view: View, todo: Plan, now_s: float) -> None:
         for fetch in self._fetches.running.values():

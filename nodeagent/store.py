@@ -18,15 +18,16 @@ from cacheops.errors import (
 )
 from cacheops.guard import shown
 from cacheops.inventory import contents
-from cacheops.layout import Layout, discard
+from cacheops.layout import Layout, discard, empty_trash, why_unclaimed
 from cacheops.manifest_file import Published
 from cacheops.model import ModelManifest, ModelRef, Trust
-from cacheops.mounts import mounted_keys, read_table, shows
+from cacheops.mounts import Leases as Leases
+from cacheops.mounts import mounted_keys, read_table
 from cacheops.pins import pinned_keys
 from cacheops.prefetch import Failure, bring, forget_failure, remember_failure, stage_and_publish
 from cacheops.publish import remove
 from cacheops.sources import Source, SourceSettings, open_source
-from cacheops.stock import HeldTree, Inventory, Partial
+from cacheops.stock import Cause, HeldTree, Inventory, Partial
 from cacheops.tasks import NodeWish
 from cacheops.verify import quick
 from cacheops.warm import warm
@@ -43,6 +44,7 @@ class View:
     failures: Mapping[str, Failure]  # by key
     capacity_bytes: int
     free_bytes: int
+    unclaimed: str = ""  # why nothing may be deleted here
 
     def disk(self, *, quota_bytes: int | None, high_ratio: float, low_ratio: float) -> Disk:
         """As the plan wants it."""
@@ -55,23 +57,11 @@ class View:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Leases:
-    """Where to see which trees are mounted."""
-
-    table: Path = Path("/proc/self/mountinfo")
-    pods: Path | None = None  # the kubelet's folder, mounted here so that its mounts show; None: not asked for
-
-    def are_seen(self, table: str) -> bool:
-        """Whether the table would show a pod's mount."""
-        return self.pods is None or shows(table, self.pods)
-
-
 class Store:
     """One cache folder."""
 
     def __init__(self, layout: Layout, settings: SourceSettings, clock: Clock, leases: Leases) -> None:
-        self._layout = layout
+        self._layout = replace(layout, leases=leases)
         self._settings = settings
         self._clock = clock
         self._leases = leases
@@ -82,6 +72,9 @@ class Store:
         """Trees, partials, failures, free space, and what is mounted."""
         try:
             self._used.mkdir(mode=0o700, exist_ok=True)
+            unclaimed = why_unclaimed(self._layout)
+            if not unclaimed:
+                empty_trash(self._layout)
             held = contents(self._layout)
             table = read_table(self._leases.table)
             pins = pinned_keys(self._layout)
@@ -92,11 +85,12 @@ class Store:
         except OSError as exc:
             raise from_os(exc, f"looking at {self._layout.root}") from exc
         # Not seeing is not zero: where pods' mounts cannot be seen, every tree may be in use.
-        least = 0 if self._leases.are_seen(table) else 1
+        unseen = None if self._leases.are_seen(table) else Cause.MOUNTS_UNSEEN
         trees = tuple(
             replace(
-                self._held(tree, max(least, leases.get(tree.path.name, 0))),
+                self._held(tree, leases.get(tree.path.name, 0)),
                 is_pinned=tree.path.name in pins,
+                kept_for=Cause.NOT_CLAIMED if unclaimed else unseen,
             )
             for tree in held.trees
         )
@@ -114,6 +108,7 @@ class Store:
             },
             capacity_bytes=space.f_blocks * space.f_frsize,
             free_bytes=space.f_bavail * space.f_frsize,
+            unclaimed=unclaimed,
         )
 
     def resolve(self, ref: ModelRef) -> ModelManifest:

@@ -83,6 +83,6 @@ def _delayed(wish: NodeWish, retry_at_s: Mapping[str, float]) -> NodeWish:
 
 
 def _companion(ref: ModelRef, digest: str, size_bytes: int, retry_at_s: float) -> NodeWish:
-    """KServe's wishes have no worth of their own, each is sure to be needed; nor a word on how sure its bytes must be."""
+    """KServe's wishes say neither what they are worth, so each is sure to be needed, nor how sure bytes must be."""
     tree = WantedTree(key=ref.storage_key, digest=digest, size_bytes=size_bytes, retry_at_s=retry_at_s)
     return NodeWish(ref=ref, tree=tree, allow_unverified=True)

@@ -51,9 +51,11 @@ class Cluster:  # reached by tests through the fixture: nothing under tests/ is 
         spec = {"models": models, "limits": limits}
         return await self.api.create(NODE_MODEL_CACHES, {"metadata": {"name": node}, "spec": spec})
 
-    async def want(self, models: list[Object], node: str = "node-1", **limits: Any) -> None:
+    async def want(
+        self, models: list[Object], node: str = "node-1", *, evict: tuple[str, ...] = (), **limits: Any
+    ) -> None:
         """Other wishes."""
-        spec = {"models": models, "limits": limits}
+        spec = {"models": models, "limits": limits, "evict": list(evict)}
         await self.api.patch(NODE_MODEL_CACHES, "", node, {"spec": spec})
 
     async def make_local_node(self, models: list[Object], node: str = "node-1") -> Object:
@@ -93,6 +95,7 @@ class Cluster:  # reached by tests through the fixture: nothing under tests/ is 
         command = [sys.executable, "-m", "nodeagent", "--node", node, "--root", str(root), "--listen", "127.0.0.1:0"]
         command += ["--kubeconfig", str(self.kubeconfig), "--mount-table", str(self.folder / "mounts")]
         command += [word for host in self.hosts for word in ("--allow-host", host)]
+        command += [] if "--root" in arguments else ["--claim"]
         command += ["--look-seconds", "0.1", "--idle-seconds", "0.5", *arguments]
         environment = os.environ | {"HF_ENDPOINT": self.endpoint, "PYTHONPATH": str(ROOT)}
         with (self.folder / f"{node}.log").open("wb") as log:

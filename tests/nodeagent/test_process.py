@@ -1,8 +1,6 @@
 """The agent as a process: an API server over HTTP, the hub's protocol, a folder; nothing is mocked."""
 
-import asyncio
 import re
-import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -87,11 +85,13 @@ def age(tree: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "see",
-    [lambda cluster, key: cluster.mount_pod(key), lambda cluster, _key: cluster.mount()],
-    ids=["mounted", "mounts cannot be seen"],
+    ("see", "why"),
+    [
+        pytest.param(lambda cluster, key: cluster.mount_pod(key), ("InUse", 1), id="mounted"),
+        pytest.param(lambda cluster, _key: cluster.mount(), ("MountsUnseen", None), id="mounts cannot be seen"),
+    ],
 )
-async def test_a_tree_that_is_mounted_or_may_be_makes_no_room(cluster: Any, see: Any) -> None:
+async def test_a_tree_that_is_mounted_or_may_be_makes_no_room(cluster: Any, see: Any, why: object) -> None:
     alpha, beta = await cluster.wanted(ALPHA), await cluster.wanted(BETA)
     quota = int(alpha["bytes"] * 1.5)
     await cluster.make_node_cache([alpha], quotaBytes=quota)
@@ -105,7 +105,7 @@ async def test_a_tree_that_is_mounted_or_may_be_makes_no_room(cluster: Any, see:
         status = await cluster.cache_when(lambda status: phases(status).get(beta["key"]) == "Pending")
 
     leased = {model["key"]: (model["reason"], model.get("leases")) for model in status["models"]}
-    assert leased[alpha["key"]] == ("InUse", 1)
+    assert leased[alpha["key"]] == why
     assert cluster.tree(alpha["key"]).exists()
 
 
@@ -236,11 +236,50 @@ async def test_an_agent_whose_folder_was_mounted_away_deletes_nothing(cluster: A
         age(cluster.tree(alpha["key"]))
         (cluster.folder / "node-1" / ".warmtide" / "sentinel").unlink()
         await cluster.want([beta], quotaBytes=quota)
-        await cluster.until(lambda: _log(cluster), lambda seen: "nothing is deleted" in seen["text"])
+        await cluster.cache_when(lambda status: "NotClaimed" in [model["reason"] for model in status["models"]])
 
     assert cluster.tree(alpha["key"]).exists()
-    shutil.rmtree(cluster.folder / "node-1" / "hub", ignore_errors=True)
 
 
-async def _log(cluster: Any) -> Object:
-    return {"text": await asyncio.to_thread(cluster.log)}
+async def test_in_a_folder_that_nobody_claimed_models_come_and_none_goes(cluster: Any) -> None:
+    alpha, beta = await cluster.wanted(ALPHA), await cluster.wanted(BETA)
+    quota = int(alpha["bytes"] * 1.5)
+    (cluster.folder / "node-1" / "models" / "somebody-elses").mkdir(parents=True)
+    await cluster.make_node_cache([alpha], quotaBytes=quota)
+    options = ("--root", str(cluster.folder / "node-1"))
+    async with cluster.agent("node-1", *options):
+        await cluster.cache_when(is_ready(ALPHA))
+        age(cluster.tree(alpha["key"]))
+        await cluster.want([beta], quotaBytes=quota)
+        status = await cluster.cache_when(lambda status: phases(status).get(beta["key"]) == "Pending")
+    reasons = {model["key"]: model["reason"] for model in status["models"]}
+    assert reasons[alpha["key"]] == "NotClaimed"
+
+    async with cluster.agent("node-1", *options, "--claim"):
+        await cluster.cache_when(is_ready(BETA))
+
+    assert not cluster.tree(alpha["key"]).exists()
+    assert (cluster.folder / "node-1" / "models" / "somebody-elses").exists()
+
+
+async def test_a_tree_goes_by_order_and_only_after_the_controller_took_its_label_away(cluster: Any) -> None:
+    alpha, beta = await cluster.wanted(ALPHA), await cluster.wanted(BETA)
+    quota = int(alpha["bytes"] * 1.5)
+    await cluster.make_node_cache([alpha], quotaBytes=quota)
+    async with cluster.agent():
+        await cluster.cache_when(is_ready(ALPHA))
+    age(cluster.tree(alpha["key"]))
+
+    async with cluster.agent():
+        worthless = alpha | {"need": 0.0, "labelled": True}
+        await cluster.want([worthless, beta | {"pinned": True}], quotaBytes=quota)
+        await cluster.cache_when(lambda status: phases(status).get(alpha["key"]) == "Evicting")
+        assert cluster.tree(alpha["key"]).exists()
+        await cluster.want([worthless | {"labelled": False}, beta | {"pinned": True}], quotaBytes=quota)
+        await cluster.cache_when(is_ready(BETA))
+        assert not cluster.tree(alpha["key"]).exists()
+        age(cluster.tree(beta["key"]))
+        await cluster.want([], evict=[beta["key"]])
+        await cluster.cache_when(lambda status: "time" in status and not phases(status))
+
+    assert not cluster.tree(beta["key"]).exists()
