@@ -62,6 +62,7 @@ class Election:
         self._seen: tuple[object, ...] | None = None
         self._seen_at_s = 0.0
         self._was_leading = False
+        self._version: str | None = None  # of the lease as we wrote it last
         self.holder = ""  # whom the Lease names
 
     def may_write(self) -> bool:
@@ -85,18 +86,32 @@ class Election:
         """Give the lease up so that another need not wait for it to run out."""
         if not self.may_write():
             return
-        self._renewed_at_s, self.holder = None, ""
+        version = self._version
+        self._renewed_at_s, self.holder, self._version = None, "", None
         self._tell()
         try:
-            lease = await self._client.get(self._lease.path)
-            if _holder(lease) == self._lease.identity:
-                # client-go's form of a released lease: nobody, for one second.
-                await self._put(lease, {"holderIdentity": "", "leaseDurationSeconds": 1})
+            if version is None:
+                lease = await self._client.get(self._lease.path)
+                if _holder(lease) != self._lease.identity:
+                    return
+                version = _version(lease)
+            # client-go's form of a released lease: nobody, for one second.
+            await self._put(version, {"holderIdentity": "", "leaseDurationSeconds": 1})
         except ApiFailure as exc:
             log.warning("lease %s: not released, it runs out by itself: %s", self._lease.path, exc)
 
     async def _acquire_or_renew(self) -> bool:
-        """One try. Whoever writes first wins: the patch names the version that was read."""
+        """One try. Whoever writes first wins: the patch names the version that was read, or that we wrote last.
+
+        Without reading first where the lease is ours, as client-go does it: half the time that a busy server takes.
+        """
+        if self._version is not None and self.may_write():
+            try:
+                await self._put(self._version, self._renewed())
+            except (Conflict, NotFound):
+                self._version = None
+            else:
+                return True
         try:
             lease = await self._client.get(self._lease.path)
         except NotFound:
@@ -105,7 +120,7 @@ class Election:
         if holder != self._lease.identity and not self._has_run_out(lease):
             return False
         is_new = holder != self._lease.identity
-        spec: Object = {"leaseDurationSeconds": int(LEASE_S), "renewTime": self._now()}
+        spec = self._renewed()
         if is_new:
             transitions = (lease.get("spec") or {}).get("leaseTransitions") or 0
             spec |= {
@@ -114,7 +129,7 @@ class Election:
                 "leaseTransitions": transitions + 1,
             }
         try:
-            await self._put(lease, spec)
+            await self._put(_version(lease), spec)
         except Conflict:
             return False if is_new else await self._still_ours()
         self.holder = self._lease.identity
@@ -143,9 +158,12 @@ class Election:
         self.holder = self._lease.identity
         return True
 
-    async def _put(self, lease: Object, spec: Object) -> None:
-        version = {"resourceVersion": lease["metadata"]["resourceVersion"]}
-        await self._client.patch(self._lease.path, {"metadata": version, "spec": spec})
+    async def _put(self, version: str, spec: Object) -> None:
+        body = {"metadata": {"resourceVersion": version}, "spec": spec}
+        self._version = _version(await self._client.patch(self._lease.path, body))
+
+    def _renewed(self) -> Object:
+        return {"leaseDurationSeconds": int(LEASE_S), "renewTime": self._now()}
 
     def _has_run_out(self, lease: Object) -> bool:
         """Unchanged, as we saw it, for its whole duration; or released."""
@@ -182,6 +200,10 @@ class Election:
     def _now(self) -> str:
         """Kubernetes' MicroTime. For people and for others to see that it changes; we never compare it."""
         return datetime.fromtimestamp(self._clock.now_s(), UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def _version(lease: Object) -> str:
+    return str(lease["metadata"]["resourceVersion"])
 
 
 def _holder(lease: Object) -> str:

@@ -3,7 +3,9 @@
 The schedule is spread by a hash of the key, where a target names no place of its own, so that it is
 the same after a restart and pods of one service are not hit at once. A target has one scrape under way
 at most; what it misses meanwhile is skipped. A target whose last scrape ran into its deadline waits in
-a lane of its own: however many hang, they never take the workers of those that answer.
+a lane of its own: however many hang, they never take the workers of those that answer. Where more is
+due than there is time for, pods are read later, and nothing else of the process is: what is started
+between two turns of the event loop is bounded, and what somebody waits for comes first.
 """
 
 import asyncio
@@ -23,6 +25,10 @@ WORKERS = 224  # scrapes at once of targets that answer
 HANGING_WORKERS = 32  # and of those that did not, last time
 FIRST_SCRAPE_WITHIN_S = 1.0  # a new pod is read soon, whatever its period
 TICK_S = 0.005  # what is due within a tick starts together: fewer wake-ups, no visible delay
+# A page costs a millisecond of a core. Hundreds at once keep the event loop busy for a second where other programs
+# want the machine, and a lease that takes ten turns of the loop to renew is lost. As many as this are 3,200 per second.
+STARTED_PER_TICK_MAX = 16
+AT_ONCE_S = -math.inf  # due before all that is overdue
 
 OnResult = Callable[[str, EngineSample | ScrapeError], None]
 
@@ -82,7 +88,7 @@ class ScrapeLoop:
     def wake(self, key: str) -> None:
         """Scrape this target now, or again at once when it is being scraped."""
         if plan := self._plans.get(key):
-            self._want_now(plan, self._clock.now_s())
+            self._want_now(plan)
 
     async def run(self) -> None:
         """Scrape until cancelled."""
@@ -98,15 +104,15 @@ class ScrapeLoop:
         plan.timed = timed
         if moved:
             plan.hung_last_time = False
-            self._want_now(plan, now_s)
+            self._want_now(plan)
         elif not plan.is_under_way:
             self._schedule(plan, plan.next_due_s(now_s))
 
-    def _want_now(self, plan: _Plan, now_s: float) -> None:
+    def _want_now(self, plan: _Plan) -> None:
         if plan.is_under_way:
             plan.is_wanted_again = True
-        elif plan.due_s > now_s:
-            self._schedule(plan, now_s)
+        else:
+            self._schedule(plan, AT_ONCE_S)
 
     def _schedule(self, plan: _Plan, due_s: float) -> None:
         plan.due_s = due_s
@@ -127,13 +133,15 @@ class ScrapeLoop:
                 continue
 
     def _start_due(self, now_s: float) -> None:
-        while self._heap and self._heap[0][0] <= now_s:
+        started = 0
+        while started < STARTED_PER_TICK_MAX and self._heap and self._heap[0][0] <= now_s:
             due_s, key = heapq.heappop(self._heap)
             plan = self._plans.get(key)
             if plan is None or plan.is_under_way or plan.due_s != due_s:
                 continue  # an entry that a later schedule replaced
             plan.is_under_way = True
             (self._hanging if plan.hung_last_time else self._answering).put_nowait(plan)
+            started += 1
 
     async def _work(self, lane: "asyncio.Queue[_Plan]") -> None:
         while True:
@@ -153,7 +161,7 @@ class ScrapeLoop:
             return
         now_s = self._clock.now_s()
         again, plan.is_wanted_again = plan.is_wanted_again, False
-        self._schedule(plan, now_s if again else plan.next_due_s(now_s))
+        self._schedule(plan, AT_ONCE_S if again else plan.next_due_s(now_s))
         if plan.timed.target == target:  # else it speaks of an address that is no longer this key's
             plan.hung_last_time = isinstance(result, ScrapeError) and result.kind is ScrapeFailure.TIMEOUT
             self._on_result(plan.key, result)

@@ -10,7 +10,7 @@ import pytest
 
 from metrics.errors import ScrapeError, ScrapeFailure
 from metrics.sample import EngineSample
-from metrics.scrape_loop import FIRST_SCRAPE_WITHIN_S, HANGING_WORKERS, WORKERS, ScrapeLoop
+from metrics.scrape_loop import FIRST_SCRAPE_WITHIN_S, HANGING_WORKERS, STARTED_PER_TICK_MAX, WORKERS, ScrapeLoop
 from metrics.target import ScrapeTarget, TimedTarget
 
 pytestmark = pytest.mark.looptime
@@ -131,6 +131,36 @@ async def test_hanging_targets_do_not_delay_the_others() -> None:
 
     assert max(gaps(pods.times("good"))) <= 2.1
     assert len(pods.times("good")) >= 14
+
+
+async def test_of_a_crowd_that_is_due_few_are_started_between_two_turns_of_the_event_loop() -> None:
+    """So that a lease is renewed and a decision is written meanwhile, however late the pages are read."""
+    pods = Pods()
+    crowd = [f"pod-{i}" for i in range(1000)]
+    pods.answers_after_s = dict.fromkeys(crowd, 0.001)
+    async with running(pods) as loop:
+        loop.set_targets(targets(*crowd))
+        for key in crowd:
+            loop.wake(key)
+        await asyncio.sleep(1.0)
+
+    started = Counter(at_s for at_s, _, _ in pods.began)
+    assert max(started.values()) <= STARTED_PER_TICK_MAX
+    assert {key for _, key, _ in pods.began} == set(crowd)
+
+
+async def test_a_target_that_is_woken_overtakes_those_that_are_overdue() -> None:
+    pods = Pods()
+    crowd = [f"pod-{i}" for i in range(1000)]
+    async with running(pods) as loop:
+        loop.set_targets(targets(*crowd, period_s=0.05))  # never to be kept up with
+        loop.set_targets(targets(*crowd, period_s=0.05) | targets("woken", period_s=300.0))
+        await asyncio.sleep(1.5)
+        woken_s = pods.clock.now_s()
+        loop.wake("woken")
+        await asyncio.sleep(0.2)
+
+    assert pods.times("woken")[-1] - woken_s <= 0.01
 
 
 async def test_a_slow_target_has_one_scrape_under_way_and_skips_what_it_missed() -> None:

@@ -102,6 +102,26 @@ async def test_a_released_lease_is_taken_at_once(town, candidates) -> None:
     assert told == {"one": [True, False], "two": [True]}
 
 
+async def test_a_leader_renews_without_reading_and_reads_when_somebody_touched_its_lease(town, candidates) -> None:
+    elections, clients, _ = candidates
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(elections["one"].run())
+        await town.after(5)
+        clients["one"].requests.clear()
+        await town.after(20)
+        quiet = [verb for verb, _ in clients["one"].requests]
+        await town.api.patch(
+            LEASES, NAMES["one"].namespace, NAMES["one"].name, {"metadata": {"annotations": {"a": "b"}}}
+        )
+        await town.after(5)
+        touched = [verb for verb, _ in clients["one"].requests][len(quiet) :]
+        assert elections["one"].may_write()
+        task.cancel()
+
+    assert set(quiet) == {"patch"}
+    assert touched.count("get") == 1
+
+
 async def test_a_lost_race_for_the_lease_is_no_leadership(town) -> None:
     class Racing:
         """Somebody else is always a moment quicker."""
