@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 
 from simulations.compiled.fleet import forget_course, replay_compiled
-from simulations.policies import Site, build
+from simulations.imports.choose import chosen
 from simulations.policies.static import Static
 from simulations.world import Outcome, Setting, simulate
 
@@ -40,10 +40,8 @@ def compare(setting: Setting, names: Sequence[str], tell: Telling) -> Iterator[R
     setting = replace(setting, replicas_at_start=replicas)
     static = simulate(setting, Static(replicas))
     yield Row(policy=f"static-{replicas}", outcome=static, cost_ratio=1.0)
-    site = Site(config=setting.config, times=setting.times, requests=setting.requests)
     for name in names:
-        policy = build(name, setting.bounds, ttft_s=setting.ttft_s, lead_time_s=setting.startup.cold_s, site=site)
-        outcome = simulate(setting, policy, partial(tell, name))
+        outcome = simulate(setting, chosen(name, setting), partial(tell, name))
         yield Row(policy=name, outcome=outcome, cost_ratio=outcome.gpu_hours / static.gpu_hours)
 
 

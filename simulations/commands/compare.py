@@ -4,6 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from simulations.commands.imported import add_import, imported_names
 from simulations.commands.screen import Column, screen
 from simulations.commands.setting import add_setting, make_setting, policy_names
 from simulations.compare import Row, compare
@@ -15,13 +16,14 @@ from simulations.world import Setting
 def add(parser: argparse.ArgumentParser) -> None:
     """Policies, and what they are set to."""
     parser.add_argument("--policies", default=",".join(NAMES), metavar="A,B", help="default: all")
+    add_import(parser)
     add_setting(parser)
 
 
 def run(options: argparse.Namespace) -> int:
     """The table."""
-    names = policy_names(options.policies)
-    rows, is_whole = show(make_setting(options), names)
+    names, setting = policy_names(options.policies), make_setting(options)
+    rows, is_whole = show(setting, (*names, *imported_names(options, setting)))
     del rows
     return 0 if is_whole else INTERRUPTED
 
@@ -29,7 +31,7 @@ def run(options: argparse.Namespace) -> int:
 def show(setting: Setting, names: Sequence[str]) -> tuple[list[Row], bool]:
     """Print each row as it comes; the rows that were done, and whether those are all."""
     rows: list[Row] = []
-    columns = _columns(setting)
+    columns = _columns(setting, names)
     sys.stdout.write(f"{len(setting.requests):,} requests in {setting.span_s / 3600:.1f} h\n")
     try:
         with screen(len(names) + 1, "static") as on:
@@ -43,9 +45,9 @@ def show(setting: Setting, names: Sequence[str]) -> tuple[list[Row], bool]:
     return rows, True
 
 
-def _columns(setting: Setting) -> tuple[Column, ...]:
+def _columns(setting: Setting, names: Sequence[str]) -> tuple[Column, ...]:
     return (
-        Column("policy", max(map(len, NAMES)), is_text=True),
+        Column("policy", max(map(len, (*names, "static-99"))), is_text=True),
         Column(f"TTFT ≤ {setting.ttft_s:g} s", 11),
         Column("TTFT p95", 9),
         Column("GPU-hours", 9),

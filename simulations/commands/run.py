@@ -4,20 +4,24 @@ import argparse
 import sys
 
 from simulations.commands.compare import show
+from simulations.commands.imported import add_import, imported_names
 from simulations.commands.setting import add_setting, make_setting, policy_names
 from simulations.errors import INTERRUPTED
 from simulations.policies import NAMES
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    """The policy, and what it is set to."""
+    """The policy by name, or by the file of an object, and what it is set to."""
     parser.add_argument("--policy", default="warmtide", metavar="NAME", help=f"one of {', '.join(NAMES)}")
+    add_import(parser)
     add_setting(parser)
 
 
 def run(options: argparse.Namespace) -> int:
     """The table of two rows, then the changes."""
-    rows, is_whole = show(make_setting(options), policy_names(options.policy))
+    setting = make_setting(options)
+    names = imported_names(options, setting) or policy_names(options.policy)
+    rows, is_whole = show(setting, names)
     if not is_whole:
         return INTERRUPTED
     for at_s, replicas in rows[-1].outcome.changes:

@@ -1,0 +1,31 @@
+"""A policy by what a user calls it: a name of the catalog, or the file of his own object."""
+
+from pathlib import Path
+
+from simulations.policies import Policy, Site, build
+from simulations.world import Setting
+
+from .errors import ImportedObjectError
+from .objects import Imported, import_policy
+
+ENDINGS = (".yaml", ".yml", ".json")
+
+
+def chosen(name: str, setting: Setting, *, eagerness_ratio: float = 1.0) -> Policy:
+    """With a fresh memory; a user's own object is taken as it is. ValueError, ImportedObjectError."""
+    if name.endswith(ENDINGS):
+        return read_object(Path(name), setting).policy
+    site = Site(
+        config=setting.config, times=setting.times, requests=setting.requests, eagerness_ratio=eagerness_ratio
+    )
+    return build(name, setting.bounds, ttft_s=setting.ttft_s, lead_time_s=setting.startup.cold_s, site=site)
+
+
+def read_object(path: Path, setting: Setting) -> Imported:
+    """The file's object; ImportedObjectError names the file."""
+    try:
+        return import_policy(path.read_text(encoding="utf-8"), setting.bounds)
+    except (OSError, UnicodeDecodeError) as exc:
+        raise ImportedObjectError(f"{path} cannot be read: {exc}") from exc
+    except ImportedObjectError as exc:
+        raise ImportedObjectError(f"{path}: {exc}") from exc

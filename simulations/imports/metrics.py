@@ -1,0 +1,81 @@
+"""Metric names that people scale vLLM on, and what the simulator's sensors say for each."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from metrics.names import ROWS, Shape, spellings
+from metrics.sample import Histogram, PodSignals
+from simulations.policies.hpa import Reading, Total
+from simulations.policies.series import epp_queue, epp_running, mean_of, waiting_requests
+
+Buckets = Callable[[PodSignals], Histogram | None]
+
+_GAUGES = (Shape.SUM, Shape.MEAN)
+_PER_S = "_per_s"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """Every name that can be asked for, by what it is."""
+
+    gauges: Mapping[str, Reading]
+    rates: Mapping[str, Reading]  # of counters
+    buckets: Mapping[str, Buckets]  # increases of histograms
+    totals: Mapping[str, Total]  # of routers: one series for the service
+
+    def names(self) -> str:
+        """For errors: the preferred spelling of each."""
+        firsts: dict[int, str] = {}
+        for name, read in (*self.gauges.items(), *self.rates.items(), *self.buckets.items()):
+            firsts.setdefault(id(read), name)
+        return ", ".join([*firsts.values(), *self.totals])
+
+
+def _field(name: str) -> Reading:
+    def read(sample: PodSignals) -> float | None:
+        value: float | None = getattr(sample, name)
+        return value
+
+    return read
+
+
+def _histogram(name: str) -> Buckets:
+    def read(sample: PodSignals) -> Histogram | None:
+        found: Histogram | None = getattr(sample, name)
+        return found
+
+    return read
+
+
+def _known() -> Known:
+    fields = PodSignals.__dataclass_fields__
+    gauges: dict[str, Reading] = {}
+    rates: dict[str, Reading] = {}
+    buckets: dict[str, Buckets] = {}
+    for row in ROWS:
+        per_s = row.field.removesuffix("_total") + _PER_S
+        if row.shape in _GAUGES and row.field in fields and not row.picks:  # labels are read over here
+            gauges |= dict.fromkeys(spellings(row), _field(row.field))
+        elif row.shape is Shape.COUNTER and per_s in fields:
+            read = _field(per_s)
+            rates |= {name: read for name in spellings(row) if name not in rates}
+        elif row.shape is Shape.HISTOGRAM and row.field in fields:
+            buckets |= dict.fromkeys(spellings(row, "_bucket"), _histogram(row.field))
+    totals: dict[str, Total] = {
+        "llm_d_epp_flow_control_queue_size": epp_queue,
+        "llm_d_epp_request_running": epp_running,
+        "inference_pool_average_queue_size": mean_of(waiting_requests),
+        "inference_pool_average_kv_cache_utilization": mean_of(_field("kv_cache_usage_ratio")),
+    }
+    return Known(gauges=gauges, rates=rates, buckets=buckets, totals=totals)
+
+
+KNOWN = _known()
+
+
+def gauge_of(name: str) -> Reading | None:
+    """By the name that a metrics adapter may give it: with or without prefix, with `_` for `:`."""
+    for spelled in (name, f"vllm:{name}"):
+        if spelled in KNOWN.gauges:
+            return KNOWN.gauges[spelled]
+    return None
