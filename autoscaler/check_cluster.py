@@ -8,7 +8,7 @@ from autoscaler.crds import all_crds
 from autoscaler.errors import ApiFailure, Forbidden, NotFound
 from autoscaler.findings import Finding, fail, ok, warn
 from autoscaler.kube.resources import DEPLOYMENTS, LEASES, Object, Resource
-from autoscaler.permissions import CORE, POD_DELETION_COST, Permission
+from autoscaler.permissions import CORE, OPT_INS, Permission
 from autoscaler.timestamps import duration, unix_s
 
 CRDS = Resource("apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition", namespaced=False)
@@ -18,6 +18,7 @@ _SELF_REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 OLDEST_MINOR = 25
 # A leader renews every two seconds; after fifteen another takes over.
 LEASE_STALE_S = 30.0
+_OPT_IN = tuple(permission for granted in OPT_INS.values() for permission in granted)
 _APPLY = "kubectl apply --server-side -k manifests"
 
 
@@ -81,7 +82,7 @@ async def _permissions(client: Reader, account: str) -> Finding:
 
 
 def _asked() -> Iterable[tuple[Permission, str]]:
-    for permission in (*CORE, POD_DELETION_COST):
+    for permission in (*CORE, *_OPT_IN):
         for verb in permission.verbs:
             yield permission, verb
 
@@ -90,12 +91,12 @@ def _judged(subject: str, missing: Sequence[tuple[Permission, str]]) -> Finding:
     needed = _listed((permission, verb) for permission, verb in missing if not permission.is_optional)
     if needed:
         return fail(subject, f"missing: {needed}", _APPLY)
-    unused = _listed((permission, verb) for permission, verb in missing if permission != POD_DELETION_COST)
+    unused = _listed((permission, verb) for permission, verb in missing if permission not in _OPT_IN)
     if unused:
         return warn(subject, f"missing, so these are off: {unused}", _APPLY)
-    if missing:
-        return ok(subject, "are complete; Kubernetes chooses which replica goes (components/pod-deletion-cost is off)")
-    return ok(subject, "are complete, and it may choose which replica goes")
+    absent = {permission for permission, _verb in missing}
+    off = [f"components/{name}" for name, granted in OPT_INS.items() if absent & set(granted)]
+    return ok(subject, f"are complete; off, as nobody asked for them: {', '.join(off)}" if off else "are complete")
 
 
 def _listed(missing: Iterable[tuple[Permission, str]]) -> str:

@@ -9,6 +9,8 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
+from autoscaler.caching.values import NodeOrder
+from autoscaler.caching.views import CacheView, GroupView
 from autoscaler.conflicts import Rivals, version_of
 from autoscaler.enrol import Objects, Target, is_ours, targets
 from autoscaler.gpus import GpuLedger
@@ -43,6 +45,10 @@ class Cluster:
         self.policies: dict[str, PolicyView] = {}
         self.scaled_services: dict[str, ScaledServiceView] = {}
         self.gpus = GpuLedger()
+        self.model_caches: dict[str, CacheView] = {}
+        self.node_orders: dict[str, NodeOrder] = {}
+        self.node_groups: dict[str, GroupView] = {}
+        self.caches_changed: Callable[[], None] = lambda: None  # of those three, and of nodes
         self.kserve_version: str | None = None
         self._pods_by_label: dict[_Label, set[str]] = defaultdict(set)
         self._targets: dict[str, Target] = {}
@@ -87,6 +93,22 @@ class Cluster:
         """A node. Wakes nobody: services find out at their next pass."""
         _keep(self.nodes, key, after)
         self.gpus.node_changed(key, after)
+        self.caches_changed()
+
+    def model_cache_changed(self, key: str, _before: CacheView | None, after: CacheView | None) -> None:
+        """A ModelCache."""
+        _keep(self.model_caches, key, after)
+        self.caches_changed()
+
+    def node_order_changed(self, key: str, _before: NodeOrder | None, after: NodeOrder | None) -> None:
+        """A NodeModelCache: what a node was told, or what its agent says."""
+        _keep(self.node_orders, key, after)
+        self.caches_changed()
+
+    def node_group_changed(self, key: str, _before: GroupView | None, after: GroupView | None) -> None:
+        """A LocalModelNodeGroup."""
+        _keep(self.node_groups, key, after)
+        self.caches_changed()
 
     def scaler_changed(self, key: str, before: ScalerView | None, after: ScalerView | None) -> None:
         """An HPA or a ScaledObject."""

@@ -18,6 +18,7 @@ from autoscaler.policies import PolicyBook
 from autoscaler.policy.errors import BadMemoryError
 from autoscaler.policy.memory import Memory
 from autoscaler.policy.recall import load
+from autoscaler.policy.types import Decision
 from autoscaler.queue import Wake, WakeQueue
 from autoscaler.reconcile import Pass, reconcile
 from autoscaler.refusal import Refusal
@@ -68,6 +69,11 @@ class Controller:
         self._world.reports.clear()
         for key in self._world.cluster.targets():
             self._queue.wake(key)
+
+    def decision_of(self, key: str) -> Decision | None:
+        """The last decision over a service."""
+        service = self._services.get(key)
+        return service.decision if service is not None else None
 
     async def run(self) -> None:
         """Pass after pass, until the queue is closed; then the passes under way end."""

@@ -34,6 +34,7 @@ class GpuLedger:
         self._used: dict[str, dict[str, int]] = {}  # node → resource → count
         self._waiting: dict[str, int] = {}  # resource → count, of pods without a node
         self._answers: dict[_Ask, int | None] = {}  # until anything changes
+        self._places: dict[_Ask, frozenset[str]] = {}  # until a node changes
 
     def node_changed(self, name: str, after: NodeView | None) -> None:
         """A node came, changed or went."""
@@ -42,6 +43,7 @@ class GpuLedger:
         else:
             self._nodes[name] = after
         self._answers.clear()
+        self._places.clear()
 
     def pod_changed(self, before: PodView | None, after: PodView | None) -> None:
         """A pod came, moved on or went."""
@@ -60,11 +62,22 @@ class GpuLedger:
         """How many more pods of this Deployment would find a node now; None: it cannot be known."""
         if not deployment.gpus or not self._nodes:
             return None
-        selector = tuple(sorted(deployment.node_selector.items()))
-        ask = _Ask(deployment.gpus, selector, deployment.tolerated_keys)
+        ask = _ask(deployment)
         if ask not in self._answers:
             self._answers[ask] = self._count(ask)
         return self._answers[ask]
+
+    def free_gpus(self, node: NodeView) -> int:
+        """Devices of a node that no pod on it asks for."""
+        used = self._used.get(node.name, {})
+        return sum(max(0, count - used.get(resource, 0)) for resource, count in node.gpus)
+
+    def places(self, deployment: DeploymentView) -> frozenset[str]:
+        """Nodes of the kind that a Deployment's pods go to, however full or away they are."""
+        ask = _ask(deployment)
+        if ask not in self._places:
+            self._places[ask] = frozenset(name for name, node in self._nodes.items() if _suits(node, ask))
+        return self._places[ask]
 
     def _count(self, ask: _Ask) -> int | None:
         fitting = [node for node in self._nodes.values() if _fits(node, ask)]
@@ -88,11 +101,18 @@ def _claim(pod: PodView | None) -> tuple[str | None, tuple[tuple[str, int], ...]
     return pod.node, pod.gpus
 
 
+def _ask(deployment: DeploymentView) -> _Ask:
+    return _Ask(deployment.gpus, tuple(sorted(deployment.node_selector.items())), deployment.tolerated_keys)
+
+
 def _fits(node: NodeView, ask: _Ask) -> bool:
+    return node.is_usable and _suits(node, ask)
+
+
+def _suits(node: NodeView, ask: _Ask) -> bool:
     offered: Mapping[str, int] = dict(node.gpus)
     return (
-        node.is_usable
-        and all(resource in offered for resource, _ in ask.gpus)
+        all(resource in offered for resource, _ in ask.gpus)
         and all(node.labels.get(key) == value for key, value in ask.node_selector)
         and ("" in ask.tolerated_keys or all(_tolerates(key, ask) for key in node.taint_keys))
     )

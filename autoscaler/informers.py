@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
+from autoscaler.caching import views as caching
 from autoscaler.cluster import Cluster
 from autoscaler.kube import resources, views
 from autoscaler.kube.resources import Object, Resource
@@ -24,6 +25,9 @@ def informers_of(client: WatchClient, cluster: Cluster, clock: Clock, namespace:
         _watched(resources.HPAS, views.hpa_view, cluster.scaler_changed),  # blind, we might fight one
         _optional(resources.SCALED_OBJECTS, views.scaled_object_view, cluster.scaler_changed),
         _optional(resources.NODES, views.node_view, cluster.node_changed),
+        _optional(resources.MODEL_CACHES, caching.cache_view, cluster.model_cache_changed),
+        _optional(resources.NODE_MODEL_CACHES, caching.order_view, cluster.node_order_changed),
+        _optional(resources.NODE_GROUPS, caching.group_view, cluster.node_group_changed),
     ]
     return [Informer(client, replace(kind, namespace=namespace), clock) for kind in watched]
 

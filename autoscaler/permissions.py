@@ -1,6 +1,7 @@
 """What the controller may do in a cluster, in one place: source of manifests/rbac.yaml and of `warmtide check`.
 
-`python -m autoscaler.permissions` writes the manifests. Nothing here is a wildcard, reads Secrets or touches nodes.
+`python -m autoscaler.permissions` writes the manifests. Nothing here is a wildcard or reads Secrets; nothing that is
+not opt-in touches nodes or volumes.
 """
 
 import sys
@@ -62,6 +63,30 @@ CORE = (
     Permission(
         group="warmtide.dev", resource="scaledservices/status", verbs=("patch",), purpose="decisions with their reasons"
     ),
+    Permission(
+        group="warmtide.dev", resource="modelcaches", verbs=WATCH, purpose="models to keep on nodes", is_optional=True
+    ),
+    Permission(
+        group="warmtide.dev",
+        resource="modelcaches/status",
+        verbs=("patch",),
+        purpose="what became of them",
+        is_optional=True,
+    ),
+    Permission(
+        group="warmtide.dev",
+        resource="nodemodelcaches",
+        verbs=(*WATCH, "create", "patch"),
+        purpose="telling nodes' agents what to hold, and hearing what they do",
+        is_optional=True,
+    ),
+    Permission(
+        group="serving.kserve.io",
+        resource="localmodelnodegroups",
+        verbs=WATCH,
+        purpose="how much models may take on a node",
+        is_optional=True,
+    ),
     Permission(group="", resource="events", verbs=("create",), purpose="saying what changed and why"),
     Permission(
         group="coordination.k8s.io",
@@ -79,6 +104,38 @@ POD_DELETION_COST = Permission(
     purpose="choosing which replica goes first (pod-deletion-cost)",
     is_optional=True,
 )
+
+# Opt-in, for components/model-labels. RBAC cannot grant labels alone: who may patch nodes may also cordon and taint
+# them. Hence not in the role, and the agents, which run on every GPU node, never have it.
+MODEL_LABELS = Permission(
+    group="",
+    resource="nodes",
+    verbs=("patch",),
+    purpose="labels on nodes that hold a model",
+    is_optional=True,
+)
+# Opt-in, for components/model-volumes. Who may create volumes may mount any folder of a node.
+MODEL_VOLUMES = (
+    Permission(
+        group="",
+        resource="persistentvolumes",
+        verbs=("list", "create", "patch", "delete"),
+        purpose="volumes over published models",
+        is_optional=True,
+    ),
+    Permission(
+        group="",
+        resource="persistentvolumeclaims",
+        verbs=("get", "list", "create", "patch", "delete"),
+        purpose="claims through which pods read them",
+        is_optional=True,
+    ),
+)
+OPT_INS = {
+    "pod-deletion-cost": (POD_DELETION_COST,),
+    "model-labels": (MODEL_LABELS,),
+    "model-volumes": MODEL_VOLUMES,
+}
 
 
 def rules(permissions: Iterable[Permission]) -> list[Object]:
@@ -103,10 +160,15 @@ def rbac() -> list[Object]:
     ]
 
 
+def opt_in_rbac(component: str) -> list[Object]:
+    """Role and binding of an opt-in component."""
+    name = f"{SERVICE_ACCOUNT}-{component}"
+    return [_role("ClusterRole", name, rules(OPT_INS[component])), _binding("ClusterRole", name)]
+
+
 def pod_deletion_cost_rbac() -> list[Object]:
-    """Role and binding of the opt-in component."""
-    name = f"{SERVICE_ACCOUNT}-pod-deletion-cost"
-    return [_role("ClusterRole", name, rules([POD_DELETION_COST])), _binding("ClusterRole", name)]
+    """Role and binding for choosing which replica goes first."""
+    return opt_in_rbac("pod-deletion-cost")
 
 
 def _role(kind: str, name: str, granted: Sequence[Object]) -> Object:
@@ -135,10 +197,8 @@ def as_yaml(objects: Sequence[Object]) -> str:
 
 def manifests(folder: Path) -> dict[Path, str]:
     """Every file that is written, with its text."""
-    return {
-        folder / "rbac.yaml": as_yaml(rbac()),
-        folder / "components" / "pod-deletion-cost" / "rbac.yaml": as_yaml(pod_deletion_cost_rbac()),
-    }
+    opt_ins = {folder / "components" / name / "rbac.yaml": as_yaml(opt_in_rbac(name)) for name in OPT_INS}
+    return {folder / "rbac.yaml": as_yaml(rbac())} | opt_ins
 
 
 def main() -> None:

@@ -47,3 +47,6 @@ SCALED_OBJECTS = Resource("keda.sh", "v1alpha1", "scaledobjects", "ScaledObject"
 INFERENCE_SERVICES = Resource("serving.kserve.io", "v1beta1", "inferenceservices", "InferenceService")
 SCALING_POLICIES = Resource("warmtide.dev", "v1alpha1", "scalingpolicies", "ScalingPolicy")
 SCALED_SERVICES = Resource("warmtide.dev", "v1alpha1", "scaledservices", "ScaledService")
+MODEL_CACHES = Resource("warmtide.dev", "v1alpha1", "modelcaches", "ModelCache")
+NODE_MODEL_CACHES = Resource("warmtide.dev", "v1alpha1", "nodemodelcaches", "NodeModelCache", namespaced=False)
+NODE_GROUPS = Resource("serving.kserve.io", "v1alpha1", "localmodelnodegroups", "LocalModelNodeGroup", namespaced=False)

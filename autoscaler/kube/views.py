@@ -10,6 +10,7 @@ import zlib
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any
 
 from autoscaler.kube.address import MetricsAddress, metrics_address
@@ -85,6 +86,8 @@ class DeploymentView:
     tolerated_keys: frozenset[str]  # taint keys; "" tolerates every taint
     images: tuple[str, ...]
     is_multi_node: bool = False
+    models: tuple[str, ...] = ()  # what its containers are told to serve: names or URIs
+    volume_claims: tuple[str, ...] = ()  # PersistentVolumeClaims that its pods mount
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,6 +148,7 @@ class NodeView:
     gpus: tuple[tuple[str, int], ...]  # allocatable
     is_usable: bool  # ready and not cordoned
     taint_keys: frozenset[str]  # that keep pods away
+    uid: str = ""
 
 
 def meta_of(obj: Object) -> Meta:
@@ -215,6 +219,12 @@ def deployment_view(obj: Object) -> DeploymentView:
         tolerated_keys=frozenset(t.get("key", "") for t in tolerations),
         images=tuple(c.get("image", "") for c in pod_spec.get("containers") or ()),
         is_multi_node=any(c.get("name") == "worker-container" for c in pod_spec.get("containers") or ()),
+        models=models_of(pod_spec),
+        volume_claims=tuple(
+            str(volume["persistentVolumeClaim"].get("claimName", ""))
+            for volume in pod_spec.get("volumes") or ()
+            if volume.get("persistentVolumeClaim")
+        ),
     )
 
 
@@ -287,7 +297,20 @@ def node_view(obj: Object) -> NodeView:
         gpus=_gpu_counts(status.get("allocatable") or {}),
         is_usable=is_ready and not spec.get("unschedulable"),
         taint_keys=frozenset(t.get("key", "") for t in taints if t.get("effect") in ("NoSchedule", "NoExecute")),
+        uid=metadata.get("uid", ""),
     )
+
+
+def models_of(pod_spec: Object) -> tuple[str, ...]:
+    """Models that containers are told to serve: `vllm serve NAME`, `--model NAME`, KServe's STORAGE_URI."""
+    found: list[str] = []
+    for container in pod_spec.get("containers") or ():
+        # A shell's `-c` holds the whole command line in one argument.
+        words = " ".join(str(word) for key in ("command", "args") for word in container.get(key) or ()).split()
+        found += [after for word, after in pairwise(words) if word in ("serve", "--model")]
+        found += [word.removeprefix("--model=") for word in words if word.startswith("--model=")]
+        found += [str(one.get("value", "")) for one in container.get("env") or () if one.get("name") == "STORAGE_URI"]
+    return tuple(dict.fromkeys(word for word in found if "/" in word and not word.startswith(("/", "-"))))
 
 
 def gpus_of(pod_spec: Object) -> tuple[tuple[str, int], ...]:

@@ -25,6 +25,8 @@ from simulations.cluster.kserve.crds import scaled_object_crd
 MANIFESTS = Path(__file__).parents[2] / "manifests"
 POLICIES = Resource("warmtide.dev", "v1alpha1", "scalingpolicies", "ScalingPolicy")
 SCALED_SERVICES = Resource("warmtide.dev", "v1alpha1", "scaledservices", "ScaledService")
+MODEL_CACHES = Resource("warmtide.dev", "v1alpha1", "modelcaches", "ModelCache")
+NODE_MODEL_CACHES = Resource("warmtide.dev", "v1alpha1", "nodemodelcaches", "NodeModelCache", namespaced=False)
 SECRETS = Resource("", "v1", "secrets", "Secret")
 SERVICE = "llm"  # the one service of a site
 POLICY = "gold"
@@ -46,14 +48,14 @@ class Site:
 
     async def install(self) -> None:
         """Everything that is not there yet; an earlier controller's lease goes."""
-        crds = sorted((MANIFESTS / "crds").glob("scal*.yaml"))  # the controller's
+        crds = sorted((MANIFESTS / "crds").glob("*.yaml"))
         await apply(self.api, [MANIFESTS / "namespace.yaml", MANIFESTS / "rbac.yaml", *crds])
         await put(self.api, CRDS, scaled_object_crd())
         await put(self.api, NAMESPACES, {"metadata": {"name": self.space}})
         await self.kserve.install()
         with suppress(ApiError):
             await self.api.delete(LEASES, NAMESPACE, LEASE)
-        for resource in (POLICIES, SCALED_SERVICES, SCALED_OBJECTS):
+        for resource in (POLICIES, SCALED_SERVICES, SCALED_OBJECTS, MODEL_CACHES, NODE_MODEL_CACHES):
             await self.until(partial(self._is_served, resource))
         await put(self.api, POLICIES, {"metadata": {"name": POLICY, "namespace": self.space}, "spec": self._policy})
 

@@ -191,7 +191,7 @@ async def test_a_cluster_in_order_is_all_ok(cluster: Cluster) -> None:
         code, answer = await cluster.check()
 
     assert (code, answer["ok"], set(verdicts(answer).values())) == (0, True, {"ok"})
-    assert found(answer, f"permissions of {ACCOUNT}")["message"].startswith("are complete, and it may choose")
+    assert found(answer, f"permissions of {ACCOUNT}")["message"].startswith("are complete")
     assert found(answer, "controller")["message"] == "pod-1 leads"
     assert found(answer, "team-a/qwen metrics")["message"] == "1 of 1 ready pods read from here"
 

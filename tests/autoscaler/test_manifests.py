@@ -16,7 +16,7 @@ from autoscaler.crds import all_crds
 from autoscaler.errors import NotFound
 from autoscaler.kube.client import KubeClient
 from autoscaler.parse import parse_annotation, parse_policy, parse_scaled_service
-from autoscaler.permissions import CORE, NAMESPACE, POD_DELETION_COST, SERVICE_ACCOUNT, main, manifests, rbac
+from autoscaler.permissions import CORE, NAMESPACE, OPT_INS, SERVICE_ACCOUNT, main, manifests, rbac
 from autoscaler.settings import ANNOTATION
 from autoscaler.wiring import Options, run
 from simulations.cluster.apiserver import ApiServer, User
@@ -61,13 +61,15 @@ def test_the_command_writes_them(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_no_permission_is_broad() -> None:
-    for permission in (*CORE, POD_DELETION_COST):
+    for permission in (*CORE, *(permission for granted in OPT_INS.values() for permission in granted)):
         assert permission.purpose
         assert "*" not in (permission.group, permission.resource, *permission.verbs)
         assert permission.resource != "secrets"
+    for permission in CORE:
         assert permission.resource != "nodes" or set(permission.verbs) <= {"get", "list", "watch"}
     writable = {p.resource for p in CORE if not set(p.verbs) <= {"get", "list", "watch"}}
-    assert writable == {"deployments/scale", "scaledservices", "scaledservices/status", "events", "leases"}
+    caches = {"modelcaches/status", "nodemodelcaches"}
+    assert writable == {"deployments/scale", "scaledservices", "scaledservices/status", "events", "leases"} | caches
 
 
 def rendered(*arguments: str) -> list[Object]:
@@ -95,7 +97,7 @@ def test_components_can_be_added(tmp_path: Path) -> None:
     shutil.copytree(MANIFESTS, tmp_path / "manifests")
     overlay = tmp_path / "overlay"
     overlay.mkdir()
-    components = [f"../manifests/components/{name}" for name in ("pod-deletion-cost", "service-monitor")]
+    components = [f"../manifests/components/{name}" for name in (*OPT_INS, "service-monitor")]
     (overlay / "kustomization.yaml").write_text(
         yaml.safe_dump({"resources": ["../manifests"], "components": components})
     )
@@ -105,7 +107,7 @@ def test_components_can_be_added(tmp_path: Path) -> None:
     monitors = [obj for obj in objects if obj["kind"] == "ServiceMonitor"]
     roles = [obj["metadata"]["name"] for obj in objects if obj["kind"] == "ClusterRole"]
     assert [monitor["metadata"]["namespace"] for monitor in monitors] == [NAMESPACE]
-    assert roles == [SERVICE_ACCOUNT, f"{SERVICE_ACCOUNT}-pod-deletion-cost"]
+    assert sorted(roles) == sorted([SERVICE_ACCOUNT, *(f"{SERVICE_ACCOUNT}-{name}" for name in OPT_INS)])
 
 
 def test_the_controllers_pod_is_restricted() -> None:
