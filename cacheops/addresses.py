@@ -8,6 +8,7 @@ says a moment later does not matter. An administrator may allow hosts and networ
 import ipaddress
 import socket
 import ssl
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -16,6 +17,13 @@ from cacheops.errors import InvalidRequestError, SourceUnavailableError
 IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
+# What `ipaddress` takes for public, by version of Python or for good, and a node must not be talked into asking:
+_INSIDE = (
+    ipaddress.ip_network("192.0.0.0/24"),  # IETF protocol assignments; Oracle's metadata service is 192.0.0.192
+    ipaddress.ip_network("168.63.129.16/32"),  # Azure's wire server: an address of the Internet that is the host
+    ipaddress.ip_network("fec0::/10"),  # site-local, deprecated (RFC 3879) and still routed by some
+    ipaddress.ip_network("64:ff9b:1::/48"),  # local-use translation (RFC 8215): any inner address
+)
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")  # carries an IPv4 address that the check must see
 DEFAULT_PORTS = {"http": 80, "https": 443}
 URL_CHARS_MAX = 8192  # signed URLs are long; past this it is an attack on our memory
@@ -33,12 +41,18 @@ class Origin:
         return f"{self.scheme}://{self.host}:{self.port}"
 
 
+def lookup_addresses(host: str, port: int) -> Sequence[str]:
+    """Addresses of a name, or of an address in any spelling that the system takes: `127.1`, `0x7f000001`, `[::1]`."""
+    return [str(entry[4][0]) for entry in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AddressRules:
     """What an administrator allows beyond public https."""
 
     hosts: frozenset[str] = frozenset()  # `name` or `name:port`, private addresses and plain http included
     networks: tuple[IpNetwork, ...] = ()
+    lookup: Callable[[str, int], Sequence[str]] = lookup_addresses  # asked once for each connection
 
     def allows_host(self, origin: Origin) -> bool:
         """Whether this very host was named."""
@@ -57,6 +71,8 @@ def is_public(address: IpAddress) -> bool:
             inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
         if inner is not None:
             return is_public(inner)
+    if any(address in network for network in _INSIDE):
+        return False
     return address.is_global and not address.is_multicast and not address.is_reserved
 
 
@@ -89,10 +105,9 @@ def checked_addresses(origin: Origin, rules: AddressRules) -> list[str]:
     if origin.scheme != "https" and not named:
         raise InvalidRequestError(f"{origin}: plain http is spoken to allow-listed hosts only")
     try:
-        found = socket.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
+        addresses = list(rules.lookup(origin.host, origin.port))
     except (OSError, UnicodeError) as exc:
         raise SourceUnavailableError(f"{origin}: the name does not resolve: {exc}") from exc
-    addresses = [str(entry[4][0]) for entry in found]
     for text in addresses:
         if not named and not rules.allows(ipaddress.ip_address(text.split("%", 1)[0])):
             raise InvalidRequestError(f"{origin}: address {text} is not public and not allow-listed")
