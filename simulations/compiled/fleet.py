@@ -13,7 +13,7 @@ from .blocks import growth_within
 from .errors import UnsupportedConfigError
 from .kernel import advance
 from .layout import COURSE, MACHINE, NOBODY, REPLICA, REQUEST, TTFT_BOUNDS_S, Records, World
-from .records import check_requests, forget_course, request_records, requests_of
+from .records import check_requests, forget_course, put_records, request_records, requests_of, take_records
 from .timing import steps_started
 
 __all__ = [
@@ -141,20 +141,18 @@ class CompiledFleet:
         else:
             grown = world.requests
         places = free[:count].astype(np.int32)
-        grown[places] = requests
+        put_records(grown, places, requests)
         order = np.concatenate([world.order[world.course[0]["next_request"] :], places])
         world.course[0]["next_request"] = 0
         self._world = world._replace(requests=grown, order=order)
         self._was_fed = True
 
-    def take_finished(self) -> Records:
+    def take_finished(self, *, in_order: bool = True) -> Records:
         """Hand out those that have all their tokens, in order of arrival; the fleet forgets them."""
         requests = self._world.requests
-        done = np.flatnonzero(requests["finished_at_s"] > -math.inf)  # NaN: not yet
-        taken = _by_arrival(requests[done])
-        requests[done] = np.zeros((), REQUEST)
-        requests["finished_at_s"][done] = math.nan
-        return taken
+        taken = np.empty(len(requests), REQUEST)
+        taken = taken[: take_records(requests, taken)]
+        return _by_arrival(taken) if in_order else taken
 
     def add(self, slot: int, *, ready_at_s: float) -> None:
         """A new replica in this slot; what was there before is forgotten."""

@@ -9,9 +9,11 @@ from numpy.typing import NDArray
 from simulations.fleet import Arrival
 from simulations.replica import EngineConfig, RequestTooLongError
 
-from .layout import NOBODY, REQUEST, Records
+from .jit import jit
+from .layout import NOBODY, REQUEST, Order, Records
 
-Column = NDArray[np.float64] | NDArray[np.int32]
+Floats = NDArray[np.float64]
+Column = Floats | NDArray[np.int32]
 
 
 def request_records(arrivals: Iterable[Arrival]) -> Records:
@@ -24,24 +26,59 @@ def request_records(arrivals: Iterable[Arrival]) -> Records:
 def requests_of(arrived_at_s: Column, prompt_tokens: Column, output_tokens: Column) -> Records:
     """The same from columns."""
     records = np.zeros(len(arrived_at_s), REQUEST)
-    records["arrived_at_s"], records["prompt_tokens"], records["output_tokens"] = (
-        arrived_at_s,
-        prompt_tokens,
-        output_tokens,
-    )
-    return forget_course(records)
+    records["arrived_at_s"] = arrived_at_s
+    records["prompt_tokens"], records["output_tokens"] = prompt_tokens, output_tokens
+    for field in ("scheduled_at_s", "first_token_at_s", "finished_at_s"):
+        records[field] = math.nan
+    for field in ("next", "prev", "replica"):
+        records[field] = NOBODY
+    return records
 
 
 def forget_course(records: Records) -> Records:
     """The same requests, to be served again."""
-    fresh = np.zeros(len(records), REQUEST)
-    for field in ("arrived_at_s", "prompt_tokens", "output_tokens"):
-        fresh[field] = records[field]
-    for field in ("scheduled_at_s", "first_token_at_s", "finished_at_s"):
-        fresh[field] = math.nan
-    for field in ("next", "prev", "replica"):
-        fresh[field] = NOBODY
-    return fresh
+    return requests_of(records["arrived_at_s"], records["prompt_tokens"], records["output_tokens"])
+
+
+@jit
+def put_records(requests: Records, places: Order, more: Records) -> None:
+    """One record into each of these places."""
+    for index in range(len(places)):
+        requests[places[index]] = more[index]
+
+
+@jit
+def take_records(requests: Records, taken: Records) -> int:
+    """Move those that ended into `taken` and free their places; returns how many these are."""
+    count = 0
+    for number in range(len(requests)):
+        request = requests[number]
+        if request["prompt_tokens"] and request["finished_at_s"] > -math.inf:  # NaN: not yet
+            taken[count] = request
+            count += 1
+            request["prompt_tokens"] = 0
+            request["finished_at_s"] = math.nan
+    return count
+
+
+@jit
+def count_requests(requests: Records, counts: Floats, spacing_s: float, ttft_s: float) -> int:
+    """Add each request to the stretch of time in which it arrived: itself, its tokens, whether its TTFT missed.
+
+    `counts` has these three as rows. Returns how many did not miss.
+    """
+    last, met = counts.shape[1] - 1, 0
+    for number in range(len(requests)):
+        request = requests[number]
+        arrived_at_s = request["arrived_at_s"]
+        stretch = min(math.ceil(arrived_at_s / spacing_s), last)
+        counts[0, stretch] += 1
+        counts[1, stretch] += request["prompt_tokens"] + request["output_tokens"]
+        if request["first_token_at_s"] - arrived_at_s <= ttft_s:  # false while there is no first token
+            met += 1
+        else:
+            counts[2, stretch] += 1
+    return met
 
 
 def check_requests(requests: Records, config: EngineConfig) -> None:

@@ -49,7 +49,7 @@ class Pods:
         self._sensors = sensors
         self._startup = startup
         self._random = random
-        self._free_nodes = list(range(nodes))
+        self._free_nodes = set(range(nodes))
         self._warm_nodes: set[int] = set()
         self._made = 0
         self.starting: list[Pod] = []
@@ -110,8 +110,8 @@ class Pods:
         return self.gone_pod_seconds + sum(end_s - max(begin_s, pod.created_at_s) for pod in present)
 
     def _add(self, now_s: float, *, startup_s: float | None = None) -> Pod:
-        warm = [node for node in self._free_nodes if node in self._warm_nodes]
-        slot = warm[0] if warm else self._free_nodes[0]
+        warm = self._free_nodes & self._warm_nodes
+        slot = min(warm or self._free_nodes)  # low numbers: the kernel looks at all up to the highest in use
         self._free_nodes.remove(slot)
         tier = Tier.WARM if warm else Tier.COLD
         self._warm_nodes.add(slot)
@@ -157,6 +157,6 @@ class Pods:
 
     def _end(self, pod: Pod, at_s: float) -> None:
         self._sensors.end(pod.slot)
-        self._free_nodes.append(pod.slot)
+        self._free_nodes.add(pod.slot)
         # The first replicas were there before the clock started: they cost from then on.
         self.gone_pod_seconds += at_s - max(0.0, pod.created_at_s)

@@ -8,7 +8,7 @@ from autoscaler.policy.types import Observation
 from autoscaler.rhythm import SPACING_S, pass_period_s
 from simulations.compiled.fleet import CompiledFleet, forget_course
 from simulations.policies.base import Policy, Wish
-from simulations.world.outcome import Change, Outcome
+from simulations.world.outcome import SERIES_POINTS, Change, Outcome
 from simulations.world.pods import Pods
 from simulations.world.sensors import Sensing, Sensors
 from simulations.world.series import Recorder
@@ -54,8 +54,12 @@ class _Run:
         self._replicas = setting.replicas_at_start
         self._decisions: list[Change] = []
         self._recorder = Recorder(setting.span_s)
-        known = None if setting.more is not None else len(setting.requests)
-        self._tally = Tally(self._recorder.at_s, ttft_s=setting.ttft_s, requests=known)
+        self._tally = Tally(
+            SERIES_POINTS,
+            spacing_s=self._recorder.spacing_s,
+            ttft_s=setting.ttft_s,
+            keeps_all=setting.more is None,
+        )
         self._decide_at_s = random.random() * self._cadence.decide_s
         self._decided_at_s = -math.inf
 
@@ -103,8 +107,8 @@ class _Run:
         if part is None:
             self._known_to_s = math.inf
             return
-        self._tally.add(self._fleet.take_finished())
-        self._fleet.feed(forget_course(part))
+        self._tally.add(self._fleet.take_finished(in_order=False))
+        self._fleet.feed(part)
         self._known_to_s = float(part["arrived_at_s"][-1])
 
     def _decide(self, now_s: float) -> None:

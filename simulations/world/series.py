@@ -3,7 +3,6 @@
 import math
 
 import numpy as np
-from numpy.typing import NDArray
 
 from autoscaler.policy.types import Tier
 from simulations.compiled.fleet import CompiledFleet
@@ -18,8 +17,8 @@ class Recorder:
     """Notes a point whenever one is due."""
 
     def __init__(self, span_s: float) -> None:
-        self.at_s: NDArray[np.float64] = span_s * (np.arange(SERIES_POINTS) / (SERIES_POINTS - 1))
-        self._due_s = self.at_s.tolist()
+        self.spacing_s = span_s / (SERIES_POINTS - 1)
+        self._due_s = (span_s * (np.arange(SERIES_POINTS) / (SERIES_POINTS - 1))).tolist()
         self._points: list[Point] = []
 
     @property
@@ -40,7 +39,7 @@ class Recorder:
     def series(self) -> Series:
         """All points, without what arrived."""
         series = np.zeros(len(self._points), SAMPLE)
-        series["at_s"] = self.at_s[: len(series)]
+        series["at_s"] = self._due_s[: len(series)]
         columns = SAMPLE.names or ()
         for index, name in enumerate(columns[1 : 1 + len(self._points[0])]):
             series[name] = [point[index] for point in self._points]

@@ -15,7 +15,7 @@ from simulations.world.startup import StartupTimes
 class Setting:
     """What all policies of a comparison share; `requests` is never written to.
 
-    Of a long course, `requests` is the first part, and `more` gives the parts that follow, anew with each call.
+    Of a long course, `requests` is the first part, and `more` gives those that follow, made anew with each call.
     """
 
     requests: Records
