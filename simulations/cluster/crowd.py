@@ -25,6 +25,7 @@ class Crowd:
         self._clock = clock or WallClock()
         self._held: Counter[str] = Counter()
         self.wanted = 0  # requests in flight, at most CLIENTS
+        self.answer_tokens = ANSWER_TOKENS  # of each request from now on; long ones stay where they are
         self.served = 0
         self.broken: list[str] = []  # finish reasons of answers that began and did not end well
 
@@ -37,7 +38,7 @@ class Crowd:
     async def _one(self, number: int) -> None:
         while True:
             url = min(self._urls(), key=self._held.__getitem__, default="") if number < self.wanted else ""
-            tokens = ANSWER_TOKENS[(7 * number) % len(ANSWER_TOKENS)]
+            tokens = self.answer_tokens[(7 * number) % len(self.answer_tokens)]
             if not url or not await self._is_answered(url, tokens):
                 await self._clock.sleep(LOOK_S)
 
