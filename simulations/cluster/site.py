@@ -20,7 +20,7 @@ from simulations.cluster.api import (
 from simulations.cluster.apply import apply, put
 from simulations.cluster.http_api import HttpApi
 from simulations.cluster.kserve import KServe
-from simulations.cluster.kserve.crds import scaled_object_crd
+from simulations.cluster.kserve.crds import NODE_GROUPS, node_group_crd, scaled_object_crd
 
 MANIFESTS = Path(__file__).parents[2] / "manifests"
 POLICIES = Resource("warmtide.dev", "v1alpha1", "scalingpolicies", "ScalingPolicy")
@@ -50,12 +50,13 @@ class Site:
         """Everything that is not there yet; an earlier controller's lease goes."""
         crds = sorted((MANIFESTS / "crds").glob("*.yaml"))
         await apply(self.api, [MANIFESTS / "namespace.yaml", MANIFESTS / "rbac.yaml", *crds])
-        await put(self.api, CRDS, scaled_object_crd())
+        for crd in (scaled_object_crd(), node_group_crd()):
+            await put(self.api, CRDS, crd)
         await put(self.api, NAMESPACES, {"metadata": {"name": self.space}})
         await self.kserve.install()
         with suppress(ApiError):
             await self.api.delete(LEASES, NAMESPACE, LEASE)
-        for resource in (POLICIES, SCALED_SERVICES, SCALED_OBJECTS, MODEL_CACHES, NODE_MODEL_CACHES):
+        for resource in (POLICIES, SCALED_SERVICES, SCALED_OBJECTS, MODEL_CACHES, NODE_MODEL_CACHES, NODE_GROUPS):
             await self.until(partial(self._is_served, resource))
         await put(self.api, POLICIES, {"metadata": {"name": POLICY, "namespace": self.space}, "spec": self._policy})
 

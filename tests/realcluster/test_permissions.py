@@ -8,7 +8,7 @@ import json
 import logging
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,10 +25,11 @@ from autoscaler.kube.views import deployment_view
 from autoscaler.kube.writer import Writer
 from autoscaler.permissions import CORE, NAMESPACE, POD_DELETION_COST, SERVICE_ACCOUNT, Permission, rules
 from autoscaler.wiring import Options, run
-from simulations.cluster.api import DEPLOYMENTS, NAMESPACES, Object, Resource
+from simulations.cluster.api import DEPLOYMENTS, NAMESPACES, NODES, ApiError, Object, Resource
 from simulations.cluster.apiserver import ApiServer, User
+from simulations.cluster.apply import put
 from simulations.cluster.http_api import HttpApi
-from simulations.cluster.site import Site, kubeconfig_of
+from simulations.cluster.site import MODEL_CACHES, NODE_MODEL_CACHES, Site, kubeconfig_of
 
 pytestmark = pytest.mark.cluster
 
@@ -111,6 +112,7 @@ class Scene:
     def __init__(self, place, caplog: pytest.LogCaptureFixture) -> None:
         self.place = place
         self.site = place.site
+        self.nodes = (f"{place.site.space}-new", f"{place.site.space}-told")
         self._caplog = caplog
 
     async def set_up(self) -> None:
@@ -119,6 +121,28 @@ class Scene:
     async def annotate(self, policy: str | None) -> None:
         patch = {"metadata": {"annotations": {ANNOTATION: policy}}}
         await self.site.api.patch(DEPLOYMENTS, self.site.space, "llm", patch)
+
+    async def cache(self) -> None:
+        """A ModelCache, a node that has no order yet, and one whose order is not owned by it."""
+        metadata = {"name": "alpha", "namespace": self.site.space}
+        source = {"uri": "pvc://nowhere/model"}
+        await put(self.site.api, MODEL_CACHES, {"metadata": metadata, "spec": {"source": source}})
+        for name in self.nodes:
+            await put(self.site.api, NODES, {"metadata": {"name": name}})
+            gpus = {"nvidia.com/gpu": "1"}
+            status = {"allocatable": gpus, "capacity": gpus}
+            await self.site.api.patch(NODES, "", name, {"status": status}, "status")
+        await put(self.site.api, NODE_MODEL_CACHES, {"metadata": {"name": self.nodes[1]}, "spec": {"models": []}})
+
+    async def is_cache_told(self) -> bool:
+        found = await self.site.api.get(MODEL_CACHES, self.site.space, "alpha")
+        return bool((found.get("status") or {}).get("conditions"))
+
+    async def clean_up(self) -> None:
+        for name in self.nodes:
+            for resource in (NODE_MODEL_CACHES, NODES):
+                with suppress(ApiError):
+                    await self.site.api.delete(resource, "", name)
 
     @asynccontextmanager
     async def controller(self) -> AsyncIterator[None]:
@@ -251,6 +275,19 @@ async def cannot_read_what_the_watch_has_not_told(scene: Scene, _permission: Per
             await publisher.ensure(target)
 
 
+async def does_not_tell_the_node(scene: Scene, permission: Permission) -> None:
+    """Neither a first order nor a changed one; the ModelCache still says how it stands."""
+    await scene.cache()
+    await scene.hears(f'not told: 403 .*cannot (create|patch) resource "{permission.resource}"')
+    await scene.site.until(scene.is_cache_told)
+
+
+async def writes_no_status_of_caches(scene: Scene, _permission: Permission) -> None:
+    await scene.cache()
+    await scene.hears("ModelCache .*: status not written: 403")
+    assert not await scene.is_cache_told()
+
+
 async def does_not_choose_who_goes(scene: Scene, _permission: Permission) -> None:
     async with scene.writer() as writer:
         await Scaler(writer).mark_victim(scene.site.space, "llm-1", 0.0)
@@ -297,6 +334,15 @@ NEEDS = (
     Need("scaledservices", "patch", does_not_follow_the_annotation),
     Need("scaledservices", "delete", leaves_its_object_behind),
     Need("scaledservices/status", "patch", writes_no_status),
+    Need("modelcaches", "list", says_it_is_off),
+    Need("modelcaches", "watch", says_that_it_is_blind),
+    Need("modelcaches/status", "patch", writes_no_status_of_caches),
+    Need("nodemodelcaches", "list", says_it_is_off),
+    Need("nodemodelcaches", "watch", says_that_it_is_blind),
+    Need("nodemodelcaches", "create", does_not_tell_the_node),
+    Need("nodemodelcaches", "patch", does_not_tell_the_node),
+    Need("localmodelnodegroups", "list", says_it_is_off),
+    Need("localmodelnodegroups", "watch", says_that_it_is_blind),
     Need("events", "create", sends_no_events),
     Need("leases", "get", does_not_lead),
     Need("leases", "create", does_not_lead),
@@ -330,12 +376,13 @@ async def without(place, permission: Permission, verb: str) -> AsyncIterator[Non
 
 
 @pytest.fixture
-async def scene(place, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> Scene:
+async def scene(place, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Scene]:
     caplog.set_level(logging.INFO)
     monkeypatch.setattr(watch, "FORBIDDEN_SURE_S", 0.3)
     it = Scene(place, caplog)
     await it.set_up()
-    return it
+    yield it
+    await it.clean_up()
 
 
 @pytest.mark.parametrize("need", NEEDS, ids=str)

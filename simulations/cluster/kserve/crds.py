@@ -6,6 +6,7 @@ from typing import Any
 from simulations.cluster.api import CRDS, INFERENCE_SERVICES, SCALED_OBJECTS, Object, Resource
 from simulations.cluster.kserve.rules import Rules
 
+NODE_GROUPS = Resource("serving.kserve.io", "v1alpha1", "localmodelnodegroups", "LocalModelNodeGroup", namespaced=False)
 _ANY: Mapping[str, Any] = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
 _REPLICAS: Mapping[str, Any] = {"type": "integer", "format": "int32"}
 _Column = tuple[str, str, str]  # name, type, JSONPath
@@ -50,6 +51,14 @@ def scaled_object_crd() -> Object:
     return _crd(SCALED_OBJECTS, ["so"], spec, columns)
 
 
+def node_group_crd() -> Object:
+    """KServe's LocalModelNodeGroup v1alpha1."""
+    quantity = {"anyOf": [{"type": "integer"}, {"type": "string"}], "x-kubernetes-int-or-string": True}
+    fields = {"storageLimit": quantity, "persistentVolumeSpec": _ANY, "persistentVolumeClaimSpec": _ANY}
+    spec = {"type": "object", "required": sorted(fields), "properties": fields}
+    return _crd(NODE_GROUPS, [], spec, [])
+
+
 def _crd(resource: Resource, short_names: Sequence[str], spec: Mapping[str, Any], columns: Sequence[_Column]) -> Object:
     singular = resource.kind.lower()
     schema = {"type": "object", "properties": {"spec": spec, "status": _ANY}, "required": ["spec"]}
@@ -67,7 +76,7 @@ def _crd(resource: Resource, short_names: Sequence[str], spec: Mapping[str, Any]
         "metadata": {"name": f"{resource.plural}.{resource.group}"},
         "spec": {
             "group": resource.group,
-            "scope": "Namespaced",
+            "scope": "Namespaced" if resource.namespaced else "Cluster",
             "names": {
                 "kind": resource.kind,
                 "listKind": f"{resource.kind}List",
