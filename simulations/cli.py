@@ -15,6 +15,7 @@ from simulations.errors import INTERRUPTED, SimulationError
 COMMANDS = {
     "run": "one policy beside the static fleet, with every change of its number",
     "compare": "policies side by side: attainment, latency, GPU-hours",
+    "scenarios": "the scenarios that ship, and their files",
     "trace": "inspect, convert, resample, scale, splice and plot recorded traffic",
     "calibrate": "what a real server did, as a profile that simulates it",
 }

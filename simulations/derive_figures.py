@@ -1,107 +1,188 @@
-"""Derive traffic figures from an Azure trace: `python -m simulations.derive_figures TRACE.csv > figures.json`.
+"""Derive traffic figures from a real trace: `python -m simulations.derive_figures NAME TRACE > figures.json`.
 
 Anyone with the trace can derive them again and compare; what ships in `simulations/figures/` was made so.
 """
 
 import sys
-from collections import Counter
 from collections.abc import Sequence
-from itertools import pairwise
+from dataclasses import dataclass
 from pathlib import Path
-from statistics import correlation, fmean
+
+import numpy as np
 
 from simulations.errors import TraceError
-from simulations.trace import Arrival
-from simulations.traces import read_arrivals
-from simulations.traffic import KnownFigures, TrafficFigures, quantile
+from simulations.prefixes import PrefixFigures, derive_prefixes
+from simulations.traces import Chunk, joined, open_trace
+from simulations.traces.chunk import Tokens
+from simulations.traces.rates import Rates, rates_csv
+from simulations.traffic import KnownFigures, RateFigures, TrafficFigures, stored
 
-SOURCE = "Azure/AzurePublicDataset, AzureLLMInferenceDataset2023, AzureLLMInferenceTrace_conv.csv"
-LICENCE = "CC-BY-4.0"
-BIN_S = 10.0
-MIX_PERIOD_S = 120.0  # long enough for ~650 requests to fill 22 bins, short against the hour's waves
 TWENTIETHS = tuple(step / 20 for step in range(20))
-TAIL = (
+# The last twentieth of Azure's prompts spans 4,083 to 14,050 tokens, nearly all below 4,200.
+TAIL = (0.99, 0.999, 1.0)
+LONG_TAIL = (
+    0.96,
+    0.97,
+    0.98,
+    0.985,
     0.99,
+    0.995,
+    0.998,
     0.999,
     1.0,
-)  # the last twentieth spans 4,083 to 14,050 tokens, nearly all below 4,200
+)  # of traces in which few requests bring much of the tokens
+KNOWN_BIN_S = 10.0  # of the peaks among the known figures
 
 
-def derive(arrivals: Sequence[Arrival]) -> TrafficFigures:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """Where a trace comes from, and how finely it is looked at."""
+
+    source: str
+    licence: str
+    bin_s: float = 10.0
+    prompt_tail: tuple[float, ...] = LONG_TAIL
+    output_tail: tuple[float, ...] = LONG_TAIL
+    mix_period_s: float = 120.0  # long enough for ~650 requests to fill 22 bins, short against the hour's waves
+    window_s: tuple[float, float] | None = None
+
+
+AZURE_2023 = "Azure/AzurePublicDataset, AzureLLMInferenceDataset2023"
+SOURCES = {
+    "azure_2023_conversation": Source(
+        source=f"{AZURE_2023}, AzureLLMInferenceTrace_conv.csv",
+        licence="CC-BY-4.0",
+        prompt_tail=TAIL,
+        output_tail=TAIL[::2],
+    ),
+    # Editors ask in bursts: a fifth of the minutes are empty, and what comes, comes within seconds.
+    "azure_2023_code": Source(
+        source=f"{AZURE_2023}, AzureLLMInferenceTrace_code.csv", licence="CC-BY-4.0", bin_s=2.0, mix_period_s=600.0
+    ),
+    # The stamps stand in batches of three seconds.
+    "mooncake_conversation": Source(
+        source="kvcache-ai/Mooncake, FAST25-release, conversation_trace.jsonl",
+        licence="Apache-2.0",
+        bin_s=30.0,
+        mix_period_s=600.0,
+    ),
+    "servegen_deepseek_r1": Source(
+        source="alibaba/ServeGen, data/reason/deepseek-r1, drawn with seed 1",
+        licence="Apache-2.0",
+        bin_s=60.0,
+        mix_period_s=7200.0,
+    ),
+}
+RATE_SOURCES = {
+    "azure_2024_conversation_week": Source(
+        source="Azure/AzurePublicDataset, AzureLLMInferenceDataset2024, conversation, read off its per-minute plot",
+        licence="CC-BY-4.0",
+        bin_s=600.0,
+    ),
+    # 10 June, the opening match: 22 hours of rising demand, then 3.5 times the mean within the hour.
+    "worldcup98_opening_day": Source(
+        source="nimamahmoudi/worldcup98-dataset, requests per minute of 10 June 1998",
+        licence="MIT",
+        bin_s=60.0,
+        window_s=(40 * 86_400 + 9_000, 41 * 86_400 + 9_000),
+    ),
+}
+PREFIX_SOURCES = {"mooncake_conversation_prefixes": SOURCES["mooncake_conversation"]}
+
+
+def derive(found: Chunk, source: Source) -> TrafficFigures:
     """All figures of one trace."""
-    prompts = sorted(arrival.prompt_tokens for arrival in arrivals)
-    edges = sorted({quantile(prompts, step) for step in (*TWENTIETHS, *TAIL)})
-    bins = list(pairwise(edges))
-    members = [[a for a in arrivals if _inside(a, pair, last=pair == bins[-1])] for pair in bins]
-    steps = (*TWENTIETHS, *TAIL[::2])
+    prompts, outputs = found.prompt_tokens, found.output_tokens
+    edges = sorted({_quantile(prompts, step) for step in (*TWENTIETHS, *source.prompt_tail)})
+    bins = np.clip(np.searchsorted(edges, prompts, side="right") - 1, 0, len(edges) - 2)
+    steps = (*TWENTIETHS, *source.output_tail)
+    periods = (found.at_s / source.mix_period_s).astype(np.int64)
+    mix = np.zeros((int(periods[-1]) + 1, len(edges) - 1), np.int64)
+    np.add.at(mix, (periods, bins), 1)
     return TrafficFigures(
-        source=SOURCE,
-        licence=LICENCE,
-        span_s=arrivals[-1].at_s,
-        bin_s=BIN_S,
-        arrivals_per_bin=_per_bin(arrivals, BIN_S),
-        mix_period_s=MIX_PERIOD_S,
+        source=source.source,
+        licence=source.licence,
+        span_s=round(float(found.at_s[-1]), 6),
+        bin_s=source.bin_s,
+        arrivals_per_bin=tuple(np.bincount((found.at_s / source.bin_s).astype(np.int64)).tolist()),
+        mix_period_s=source.mix_period_s,
         prompt_edges=tuple(edges),
-        prompt_mix=tuple(zip(*(_padded(member, arrivals) for member in members), strict=True)),
+        prompt_mix=tuple(map(tuple, mix.tolist())),
         output_probabilities=steps,
-        output_quantiles=tuple(_output_quantiles(member, steps) for member in members),
-        known=_known(arrivals),
+        output_quantiles=tuple(_output_quantiles(outputs[bins == number], steps) for number in range(len(edges) - 1)),
+        known=_known(found),
     )
 
 
-def _inside(arrival: Arrival, pair: tuple[float, float], *, last: bool) -> bool:
-    return pair[0] <= arrival.prompt_tokens < pair[1] or (last and arrival.prompt_tokens == pair[1])
+def derive_rates(rates: Rates, source: Source) -> RateFigures:
+    """Requests per bin of a source that has rates only; bins of its own width or coarser."""
+    ends_s = np.concatenate([np.zeros(1), np.cumsum(rates.widths_s)])
+    cumulated = np.concatenate([np.zeros(1), np.cumsum(rates.widths_s * rates.per_s)])
+    begin_s, end_s = source.window_s or (0.0, float(ends_s[-1]))
+    marks_s = np.arange(begin_s, end_s + source.bin_s / 2, source.bin_s)
+    counts = np.diff(np.interp(marks_s, ends_s, cumulated))
+    return RateFigures(
+        source=source.source,
+        licence=source.licence,
+        bin_s=source.bin_s,
+        arrivals_per_bin=tuple(np.rint(counts).astype(int).tolist()),
+    )
 
 
-def _output_quantiles(members: Sequence[Arrival], steps: Sequence[float]) -> tuple[float, ...]:
-    ordered = sorted(arrival.output_tokens for arrival in members)
-    return tuple(round(quantile(ordered, step), 1) for step in steps)
+def _output_quantiles(outputs: Tokens, steps: Sequence[float]) -> tuple[float, ...]:
+    return tuple(round(_quantile(outputs, step), 1) for step in steps)
 
 
-def _per_bin(arrivals: Sequence[Arrival], bin_s: float) -> tuple[int, ...]:
-    counts = Counter(int(arrival.at_s / bin_s) for arrival in arrivals)
-    return tuple(counts[index] for index in range(max(counts) + 1))
+def _quantile(values: Tokens, step: float) -> float:
+    return float(np.quantile(values, step))
 
 
-def _padded(members: Sequence[Arrival], arrivals: Sequence[Arrival]) -> tuple[int, ...]:
-    """Counts per mix period over the whole span, also where the bin ends earlier."""
-    counts = Counter(int(arrival.at_s / MIX_PERIOD_S) for arrival in members)
-    return tuple(counts[index] for index in range(int(arrivals[-1].at_s / MIX_PERIOD_S) + 1))
-
-
-def _known(arrivals: Sequence[Arrival]) -> KnownFigures:
-    prompts = [arrival.prompt_tokens for arrival in arrivals]
-    outputs = [arrival.output_tokens for arrival in arrivals]
-    tokens: Counter[int] = Counter()
-    for arrival in arrivals:
-        tokens[int(arrival.at_s / BIN_S)] += arrival.prompt_tokens + arrival.output_tokens
-    per_bin = _per_bin(arrivals, BIN_S)
+def _known(found: Chunk) -> KnownFigures:
+    prompts, outputs = found.prompt_tokens, found.output_tokens
+    places = (found.at_s / KNOWN_BIN_S).astype(np.int64)
+    per_bin, tokens = np.bincount(places), np.bincount(places, weights=prompts + outputs)
+    gaps_s = np.diff(found.at_s)
     return KnownFigures(
-        requests=len(arrivals),
-        requests_per_s=round(len(arrivals) / arrivals[-1].at_s, 4),
-        prompt_tokens_mean=round(fmean(prompts), 2),
-        prompt_tokens_p50=quantile(sorted(prompts), 0.5),
-        prompt_tokens_p95=quantile(sorted(prompts), 0.95),
-        output_tokens_mean=round(fmean(outputs), 2),
-        output_tokens_p50=quantile(sorted(outputs), 0.5),
-        output_tokens_p95=quantile(sorted(outputs), 0.95),
-        length_correlation=round(correlation(prompts, outputs), 4),
-        requests_peak_to_mean=round(max(per_bin) / fmean(per_bin), 3),
-        tokens_peak_to_mean=round(max(tokens.values()) / (sum(tokens.values()) / len(per_bin)), 3),
+        requests=len(found),
+        requests_per_s=round(len(found) / float(found.at_s[-1]), 4),
+        prompt_tokens_mean=round(float(prompts.mean()), 2),
+        prompt_tokens_p50=_quantile(prompts, 0.5),
+        prompt_tokens_p95=_quantile(prompts, 0.95),
+        output_tokens_mean=round(float(outputs.mean()), 2),
+        output_tokens_p50=_quantile(outputs, 0.5),
+        output_tokens_p95=_quantile(outputs, 0.95),
+        length_correlation=round(float(np.corrcoef(prompts, outputs)[0, 1]), 4),
+        requests_peak_to_mean=round(float(per_bin.max() / per_bin.mean()), 3),
+        tokens_peak_to_mean=round(float(tokens.max() / tokens.mean()), 3),
+        gap_variation=round(float(gaps_s.std() / gaps_s.mean()), 3),
     )
+
+
+def figures_of(name: str, path: Path) -> "TrafficFigures | RateFigures | PrefixFigures":
+    """The figures of this name from its trace."""
+    if name in RATE_SOURCES:
+        return derive_rates(rates_csv(path), RATE_SOURCES[name])
+    found = joined(list(open_trace(path).chunks()))
+    if name in PREFIX_SOURCES:
+        if found.blocks is None:
+            raise TraceError(path, "expected a trace with the blocks that prompts share")
+        return derive_prefixes(found, PREFIX_SOURCES[name].source, PREFIX_SOURCES[name].licence)
+    return derive(found, SOURCES[name])
 
 
 def main(arguments: Sequence[str]) -> int:
     """Print the figures of the named trace."""
-    if len(arguments) != 1:
-        sys.stderr.write("usage: python -m simulations.derive_figures TRACE.csv > figures.json\n")
+    names = (*SOURCES, *RATE_SOURCES, *PREFIX_SOURCES)
+    if len(arguments) != 2 or arguments[0] not in names:
+        sys.stderr.write("usage: python -m simulations.derive_figures NAME TRACE > NAME.json\n")
+        sys.stderr.write(f"NAME is one of {', '.join(names)}\n")
         return 2
     try:
-        figures = derive(list(read_arrivals(Path(arguments[0]))))
+        figures = figures_of(arguments[0], Path(arguments[1]))
     except TraceError as exc:
         sys.stderr.write(f"{exc}\n")
         return 2
-    sys.stdout.write(figures.to_json())
+    sys.stdout.write(stored(figures))
     return 0
 
 

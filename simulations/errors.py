@@ -2,6 +2,7 @@
 
 SimulationError
 ├── UsageError    a command was called with what cannot be: whoever called it
+│   └── ScenarioError   a scenario file is not what it should be
 ├── TraceError    the traffic file is not what it should be: whoever brought it
 └── DemoError     a part of the embedded world did not come up or died: read the named log
 """
@@ -17,6 +18,10 @@ class SimulationError(Exception):
 
 class UsageError(SimulationError):
     """An option or a scenario is not what it should be; names it, its value, and what is expected."""
+
+
+class ScenarioError(UsageError):
+    """A scenario was refused; names the scenario, the field and its value."""
 
 
 class TraceError(SimulationError):

@@ -7,8 +7,8 @@ from them; `simulations.traffic_shape` cuts any traffic to size.
 
 import json
 from bisect import bisect_right
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, fields
 from importlib import resources
 from itertools import accumulate
 from random import Random
@@ -34,6 +34,7 @@ class KnownFigures:
     length_correlation: float  # Pearson, prompt against output
     requests_peak_to_mean: float  # of 10 s bins
     tokens_peak_to_mean: float  # prompt + output, of 10 s bins
+    gap_variation: float  # standard deviation of the gaps between requests ÷ their mean
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,18 +62,53 @@ class TrafficFigures:
         if any(len(row) != len(self.output_probabilities) for row in self.output_quantiles):
             raise ValueError(f"each of output_quantiles must have {len(self.output_probabilities)} entries")
 
-    def to_json(self) -> str:
-        """As it is stored: one line per field, so that a change can be read."""
-        rows = [f'  "{key}": {json.dumps(value, ensure_ascii=False)}' for key, value in asdict(self).items()]
-        return "{\n" + ",\n".join(rows) + "\n}\n"
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RateFigures:
+    """How many requests came when, of a trace that says no more, or of one of which no more is asked."""
+
+    source: str
+    licence: str
+    bin_s: float
+    arrivals_per_bin: tuple[int, ...]
+
+    @property
+    def span_s(self) -> float:
+        """Of all bins."""
+        return self.bin_s * len(self.arrivals_per_bin)
+
+
+def stored(figures: Any) -> str:
+    """Figures of any kind as they are stored: one line per field, so that a change can be read."""
+    rows = [f'  "{key}": {json.dumps(value, ensure_ascii=False)}' for key, value in asdict(figures).items()]
+    return "{\n" + ",\n".join(rows) + "\n}\n"
+
+
+def shipped_figures(name: str, needed: Iterable[str] = ()) -> dict[str, Any]:
+    """The fields of figures that ship with the package; KeyError says which are not there."""
+    folder = resources.files("simulations") / "figures"
+    names = sorted(entry.name.removesuffix(".json") for entry in folder.iterdir() if entry.name.endswith(".json"))
+    if name not in names:
+        raise KeyError(f"no figures named {name!r}; there are: {', '.join(names)}")
+    raw = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+    missing = [field for field in needed if field not in raw]
+    if missing:
+        raise KeyError(f"the figures {name!r} have no {missing[0]}")
+    return {key: _frozen(value) for key, value in raw.items()}
 
 
 def load_figures(name: str = AZURE_2023_CONVERSATION) -> TrafficFigures:
-    """Figures that ship with the package."""
-    text = (resources.files("simulations") / "figures" / f"{name}.json").read_text(encoding="utf-8")
-    raw = json.loads(text)
+    """Figures of a trace with lengths."""
+    raw = shipped_figures(name, (field.name for field in fields(TrafficFigures)))
     known = KnownFigures(**raw.pop("known"))
-    return TrafficFigures(known=known, **{key: _frozen(value) for key, value in raw.items()})
+    return TrafficFigures(known=known, **raw)
+
+
+def load_rates(name: str) -> RateFigures:
+    """The rates of figures of either kind."""
+    names = [field.name for field in fields(RateFigures)]
+    raw = shipped_figures(name, names)
+    return RateFigures(**{field: raw[field] for field in names})
 
 
 def generate(figures: TrafficFigures, random: Random, *, requests: int | None = None) -> list[Arrival]:

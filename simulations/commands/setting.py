@@ -2,55 +2,110 @@
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
-from simulations.compiled.fleet import requests_of
-from simulations.compiled.layout import Records
+from simulations.calibration.profile_file import read_profile
 from simulations.errors import UsageError
 from simulations.policies import NAMES, Bounds
-from simulations.replica import PROFILES, EngineConfig
-from simulations.scenarios import SCENARIOS, Scenario
-from simulations.traces import FORMATS, joined, open_trace
+from simulations.replica import PROFILES
+from simulations.scenarios import NAMES as SCENARIO_NAMES
+from simulations.scenarios import Scenario, load_scenario, servable
+from simulations.scenarios.draw import Recorded
+from simulations.traces import FORMATS, joined
 from simulations.world import Setting
-from simulations.world.startup import StartupTimes
 
 SEED_DEFAULT = 1
-TTFT_DEFAULT_S = 2.0
-# vLLM refuses what is longer; the profile's KV cache holds it.
-CONFIG = EngineConfig(caches_prefixes=False, num_gpu_blocks=12_000, max_model_len_tokens=32_768)
-TRACE_PROFILE = "llama-3.1-8b-l40s"
-TRACE_REPLICAS_MAX = 16
+SCENARIO_DEFAULT = "chat-hour"  # its machine also serves a trace that comes without one
+
+
+Value = TypeVar("Value")
 
 
 def add_setting(parser: argparse.ArgumentParser) -> None:
     """Traffic, machine, bounds, objective, seed."""
-    told = "; ".join(f"{scenario.name}: {scenario.says}" for scenario in SCENARIOS.values())
-    times = StartupTimes()
     source = parser.add_mutually_exclusive_group()
-    source.add_argument("--trace", type=Path, metavar="FILE", help="recorded traffic (warmtide sim trace formats)")
+    source.add_argument("--trace", type=Path, metavar="FILE", help="recorded traffic (see: warmtide sim trace formats)")
+    source.add_argument(
+        "--scenario",
+        metavar="NAME|FILE.yaml",
+        help=f"one of {', '.join(SCENARIO_NAMES)} (see: warmtide sim scenarios), or a file; default {SCENARIO_DEFAULT}",
+    )
     parser.add_argument("--format", choices=FORMATS, help="of the trace; the default is what its first line shows")
-    source.add_argument("--scenario", choices=SCENARIOS, default="chat-hour", help=told)
-    parser.add_argument("--profile", choices=PROFILES, help="model and GPU; the default is the scenario's")
-    parser.add_argument("--replicas-min", type=int, default=1, metavar="N")
+    parser.add_argument(
+        "--profile", metavar="NAME|FILE.yaml", help=f"model and GPU: {', '.join(PROFILES)}, or measured"
+    )
+    parser.add_argument("--replicas-min", type=int, metavar="N")
     parser.add_argument("--replicas-max", type=int, metavar="N")
-    parser.add_argument("--ttft", type=float, default=TTFT_DEFAULT_S, metavar="SECONDS", help="the objective")
-    parser.add_argument(
-        "--cold-seconds", type=float, default=times.cold_s, metavar="SECONDS", help="median start-up, weights to come"
-    )
-    parser.add_argument(
-        "--warm-seconds", type=float, default=times.warm_s, metavar="SECONDS", help="median, weights on the node"
-    )
+    parser.add_argument("--ttft", type=float, metavar="SECONDS", help="the objective")
+    parser.add_argument("--cold-seconds", type=float, metavar="SECONDS", help="median start-up, weights to come")
+    parser.add_argument("--warm-seconds", type=float, metavar="SECONDS", help="median, weights on the node")
     parser.add_argument("--seed", type=int, default=SEED_DEFAULT, metavar="N", help="of traffic and start-ups")
 
 
 def make_setting(options: argparse.Namespace) -> Setting:
     """What was asked for; says on stderr how many requests no server would take. UsageError, TraceError."""
+    return setting_of(scenario_of(options), options.seed)
+
+
+def scenario_of(options: argparse.Namespace) -> Scenario:
+    """The scenario with what the other options change of it; its traffic is not drawn yet."""
+    scenario = load_scenario(options.scenario or SCENARIO_DEFAULT)
+    if options.trace is not None:
+        traffic = Recorded(path=options.trace, format_name=options.format)
+        scenario = replace(scenario, name=options.trace.name, says="", traffic=traffic)
+    scenario = _on_profile(scenario, options.profile)
+    bounds, startup = scenario.bounds, scenario.startup
     try:
-        setting, refused = _setting(options)
+        return replace(
+            scenario,
+            bounds=Bounds(low=_or(options.replicas_min, bounds.low), high=_or(options.replicas_max, bounds.high)),
+            ttft_s=_or(options.ttft, scenario.ttft_s),
+            startup=replace(
+                startup,
+                cold_s=_or(options.cold_seconds, startup.cold_s),
+                warm_s=_or(options.warm_seconds, startup.warm_s),
+            ),
+        )
+    except ValueError as exc:
+        raise UsageError(str(exc)) from exc
+
+
+def _on_profile(scenario: Scenario, given: str | None) -> Scenario:
+    """On another machine: a shipped one has the scenario's limits, a measured one its own."""
+    if given is None:
+        return scenario
+    if given in PROFILES:
+        return replace(scenario, profile=given, times=PROFILES[given])
+    if not given.endswith((".yaml", ".yml")):
+        raise UsageError(f"no profile named {given!r}; there are: {', '.join(PROFILES)}, or a file FILE.yaml")
+    measured = read_profile(Path(given))
+    return replace(scenario, profile=measured.name, times=measured.times, engine=measured.config)
+
+
+def _or(given: Value | None, default: Value) -> Value:
+    return default if given is None else given
+
+
+def setting_of(scenario: Scenario, seed: int) -> Setting:
+    """A scenario with a seed, ready to be simulated."""
+    requests, refused = servable(joined(list(scenario.chunks(seed))), scenario.engine)
+    try:
+        setting = Setting(
+            requests=requests,
+            config=scenario.engine,
+            times=scenario.times,
+            bounds=scenario.bounds,
+            replicas_at_start=scenario.bounds.low,
+            startup=scenario.startup,
+            ttft_s=scenario.ttft_s,
+            seed=seed,
+        )
     except ValueError as exc:
         raise UsageError(str(exc)) from exc
     if refused:
-        sys.stderr.write(f"warmtide sim: {refused} requests left out: empty, or longer than max_model_len\n")
+        sys.stderr.write(f"warmtide sim: {refused:,} requests left out: empty, or longer than max_model_len\n")
     return setting
 
 
@@ -61,39 +116,3 @@ def policy_names(given: str) -> tuple[str, ...]:
     if unknown or not names:
         raise UsageError(f"no policy named {', '.join(unknown) or repr(given)}; there are: {', '.join(NAMES)}")
     return names
-
-
-def _setting(options: argparse.Namespace) -> tuple[Setting, int]:
-    scenario: Scenario = SCENARIOS[options.scenario]
-    if options.trace is None:
-        requests, profile, replicas_max = scenario.make(options.seed), scenario.profile, scenario.replicas_max
-    else:
-        requests, profile, replicas_max = _recorded(options), TRACE_PROFILE, TRACE_REPLICAS_MAX
-    requests, refused = _servable(requests)
-    bounds = Bounds(
-        low=options.replicas_min, high=replicas_max if options.replicas_max is None else options.replicas_max
-    )
-    setting = Setting(
-        requests=requests,
-        config=CONFIG,
-        times=PROFILES[options.profile or profile],
-        bounds=bounds,
-        replicas_at_start=bounds.low,
-        startup=StartupTimes(cold_s=options.cold_seconds, warm_s=options.warm_seconds),
-        ttft_s=options.ttft,
-        seed=options.seed,
-    )
-    return setting, refused
-
-
-def _recorded(options: argparse.Namespace) -> Records:
-    everything = joined(list(open_trace(options.trace, options.format).chunks()))
-    return requests_of(everything.at_s, everything.prompt_tokens, everything.output_tokens)
-
-
-def _servable(requests: Records) -> tuple[Records, int]:
-    """Without those that a server would refuse, and how many these are."""
-    total_tokens = requests["prompt_tokens"] + requests["output_tokens"]
-    fits = (requests["prompt_tokens"] > 0) & (requests["output_tokens"] > 0)
-    fits &= total_tokens <= CONFIG.max_model_len_tokens
-    return requests[fits], int(len(requests) - fits.sum())

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -68,7 +68,12 @@ class Drawing:
     """What a format needs that has no requests in it."""
 
     seed: int = 1
-    lengths: Lengths = field(default_factory=lambda: lengths_of(load_figures()))
+    given_lengths: Lengths | None = None  # None: those of Azure's conversations of 2023
+
+    @property
+    def lengths(self) -> Lengths:
+        """How long prompts and answers are."""
+        return self.given_lengths or lengths_of(load_figures())
 
     @property
     def rng(self) -> np.random.Generator:

@@ -12,7 +12,7 @@ from simulations.compiled.layout import Records
 from simulations.fleet import replay_static
 from simulations.policies import Bounds, build
 from simulations.replica import LLAMA_8B_H100, PROFILES, EngineConfig
-from simulations.scenarios import chat_hour
+from simulations.scenarios import load_scenario
 from simulations.trace import Arrival
 from simulations.traces import read_arrivals
 from simulations.traffic import generate, load_figures
@@ -42,7 +42,7 @@ def run() -> list[Figure]:
     }
     bars = {"sim_speed": 2e6}
     figures = [Figure(name=name, value=value, unit="requests/s", bar=bars.get(name)) for name, value in per_s.items()]
-    busy_hour = chat_hour(1)
+    busy_hour = load_scenario("chat-hour").make(1)
     figures += [
         Figure(name=f"sim_speed_{name}", value=autoscaled_speed(busy_hour, name), unit="requests/s", bar=bar)
         for name, bar in AUTOSCALED_BARS.items()

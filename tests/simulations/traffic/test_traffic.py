@@ -2,7 +2,6 @@
 
 from collections import Counter
 from dataclasses import replace
-from pathlib import Path
 from random import Random
 from statistics import correlation, fmean
 
@@ -10,9 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simulations.derive_figures import derive, main
 from simulations.trace import Arrival
-from simulations.traces import read_arrivals
 from simulations.traffic import TrafficFigures, generate, load_figures, quantile
 from simulations.traffic_shape import (
     compress,
@@ -23,7 +20,6 @@ from simulations.traffic_shape import (
     thin,
 )
 
-SHARED = Path(__file__).parents[3] / ".." / "shared" / "traces" / "AzureLLMInferenceTrace_conv.csv"
 ARRIVALS = st.lists(
     st.builds(
         Arrival,
@@ -163,16 +159,3 @@ def test_shortened_outputs_keep_at_least_one_token() -> None:
 def test_a_compression_that_is_none_is_refused(ratio: float) -> None:
     with pytest.raises(ValueError, match="compression ratio must be > 0"):
         compress([], ratio)
-
-
-@pytest.mark.skipif(not SHARED.exists(), reason="the real Azure trace is not beside this checkout")
-def test_the_shipped_figures_are_those_of_the_real_trace(figures: TrafficFigures) -> None:
-    assert derive(list(read_arrivals(SHARED))) == figures
-
-
-def test_deriving_from_a_bad_file_says_so_and_is_a_usage_error(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main([str(tmp_path / "absent.csv")]) == 2
-    assert "absent.csv: cannot be read" in capsys.readouterr().err
-    assert main([]) == 2

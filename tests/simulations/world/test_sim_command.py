@@ -9,7 +9,6 @@ from simulations import cli
 from simulations.commands import compare as compare_command
 from simulations.compare import Row, Telling, compare
 from simulations.errors import INTERRUPTED
-from simulations.scenarios import SCENARIOS, chat_day
 from simulations.world import Setting
 
 HEADER = "TIMESTAMP,ContextTokens,GeneratedTokens\n"
@@ -114,16 +113,3 @@ def test_an_interrupt_leaves_the_rows_that_were_done(
     assert "static-1" in out
     assert "kpa" not in out
     assert "interrupted" in err
-
-
-def test_the_day_has_the_rhythm_of_its_figures_and_is_that_of_its_seed() -> None:
-    day = chat_day(3)
-
-    per_hour = [((day["arrived_at_s"] // 3600.0) == hour).mean() * 24 for hour in range(24)]
-    assert per_hour[14] / per_hour[22] == pytest.approx(1.34 / 0.69, rel=0.05)
-    assert day.tobytes() == chat_day(3).tobytes()
-    assert len(chat_day(4)) != len(day)
-
-
-def test_every_shipped_scenario_fits_its_own_name() -> None:
-    assert [name for name, scenario in SCENARIOS.items() if scenario.name != name] == []

@@ -1,0 +1,169 @@
+"""Scenario files: YAML that a person wrote, as a `Scenario`, or one line that says what is wrong with it."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.alias_generators import to_camel
+
+from simulations.errors import ScenarioError
+from simulations.policies.base import Bounds
+from simulations.prefixes import load_prefixes
+from simulations.replica import PROFILES, BadEngineConfigError, EngineConfig
+from simulations.scenarios.draw import Generated, Recorded, Traffic, Window
+from simulations.scenarios.scenario import Scenario
+from simulations.traces import FORMATS
+from simulations.traces.reshape import Scale
+from simulations.traffic import load_figures, load_rates
+from simulations.world.startup import StartupTimes
+
+FILE_BYTES_MAX = 100_000  # a scenario has some thirty lines
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Ratio = Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1, le=2**31)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", alias_generator=to_camel, populate_by_name=True)
+
+
+class _Traffic(_Part):
+    trace: str | None = None
+    format: str | None = None
+    rates: str | None = None
+    lengths: str | None = None
+    waves: str | None = None
+    prefixes: str | None = None
+    requests_per_second: Positive | None = None
+    begin_seconds: Seconds = 0.0
+    end_seconds: Positive | None = None
+    rate_ratio: Ratio = 1.0
+    prompt_ratio: Ratio = 1.0
+    output_ratio: Ratio = 1.0
+
+
+class _Machine(_Part):
+    profile: str
+    max_num_seqs: Count | None = None
+    max_num_batched_tokens: Count | None = None
+    num_gpu_blocks: Count | None = None
+    max_model_len_tokens: Count | None = None
+
+
+class _Replicas(_Part):
+    min: Count = 1
+    max: Count
+
+
+class _Objective(_Part):
+    ttft_seconds: Positive = 2.0
+
+
+class _Startup(_Part):
+    cold_seconds: Positive = StartupTimes().cold_s
+    warm_seconds: Positive = StartupTimes().warm_s
+
+
+class _Scenario(_Part):
+    says: str = ""
+    traffic: _Traffic
+    machine: _Machine
+    replicas: _Replicas
+    objective: _Objective = _Objective()
+    startup: _Startup = _Startup()
+
+
+def parse_scenario(text: str, name: str, folder: Path) -> Scenario:
+    """A scenario from its YAML; paths in it count from `folder`. ScenarioError names field and value."""
+    try:
+        found = _Scenario.model_validate(_document(text))
+        limits = found.machine.model_dump(exclude={"profile"}, exclude_none=True)
+        profile = _known("machine.profile", found.machine.profile, PROFILES)
+        return Scenario(
+            name=name,
+            says=found.says,
+            traffic=_traffic(found.traffic, folder),
+            profile=profile,
+            times=PROFILES[profile],
+            engine=EngineConfig(caches_prefixes=False, **limits),
+            bounds=Bounds(low=found.replicas.min, high=found.replicas.max),
+            ttft_s=found.objective.ttft_seconds,
+            startup=StartupTimes(cold_s=found.startup.cold_seconds, warm_s=found.startup.warm_seconds),
+        )
+    except ValidationError as exc:
+        raise ScenarioError(f"scenario {name}: {_first(exc)}") from exc
+    except (BadEngineConfigError, ValueError) as exc:
+        raise ScenarioError(f"scenario {name}: {exc}") from exc
+
+
+def _document(text: str) -> object:
+    if len(text) > FILE_BYTES_MAX:
+        raise ValueError(f"expected at most {FILE_BYTES_MAX:,} bytes of YAML")
+    try:
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, RecursionError) as exc:
+        mark = getattr(exc, "problem_mark", None)
+        place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+        raise ValueError(f"{place}expected YAML: {getattr(exc, 'problem', None) or 'it is nested too deep'}") from exc
+
+
+def _traffic(found: _Traffic, folder: Path) -> Traffic:
+    window = Window(begin_s=found.begin_seconds, end_s=found.end_seconds or float("inf"))
+    if window.end_s <= window.begin_s:
+        raise ValueError(f"traffic.endSeconds must be after beginSeconds, got {window.end_s:g}")
+    if (found.trace is None) == (found.rates is None):
+        raise ValueError("traffic needs either a trace (a file) or rates (figures that ship)")
+    if found.trace is not None:
+        return _recorded(found, window, folder / found.trace)
+    return _generated(found, window)
+
+
+def _recorded(found: _Traffic, window: Window, path: Path) -> Recorded:
+    for field in ("lengths", "waves", "prefixes", "requests_per_second"):
+        if getattr(found, field) is not None:
+            raise ValueError(f"traffic.{to_camel(field)} goes with rates, not with a trace")
+    scale = Scale(rate_ratio=found.rate_ratio, prompt_ratio=found.prompt_ratio, output_ratio=found.output_ratio)
+    name = None if found.format is None else _known("traffic.format", found.format, FORMATS)
+    return Recorded(path=path, format_name=name, window=window, scale=scale)
+
+
+def _generated(found: _Traffic, window: Window) -> Generated:
+    try:
+        rates = load_rates(found.rates or "")
+        lengths = load_figures(found.lengths or found.rates or "")
+        waves = None if found.waves is None else load_rates(found.waves)
+        prefixes = None if found.prefixes is None else load_prefixes(found.prefixes)
+    except KeyError as exc:
+        raise ValueError(f"traffic: {exc.args[0]}") from exc
+    if window.begin_s >= rates.span_s:
+        raise ValueError(f"traffic.beginSeconds must be before {rates.span_s:g}, got {window.begin_s:g}")
+    mean_per_s = sum(rates.arrivals_per_bin) / rates.span_s
+    return Generated(
+        rates=rates,
+        lengths=lengths,
+        requests_per_s=(found.requests_per_second or mean_per_s) * found.rate_ratio,
+        window=window,
+        waves=waves,
+        prompt_ratio=found.prompt_ratio,
+        output_ratio=found.output_ratio,
+        prefixes=prefixes,
+    )
+
+
+def _known(field: str, value: str, names: Mapping[str, object]) -> str:
+    if value not in names:
+        raise ValueError(f"{field}: no {value!r}; there are: {', '.join(names)}")
+    return value
+
+
+def _first(exc: ValidationError) -> str:
+    """The first thing that is wrong, by its place in the file."""
+    error = exc.errors(include_url=False)[0]
+    place = ".".join(str(part) for part in error["loc"]) or "the file"
+    value = "" if error["type"] in ("missing", "extra_forbidden") else f", got {str(error['input'])[:40]!r}"
+    more = f" (and {exc.error_count() - 1} more)" if exc.error_count() > 1 else ""
+    return f"{place}: {error['msg']}{value}{more}"
