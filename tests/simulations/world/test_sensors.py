@@ -6,6 +6,7 @@ from dataclasses import replace
 from itertools import accumulate
 from random import Random
 
+import numpy as np
 import pytest
 
 from autoscaler import rhythm
@@ -14,10 +15,10 @@ from metrics.window import Window
 from simulations.compiled import sight
 from simulations.compiled.fleet import CompiledFleet
 from simulations.compiled.layout import TTFT_BOUNDS_S
+from simulations.compiled.records import requests_of
 from simulations.policies import build
 from simulations.policies.base import Bounds, Cadence
 from simulations.replica import PROFILES, EngineConfig
-from simulations.scenarios import load_scenario
 from simulations.world import Setting, simulate
 from simulations.world.startup import StartupTimes
 
@@ -141,9 +142,16 @@ def gauges_of(signals: PodSignals) -> PodSignals:
 
 
 def setting(seed: int) -> Setting:
-    hour = load_scenario("chat-hour").make(seed)
+    rng = np.random.default_rng(seed)
+    span_s, mean_per_s = 900.0, 20.0
+    drawn_s = np.sort(rng.uniform(0.0, span_s, rng.poisson(span_s * mean_per_s)))
+    at_s = drawn_s + 60.0 * np.sin(drawn_s / 120.0)  # waves of three to one
+    order = np.argsort(at_s)
+    prompts, outputs = (
+        np.maximum(1, rng.lognormal(*shape, len(at_s))).astype(np.int32) for shape in ((6.5, 1.0), (5, 0.8))
+    )
     return Setting(
-        requests=hour[hour["arrived_at_s"] < 1500.0],
+        requests=requests_of(at_s[order] - at_s[order][0], prompts, outputs),
         config=EngineConfig(caches_prefixes=False, num_gpu_blocks=6000, max_model_len_tokens=32_768),
         times=PROFILES["llama-3.1-8b-l40s"],
         bounds=Bounds(low=1, high=12),
