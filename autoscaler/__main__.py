@@ -12,9 +12,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from autoscaler.arguments import http_url
+from autoscaler.arguments import http_url, network_of, quantity_bytes
 
 if TYPE_CHECKING:
+    from autoscaler.caching.start import CacheOptions
     from autoscaler.wiring import Options
 
 _SERVICE_ACCOUNT_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
@@ -64,7 +65,17 @@ def _options(arguments: argparse.Namespace) -> "Options":
         prometheus_token_file=arguments.prometheus_token_file,
         prometheus_ca_file=arguments.prometheus_ca_file,
         otlp_endpoint=arguments.otlp_endpoint,
+        caches=_cache_options(arguments),
     )
+
+
+def _cache_options(arguments: argparse.Namespace) -> "CacheOptions":
+    from autoscaler.caching.start import CacheOptions
+    from cacheops.addresses import AddressRules
+    from cacheops.sources import settings_from_environment
+
+    rules = AddressRules(hosts=frozenset(arguments.allow_host), networks=tuple(arguments.allow_network))
+    return CacheOptions(sources=settings_from_environment(rules, local_files=False), quota_bytes=arguments.cache_quota)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -90,6 +101,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--prometheus-token-file", type=Path, metavar="FILE", help="bearer token for it, read anew for each query")
     add("--prometheus-ca-file", type=Path, metavar="FILE", help="CA of its certificate (default: the system's)")
+    add("--allow-host", action="append", default=[], metavar="HOST[:PORT]", help="a model source that is not public")
+    network = "a network of model sources that is not public"
+    add("--allow-network", action="append", default=[], type=network_of, metavar="CIDR", help=network)
+    quota = "most that models take on a node that is in no LocalModelNodeGroup, such as 500Gi (default: watermarks)"
+    add("--cache-quota", type=quantity_bytes, metavar="SIZE", help=quota)
     add("--otlp-endpoint", help="OTLP/HTTP receiver for traces and metrics (default: none)")
     return parser
 
