@@ -84,6 +84,6 @@ class Reports:
             self._untold.setdefault(key, tell)
         failures = self._failures[key] = self._failures.get(key, 0) + 1
         if failures in (1, 10, 100):
-            log.warning("%s: status not written, trying again: %s", key, problem)
+            log.warning("%s: status not written: %s; trying again", key, problem)
         wait_s = backoff_s(failures, first_s=RETRY_FIRST_S, cap_s=RETRY_CAP_S, draw=self._jitter.uniform(0.0, 1.0))
         self._queue.wake_at(key, self._clock.now_s() + wait_s)
