@@ -147,9 +147,8 @@ def setting(seed: int) -> Setting:
     drawn_s = np.sort(rng.uniform(0.0, span_s, rng.poisson(span_s * mean_per_s)))
     at_s = drawn_s + 60.0 * np.sin(drawn_s / 120.0)  # waves of three to one
     order = np.argsort(at_s)
-    prompts, outputs = (
-        np.maximum(1, rng.lognormal(*shape, len(at_s))).astype(np.int32) for shape in ((6.5, 1.0), (5, 0.8))
-    )
+    prompts = np.clip(rng.lognormal(6.5, 1.0, len(at_s)), 1, 8000).astype(np.int32)
+    outputs = np.clip(rng.lognormal(5.0, 0.8, len(at_s)), 1, 1000).astype(np.int32)
     return Setting(
         requests=requests_of(at_s[order] - at_s[order][0], prompts, outputs),
         config=EngineConfig(caches_prefixes=False, num_gpu_blocks=6000, max_model_len_tokens=32_768),
