@@ -5,8 +5,10 @@ import sys
 from collections.abc import Sequence
 
 from simulations.commands.imported import add_import, imported_names
+from simulations.commands.outputs import add_outputs, leaving
 from simulations.commands.screen import Column, screen
-from simulations.commands.setting import add_setting, make_setting, policy_names
+from simulations.commands.setting import add_setting, policy_names, scenario_of, setting_of
+from simulations.commands.study import add_study, is_study, show_study
 from simulations.compare import Row, compare
 from simulations.errors import INTERRUPTED
 from simulations.policies import NAMES
@@ -18,14 +20,19 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--policies", default=",".join(NAMES), metavar="A,B", help="default: all")
     add_import(parser)
     add_setting(parser)
+    add_study(parser)
+    add_outputs(parser)
 
 
 def run(options: argparse.Namespace) -> int:
-    """The table."""
-    names, setting = policy_names(options.policies), make_setting(options)
+    """The table; with `--out` the folder, too, of what was done."""
+    names, scenario = policy_names(options.policies), scenario_of(options)
+    if is_study(options):
+        return 0 if show_study(options, scenario, (*names, *options.imports)) else INTERRUPTED
+    left, setting = leaving(options, scenario), setting_of(scenario, options.seed)
     rows, is_whole = show(setting, (*names, *imported_names(options, setting)))
-    del rows
-    return 0 if is_whole else INTERRUPTED
+    code = left.leave(setting, rows) if rows else 0
+    return code if is_whole else INTERRUPTED
 
 
 def show(setting: Setting, names: Sequence[str]) -> tuple[list[Row], bool]:

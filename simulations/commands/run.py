@@ -5,7 +5,8 @@ import sys
 
 from simulations.commands.compare import show
 from simulations.commands.imported import add_import, imported_names
-from simulations.commands.setting import add_setting, make_setting, policy_names
+from simulations.commands.outputs import add_outputs, leaving
+from simulations.commands.setting import add_setting, policy_names, scenario_of, setting_of
 from simulations.errors import INTERRUPTED
 from simulations.policies import NAMES
 
@@ -15,15 +16,17 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--policy", default="warmtide", metavar="NAME", help=f"one of {', '.join(NAMES)}")
     add_import(parser)
     add_setting(parser)
+    add_outputs(parser)
 
 
 def run(options: argparse.Namespace) -> int:
     """The table of two rows, then the changes."""
-    setting = make_setting(options)
+    scenario = scenario_of(options)
+    left, setting = leaving(options, scenario), setting_of(scenario, options.seed)
     names = imported_names(options, setting) or policy_names(options.policy)
     rows, is_whole = show(setting, names)
     if not is_whole:
         return INTERRUPTED
     for at_s, replicas in rows[-1].outcome.changes:
         sys.stdout.write(f"{at_s:.0f} s: {replicas} replicas\n")
-    return 0
+    return left.leave(setting, rows)

@@ -15,9 +15,7 @@ def chosen(name: str, setting: Setting, *, eagerness_ratio: float = 1.0) -> Poli
     """With a fresh memory; a user's own object is taken as it is. ValueError, ImportedObjectError."""
     if name.endswith(ENDINGS):
         return read_object(Path(name), setting).policy
-    site = Site(
-        config=setting.config, times=setting.times, requests=setting.requests, eagerness_ratio=eagerness_ratio
-    )
+    site = Site(config=setting.config, times=setting.times, requests=setting.requests, eagerness_ratio=eagerness_ratio)
     return build(name, setting.bounds, ttft_s=setting.ttft_s, lead_time_s=setting.startup.cold_s, site=site)
 
 

@@ -1,0 +1,130 @@
+"""Comparisons over seeds, scenarios and eagerness: the options, and the table with its intervals."""
+
+import argparse
+import itertools
+import json
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from simulations.commands.screen import Column, screen
+from simulations.errors import UsageError
+from simulations.outputs import check_folder
+from simulations.scenarios import Scenario, load_scenario
+from simulations.study import STATIC, Comparison, Engine, Figures, Trial, carry_out_all, compared
+
+EAGERNESS = (0.6, 0.8, 1.0, 1.25, 1.6, 2.0)  # of the curves: from two thirds more load per replica to half of it
+ATTAINMENT_RATIO = 0.99  # at which costs are compared
+JOBS_MAX = 64
+RUN_FIELDS = ("attainment_ratio", "ttft_p95_s", "gpu_hours", "starts")
+
+
+def add_study(parser: argparse.ArgumentParser) -> None:
+    """More than one run of each policy."""
+    group = parser.add_argument_group("more than one run: paired over seeds, with 95 % intervals")
+    group.add_argument("--seeds", type=_count, default=1, metavar="N", help="so many, from --seed on")
+    group.add_argument("--also", action="append", default=[], metavar="NAME|FILE", help="one more scenario")
+    group.add_argument(
+        "--curve", action="store_true", help=f"each policy less and more eager: its cost at {ATTAINMENT_RATIO:.0%}"
+    )
+    group.add_argument("--jobs", type=_count, default=1, metavar="N", help=f"processes; here: {os.cpu_count()} cores")
+    group.add_argument("--engine", type=Engine, choices=list(Engine), default=Engine.PROCESS, help="ray: on a cluster")
+
+
+def is_study(options: argparse.Namespace) -> bool:
+    """Whether more than a plain comparison was asked for."""
+    return options.seeds > 1 or options.jobs > 1 or options.curve or options.also or options.engine is Engine.RAY
+
+
+def show_study(options: argparse.Namespace, scenario: Scenario, names: Sequence[str]) -> bool:
+    """Run it and print the table; False where it was interrupted, with what was done by then."""
+    if options.slo is not None:
+        raise UsageError("--slo judges one run: leave out --seeds, --also, --curve and --jobs")
+    if options.out is not None:
+        check_folder(options.out, may_replace=options.force)
+    trials = _trials(options, [scenario, *map(load_scenario, options.also)], names)
+    found, is_whole = _carried_out(options, trials)
+    lines = compared(found, STATIC)
+    _print(lines, has_curve=options.curve)
+    if options.out is not None:
+        _write(options.out, found, lines)
+    return is_whole
+
+
+def _trials(options: argparse.Namespace, scenarios: Sequence[Scenario], names: Sequence[str]) -> list[Trial]:
+    """Traffic by traffic, the fixed fleet first, so that an interrupt leaves whole comparisons."""
+    seeds = range(options.seed, options.seed + options.seeds)
+    eagerness = EAGERNESS if options.curve else (1.0,)
+    return [
+        Trial(scenario=scenario, seed=seed, policy=policy, eagerness_ratio=ratio)
+        for seed, scenario, policy, ratio in itertools.product(seeds, scenarios, (STATIC, *names), eagerness)
+    ]
+
+
+def _carried_out(options: argparse.Namespace, trials: Sequence[Trial]) -> tuple[list[Figures], bool]:
+    found: list[Figures] = []
+    try:
+        with screen(len(trials), f"{len(trials)} runs") as on:
+            for figures in carry_out_all(trials, jobs=min(options.jobs, JOBS_MAX), engine=options.engine):
+                found.append(figures)
+                on.tell(f"{len(found)} of {len(trials)} runs", len(found))
+    except KeyboardInterrupt:
+        sys.stderr.write(f"warmtide sim: interrupted after {len(found)} of {len(trials)} runs\n")
+        return _whole_seeds(found), False
+    order = {trial.key: number for number, trial in enumerate(trials)}
+    return sorted(found, key=lambda one: order[one.key]), True
+
+
+def _whole_seeds(found: Sequence[Figures]) -> list[Figures]:
+    """Those whose fixed fleet is there, too, and of policies that were run as they are: others cannot be compared."""
+    plain = [one.key for one in found if one.key.is_plain]
+    fixed = {(key.scenario, key.seed) for key in plain if key.policy == STATIC}
+    policies = {(key.scenario, key.policy) for key in plain if (key.scenario, key.seed) in fixed}
+    return [
+        one
+        for one in found
+        if (one.key.scenario, one.key.seed) in fixed and (one.key.scenario, one.key.policy) in policies
+    ]
+
+
+def _print(lines: Sequence[Comparison], *, has_curve: bool) -> None:
+    columns = [
+        Column("scenario", max((len(line.scenario) for line in lines), default=8), is_text=True),
+        Column("policy", max((len(line.policy) for line in lines), default=6), is_text=True),
+        Column("TTFT in time, %", 22),
+        Column("cost vs static", 19),
+    ]
+    if has_curve:
+        columns.append(Column(f"cost at {ATTAINMENT_RATIO:.0%}", 13))
+    rows = [[column.heading for column in columns], *(_values(line, has_curve=has_curve) for line in lines)]
+    for row in rows:
+        text = "  ".join(column.place(value) for column, value in zip(columns, row, strict=True))
+        sys.stdout.write(text.rstrip() + "\n")
+
+
+def _values(line: Comparison, *, has_curve: bool) -> list[str]:
+    percent = line.attainment_ratio.times(100.0)
+    values = [line.scenario, line.policy, percent.text(), line.cost_ratio.text()]
+    if has_curve:
+        cost = line.curve.at(ATTAINMENT_RATIO)
+        values.append(f"{cost:.2f}" if cost != float("inf") else "not reached")
+    return values
+
+
+def _write(path: Path, found: Sequence[Figures], lines: Sequence[Comparison]) -> None:
+    """Every run, and the comparison."""
+    path.mkdir(exist_ok=True)
+    runs = (asdict(one.key) | {name: getattr(one, name) for name in RUN_FIELDS} for one in found)
+    (path / "runs.jsonl").write_text("".join(json.dumps(run) + "\n" for run in runs), encoding="utf-8")
+    text = json.dumps([asdict(line) for line in lines], indent=2)
+    (path / "comparison.json").write_text(text + "\n", encoding="utf-8")
+    sys.stdout.write(f"written: {path / 'comparison.json'}, {path / 'runs.jsonl'}\n")
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number ≥ 1")
+    return value

@@ -1,0 +1,21 @@
+"""Many runs instead of one: policies × scenarios × seeds × eagerness, in as many processes as there are cores."""
+
+from .engines import Engine, carry_out_all
+from .figures import Comparison, CostCurve, Paired, compared, cost_at, paired
+from .trial import STATIC, Figures, Key, Trial, carry_out
+
+__all__ = [
+    "STATIC",
+    "Comparison",
+    "CostCurve",
+    "Engine",
+    "Figures",
+    "Key",
+    "Paired",
+    "Trial",
+    "carry_out",
+    "carry_out_all",
+    "compared",
+    "cost_at",
+    "paired",
+]

@@ -1,0 +1,60 @@
+"""The same trials in this process, in several, and on a Ray cluster: the same figures."""
+
+import importlib.util
+from dataclasses import replace
+
+import pytest
+
+from simulations.errors import UsageError
+from simulations.scenarios import load_scenario
+from simulations.study import STATIC, Engine, Figures, Trial, carry_out_all
+
+HAS_RAY = importlib.util.find_spec("ray") is not None
+
+
+@pytest.fixture(scope="module")
+def trials() -> list[Trial]:
+    hour = load_scenario("chat-hour")
+    minutes = replace(hour, traffic=replace(hour.traffic, window=replace(hour.traffic.window, end_s=150.0)))
+    return [
+        Trial(scenario=minutes, seed=seed, policy=policy) for seed in (1, 2) for policy in (STATIC, "warmtide", "kpa")
+    ]
+
+
+@pytest.fixture(scope="module")
+def alone(trials: list[Trial]) -> list[Figures]:
+    return list(carry_out_all(trials))
+
+
+def by_key(found: list[Figures]) -> list[Figures]:
+    return sorted(found, key=lambda one: (one.key.seed, one.key.policy))
+
+
+def test_one_process_keeps_the_order_and_repeats_itself(trials: list[Trial], alone: list[Figures]) -> None:
+    assert [one.key for one in alone] == [trial.key for trial in trials]
+    assert list(carry_out_all(trials)) == alone
+    assert len({one.gpu_hours for one in alone}) > 2
+
+
+def test_two_processes_find_the_same(trials: list[Trial], alone: list[Figures]) -> None:
+    assert by_key(list(carry_out_all(trials, jobs=2))) == by_key(alone)
+
+
+def test_who_stops_listening_ends_the_work(trials: list[Trial]) -> None:
+    found = carry_out_all(trials, jobs=2)
+
+    next(found)
+    found.close()
+
+
+@pytest.mark.skipif(HAS_RAY, reason="Ray is installed")
+def test_without_ray_it_is_said_how_to_get_it(trials: list[Trial]) -> None:
+    with pytest.raises(UsageError, match="pip install"):
+        list(carry_out_all(trials, engine=Engine.RAY))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not HAS_RAY, reason="Ray is not installed (extra: ray)")
+@pytest.mark.enable_socket
+def test_a_ray_cluster_finds_the_same(trials: list[Trial], alone: list[Figures]) -> None:
+    assert by_key(list(carry_out_all(trials, engine=Engine.RAY))) == by_key(alone)
