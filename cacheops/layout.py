@@ -153,9 +153,14 @@ def empty_trash(layout: Layout) -> None:
     for grave in graves:
         if grave.name in mounted or (not is_seen and (grave / MANIFEST_NAME).exists()):
             continue
-        for folder, _, _ in os.walk(grave):
-            os.chmod(folder, 0o700)  # published folders are 0555
-        shutil.rmtree(grave)
+        remove_tree(grave)
+
+
+def remove_tree(path: Path) -> None:
+    """Delete a folder of ours with everything in it."""
+    for folder, _, _ in os.walk(path):
+        os.chmod(folder, 0o700)  # published folders are 0555
+    shutil.rmtree(path)
 
 
 def _is_new(layout: Layout) -> bool:

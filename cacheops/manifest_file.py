@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from cacheops.errors import CacheError, IntegrityMismatchError
-from cacheops.guard import MANIFEST_NAME, checked_files
+from cacheops.guard import MANIFEST_NAME, checked_files, shown
 from cacheops.model import Algorithm, FileEntry, ModelManifest, ModelRef
 
 VERSION = 1
@@ -50,7 +50,10 @@ def read_published(tree: Path) -> Published:
             text = file.read(MANIFEST_BYTES_MAX)
     except OSError as exc:
         raise IntegrityMismatchError(f"{path}: no manifest of ours: {exc}") from exc
-    return decode(text, tree, name=str(path))
+    published = decode(text, tree, name=str(path))
+    if published.manifest.storage_key != tree.name:
+        raise IntegrityMismatchError(f"{path}: is of {shown(published.manifest.ref.uri)}, which lies elsewhere")
+    return published
 
 
 def decode(text: bytes, tree: Path, *, name: str) -> Published:
@@ -62,6 +65,9 @@ def decode(text: bytes, tree: Path, *, name: str) -> Published:
         raise IntegrityMismatchError(f"{name}: no manifest of ours: {exc}") from exc
     if published.manifest.digest != body["digest"]:
         raise IntegrityMismatchError(f"{name}: lists {published.manifest.digest}, claims {body['digest']}")
+    listed = published.manifest.as_listed().digest
+    if listed != published.source_digest:
+        raise IntegrityMismatchError(f"{name}: lists {listed} of the source, claims {published.source_digest[:64]}")
     return published
 
 

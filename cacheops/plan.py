@@ -126,7 +126,8 @@ def _guard(tree: HeldTree, model: WantedTree | None, now_s: float) -> Cause | No
 
 def _dropped(loose: Sequence[Slot], given_up: frozenset[str]) -> tuple[list[Action], list[Slot]]:
     """Trees whose time is over by order, and the rest."""
-    gone, rest = [], []
+    gone: list[Slot] = []
+    rest: list[Slot] = []
     for slot in loose:
         (gone if slot.tree.key in given_up and not slot.is_wanted else rest).append(slot)
     return [_evict(slot, Cause.GIVEN_UP, "the controller gave it up") for slot in gone], rest

@@ -72,7 +72,7 @@ def stage_and_publish(
     digest = source_digest or manifest.digest
     staging = layout.staging(digest)
     with alone(staging):
-        _check_room(staging, manifest)
+        check_room(staging, manifest)
         sha256_by_path = download(manifest, source, staging, transfer)
         return publish(layout, staging, manifest.sealed(sha256_by_path), source_digest=digest, now_s=now_s)
 
@@ -162,7 +162,7 @@ def alone(staging: Path) -> Iterator[None]:
         os.close(fd)
 
 
-def _check_room(staging: Path, manifest: ModelManifest) -> None:
+def check_room(staging: Path, manifest: ModelManifest) -> None:
     """Refuse before the first byte what cannot fit."""
     parts = staging / "parts"
     staged = sum(path.stat().st_blocks * 512 for path in parts.iterdir()) if parts.is_dir() else 0

@@ -8,12 +8,13 @@ import ctypes
 import errno
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 from cacheops.errors import from_os
 from cacheops.guard import MANIFEST_NAME
 from cacheops.hub_view import drop_view, publish_view
-from cacheops.layout import Layout, check_sentinel, discard
+from cacheops.layout import Layout, check_sentinel, discard, remove_tree, why_unclaimed
 from cacheops.manifest_file import Published, encode
 from cacheops.model import ModelManifest
 from cacheops.parts import part_name
@@ -28,14 +29,15 @@ def publish(layout: Layout, staging: Path, manifest: ModelManifest, *, source_di
     """Move a staged, verified model to its place under `models/`; `manifest` is sealed."""
     target = layout.tree(manifest.storage_key)
     published = Published(manifest=manifest, source_digest=source_digest, published_at_s=now_s, path=target)
-    try:
-        tree = _built(staging, published)
-        _placed(layout, tree, target)
-        publish_view(layout, published)
-        shutil.rmtree(staging)
-    except OSError as exc:
-        raise from_os(exc, f"publishing {manifest.ref.uri} at {target}") from exc
+    parts = {entry.path: staging / "parts" / part_name(index) for index, entry in enumerate(manifest.files)}
+    _put(layout, staging, published, parts)
     return published
+
+
+def mend(layout: Layout, staging: Path, published: Published, fresh: Mapping[str, Path]) -> None:
+    """Put a tree in the place of itself, with some files anew: the others by hard links, all at once by one rename."""
+    files = {entry.path: published.path / entry.path for entry in published.manifest.files}
+    _put(layout, staging, published, {**files, **fresh})
 
 
 def remove(layout: Layout, published: Published) -> None:
@@ -44,15 +46,34 @@ def remove(layout: Layout, published: Published) -> None:
     discard(layout, published.path)
 
 
-def _built(staging: Path, published: Published) -> Path:
+def _put(layout: Layout, staging: Path, published: Published, places: Mapping[str, Path]) -> None:
+    try:
+        _clear(layout, staging / "tree")
+        tree = _built(staging, published, places)
+        _placed(layout, tree, published.path)
+        publish_view(layout, published)
+        shutil.rmtree(staging)
+    except OSError as exc:
+        raise from_os(exc, f"publishing {published.manifest.ref.uri} at {published.path}") from exc
+
+
+def _clear(layout: Layout, tree: Path) -> None:
+    """What a publication left that a crash ended: a tree that was not published yet, or the one that was until then."""
+    if not why_unclaimed(layout):
+        discard(layout, tree)
+    elif tree.exists():
+        remove_tree(tree)
+
+
+def _built(staging: Path, published: Published, places: Mapping[str, Path]) -> Path:
     """The tree, read-only and synced. Its top stays writable: a folder must be, to be moved."""
     tree = staging / "tree"
-    shutil.rmtree(tree, ignore_errors=True)  # of a publication that a crash ended; the parts are still there
     tree.mkdir(mode=0o755)
-    for index, entry in enumerate(published.manifest.files):
+    for entry in published.manifest.files:
         place = tree / entry.path
         place.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        os.link(staging / "parts" / part_name(index), place, follow_symlinks=False)
+        os.link(places[entry.path], place, follow_symlinks=False)
+        place.chmod(0o444)
     _write_synced(tree / MANIFEST_NAME, encode(published))
     for folder, _, _ in os.walk(tree, topdown=False):
         if folder != str(tree):

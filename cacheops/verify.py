@@ -3,10 +3,10 @@
 The full read leaves the page cache as it found it: blocks that were not cached are dropped again, warm ones stay.
 """
 
-import errno
 import os
 import stat
 from collections.abc import Collection, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from cacheops.bandwidth import Bandwidth
@@ -16,56 +16,57 @@ from cacheops.errors import CanceledError
 from cacheops.guard import MANIFEST_NAME, shown
 from cacheops.manifest_file import Published, read_published
 from cacheops.model import FileEntry
+from cacheops.page_cache import read_leaving_no_trace
 
 SCRUB_BLOCK_BYTES = 4 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What is wrong with one file."""
+
+    path: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{shown(self.path)}: {self.what}"
 
 
 def quick(tree: Path) -> tuple[Published, list[str]]:
     """Manifest, names, kinds and sizes; what is wrong, one line per file. Reads no weights."""
     published = read_published(tree)
-    wanted = {entry.path: entry for entry in published.manifest.files}
-    faults = [fault for entry in wanted.values() if (fault := _looks_wrong(tree, entry))]
-    return published, faults + [f"{shown(name)}: not in the manifest" for name in _strangers(tree, wanted.keys())]
+    return published, [str(fault) for fault in damage(published)]
 
 
 def full(tree: Path, transfer: Transfer) -> list[str]:
     """Every byte against its digest, within the transfer's bandwidth and until its stop."""
-    published, faults = quick(tree)
-    broken = {fault.split(": ", 1)[0] for fault in faults}
-    buffer = memoryview(bytearray(SCRUB_BLOCK_BYTES))
+    published = read_published(tree)
+    faults = {fault.path: fault for fault in damage(published)}
     for entry in published.manifest.files:
-        if shown(entry.path) in broken:
-            continue
-        if fault := _digest_fault(tree / entry.path, entry, buffer, transfer):
-            faults.append(f"{shown(entry.path)}: {fault}")
-    return faults
+        if entry.path not in faults and (what := file_fault(tree / entry.path, entry, transfer)):
+            faults[entry.path] = Fault(entry.path, what)
+    return [str(fault) for fault in faults.values()]
 
 
-def _looks_wrong(tree: Path, entry: FileEntry) -> str | None:
-    try:
-        found = (tree / entry.path).lstat()
-    except OSError as exc:
-        return f"{shown(entry.path)}: {exc.strerror}"
-    if not stat.S_ISREG(found.st_mode):
-        return f"{shown(entry.path)}: not a regular file"
-    if found.st_size != entry.size_bytes:
-        return f"{shown(entry.path)}: {found.st_size} bytes, not {entry.size_bytes}"
-    return None
+def damage(tree: Published) -> Iterator[Fault]:
+    """What a cheap look finds: names, kinds and sizes."""
+    wanted = {entry.path: entry for entry in tree.manifest.files}
+    for entry in wanted.values():
+        if what := _looks_wrong(tree.path, entry):
+            yield Fault(entry.path, what)
+    for name in _strangers(tree.path, wanted.keys()):
+        yield Fault(name, "not in the manifest")
 
 
-def _strangers(tree: Path, wanted: Collection[str]) -> Iterator[str]:
-    for folder, _, names in os.walk(tree):
-        for name in names:
-            path = str(Path(folder, name).relative_to(tree))
-            if path not in wanted and path != MANIFEST_NAME:
-                yield path
-
-
-def _digest_fault(path: Path, entry: FileEntry, buffer: memoryview, transfer: Transfer) -> str | None:
+def file_fault(path: Path, entry: FileEntry, transfer: Transfer) -> str | None:
+    """How a whole file differs from its digest, if it does; leaves no trace in the page cache."""
     digests = Digests(entry)
-    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    buffer = memoryview(bytearray(min(SCRUB_BLOCK_BYTES, max(1, entry.size_bytes))))
     try:
-        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_RANDOM)  # no read-ahead: it would look as if it had been warm
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as exc:
+        return f"cannot be opened: {exc.strerror}"
+    try:
         position = 0
         while position < entry.size_bytes:
             if transfer.stop.is_set():
@@ -83,17 +84,22 @@ def _digest_fault(path: Path, entry: FileEntry, buffer: memoryview, transfer: Tr
     return digests.fault()
 
 
-def read_leaving_no_trace(fd: int, buffer: memoryview, position: int) -> int:
-    """A block; it stays in the page cache only if it was there."""
+def _looks_wrong(tree: Path, entry: FileEntry) -> str | None:
     try:
-        if count := os.preadv(fd, [buffer], position, os.RWF_NOWAIT):
-            return count
+        found = (tree / entry.path).lstat()
     except OSError as exc:
-        if exc.errno not in {errno.EAGAIN, errno.EOPNOTSUPP}:
-            raise
-    count = os.preadv(fd, [buffer], position)
-    os.posix_fadvise(fd, position, count, os.POSIX_FADV_DONTNEED)
-    return count
+        return exc.strerror
+    if not stat.S_ISREG(found.st_mode):
+        return "not a regular file"
+    return None if found.st_size == entry.size_bytes else f"{found.st_size} bytes, not {entry.size_bytes}"
+
+
+def _strangers(tree: Path, wanted: Collection[str]) -> Iterator[str]:
+    for folder, _, names in os.walk(tree):
+        for name in names:
+            path = str(Path(folder, name).relative_to(tree))
+            if path not in wanted and path != MANIFEST_NAME:
+                yield path
 
 
 def _throttle(bandwidth: Bandwidth | None, count_bytes: int, transfer: Transfer) -> None:

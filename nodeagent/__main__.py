@@ -21,6 +21,7 @@ from cacheops.addresses import AddressRules
 from cacheops.download import WORKERS_MAX
 from cacheops.errors import CacheError
 from cacheops.layout import open_cache, why_unclaimed
+from cacheops.scrub import BYTES_PER_S as SCRUB_BYTES_PER_S
 from cacheops.sources import SourceSettings, settings_from_environment
 from metrics.clock import WallClock
 from nodeagent.errors import BadStartError
@@ -62,13 +63,15 @@ async def _run(options: argparse.Namespace) -> None:
         log.warning("%s: %s: nothing is ever deleted there; --claim makes it ours", layout.root, why)
     leases = Leases(table=options.mount_table, pods=options.kubelet_pods)
     store = Store(layout, _settings(options), clock, leases)
-    for key, faults in (await asyncio.to_thread(store.faults)).items():
+    for key, faults in (await asyncio.to_thread(store.examine)).items():
         log.warning("%s: damaged: %s", key, "; ".join(faults[:3]))
     async with AsyncExitStack() as stack:
         api = await stack.enter_async_context(NodeApi(options.kubeconfig))
         token = TokenFile(options.peer_token_file) if options.peer_token_file else None
-        peers = Peers(options.node, api, store, token, clock) if token else None
-        fetches = Fetches(store, clock, workers=options.workers, peers=peers)
+        peers = Peers(options.node, api, token, clock) if token else None
+        fetches = Fetches(
+            store, clock, workers=options.workers, peers=peers, scrub_bytes_per_s=options.scrub_bytes_per_second
+        )
         agent = Agent(store, api, fetches, _agent_options(options), clock)
         if token:
             server = PeerServer(agent, token, ServeLimits(bytes_per_s=options.peer_bytes_per_second), clock)
@@ -160,6 +163,13 @@ def _parser() -> argparse.ArgumentParser:
         help="speed of all that peers get together, 0: no limit (default: %(default).0f)",
     )
     add("--workers", type=_workers, default=8, help="connections of one fetch (default: %(default)s)")
+    add(
+        "--scrub-bytes-per-second",
+        type=float,
+        default=SCRUB_BYTES_PER_S,
+        metavar="N",
+        help="speed at which published files are read again, 0: they are not (default: %(default).0f)",
+    )
     add("--allow-host", action="append", default=[], metavar="HOST[:PORT]", help="a source host that is not public")
     add("--allow-network", action="append", default=[], metavar="CIDR", help="a network of sources that is not public")
     add("--look-seconds", type=float, default=LOOK_S, help="between looks while fetching (default: %(default)s)")

@@ -1,8 +1,10 @@
 """Wishes, disk, plan and running fetches → one fact per model. Pure."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from cacheops.errors import FailureReason
+from cacheops.guard import shown
 from cacheops.plan import Plan
 from cacheops.stock import Action, HeldTree, Verb
 from nodeagent.fetches import Fetch, Fetches
@@ -10,6 +12,7 @@ from nodeagent.report import ModelFact, Phase
 from nodeagent.store import View
 from nodeagent.wishes import Wishes
 
+MENDING = "Mending"
 RESOLVING = "Resolving"
 WAITS_FOR_PEER = "WaitsForPeer"
 
@@ -26,7 +29,8 @@ def _facts(wishes: Wishes, view: View, todo: Plan, fetches: Fetches) -> Iterator
     for action in todo.actions:
         if action.verb in (Verb.KEEP, Verb.EVICT):
             tree = held[action.key, action.digest]
-            yield _held(tree, action, is_wanted=(tree.key, tree.digest) in wanted, fetches=fetches)
+            fact = _held(tree, action, is_wanted=(tree.key, tree.digest) in wanted, fetches=fetches)
+            yield _damaged(fact, view, fetches.mending.get(tree.key)) if view.faults(tree.key) else fact
     for action in todo.actions:
         if action.verb in (Verb.FETCH, Verb.WAIT):
             yield _absent(action, wishes, view, fetches.running.get(action.key))
@@ -49,6 +53,27 @@ def _held(tree: HeldTree, action: Action, *, is_wanted: bool, fetches: Fetches) 
         fetch_s=fetches.took_s.get(tree.key),
         used_at_s=tree.used_at_s,
         leases=tree.leases,
+    )
+
+
+def _damaged(fact: ModelFact, view: View, mending: Fetch | None) -> ModelFact:
+    """Of no use to anybody until it is mended; where nobody wants it, that can wait."""
+    if fact.phase is Phase.EVICTING:
+        return fact
+    failure = view.failures.get(fact.key)
+    faults = view.faults(fact.key)
+    path, what = next(iter(faults.items()))
+    words = f"{len(faults)} of its files damaged, the first: {shown(path)}: {what}"
+    reason = failure.reason if failure else FailureReason.INTEGRITY_MISMATCH
+    words = f"{words}; {failure.message}" if failure else words
+    phase = Phase.FETCHING if mending else Phase.FAILED if fact.phase is Phase.READY else Phase.IDLE
+    return replace(
+        fact,
+        phase=phase,
+        reason=MENDING if mending else reason.value,
+        message=words,
+        bytes_per_s=mending.speed_bytes_per_s if mending else 0.0,
+        retry_at_s=failure.retry_at_s if failure else None,
     )
 
 

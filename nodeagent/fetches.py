@@ -4,11 +4,13 @@ import asyncio
 import logging
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
+from functools import partial
 
 from cacheops.bandwidth import Bandwidth
 from cacheops.config import NodeWish
 from cacheops.download import Transfer
-from cacheops.errors import CacheError
+from cacheops.errors import CacheError, CanceledError
+from cacheops.guard import shown
 from cacheops.manifest_file import Published
 from cacheops.model import ModelManifest, ModelRef
 from metrics.clock import Clock
@@ -50,7 +52,15 @@ class Fetch:
 class Fetches:
     """Runs them within the task group of the agent, and says when one ends."""
 
-    def __init__(self, store: Store, clock: Clock, *, workers: int = 8, peers: Peers | None = None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        clock: Clock,
+        *,
+        workers: int = 8,
+        peers: Peers | None = None,
+        scrub_bytes_per_s: float = 0.0,
+    ) -> None:
         self._store = store
         self._clock = clock
         self._workers = workers
@@ -63,6 +73,10 @@ class Fetches:
         self.took_s: dict[str, float] = {}
         self._resolving: set[str] = set()
         self._warming: dict[str, Transfer] = {}
+        self._scrub_bytes_per_s = scrub_bytes_per_s
+        self._scrubbing: Transfer | None = None
+        self.mending: dict[str, Fetch] = {}  # by key
+        self._mending_digests: dict[str, str] = {}  # key → its staging
 
     def on_done(self, call: Callable[[], None]) -> None:
         """Whom to tell."""
@@ -75,7 +89,8 @@ class Fetches:
 
     def is_staging(self, digest: str) -> bool:
         """Whether a fetch writes there."""
-        return any(fetch.wish.tree.digest == digest for fetch in self.running.values())
+        digests = {fetch.wish.tree.digest for fetch in self.running.values()} | set(self._mending_digests.values())
+        return digest in digests
 
     def limit(self, bytes_per_s: float) -> None:
         """The speed of all that starts from now on."""
@@ -100,8 +115,11 @@ class Fetches:
 
     def stop_all(self) -> None:
         """End everything soon."""
-        for transfer in [*(fetch.transfer for fetch in self.running.values()), *self._warming.values()]:
+        fetches = [*self.running.values(), *self.mending.values()]
+        for transfer in [*(fetch.transfer for fetch in fetches), *self._warming.values()]:
             transfer.stop.set()
+        if self._scrubbing is not None:
+            self._scrubbing.stop.set()
 
     def resolve(self, group: asyncio.TaskGroup, ref: ModelRef) -> None:
         """Find out which files a model has."""
@@ -115,10 +133,25 @@ class Fetches:
             transfer = self._warming[tree.path.name] = Transfer()
             group.create_task(self._warm(tree, transfer), name=f"warm {tree.path.name}")
 
+    def scrub(self, group: asyncio.TaskGroup, tree: Published) -> None:
+        """Read a tree again, one at a time, and not while something is fetched: both want the same disk."""
+        if self._scrub_bytes_per_s and self._scrubbing is None and not self.running and not self.mending:
+            self._scrubbing = Transfer(bandwidth=Bandwidth(self._scrub_bytes_per_s, self._clock))
+            group.create_task(self._scrub(tree, self._scrubbing), name=f"scrub {tree.path.name}")
+
+    def mend(self, group: asyncio.TaskGroup, wish: NodeWish, tree: Published) -> None:
+        """Bring the bad files of a tree anew, one tree at a time."""
+        if not self.mending:
+            key = wish.tree.key
+            transfer = Transfer(workers=self._workers, bandwidth=self._bandwidth)
+            self.mending[key] = Fetch(wish, transfer, self._clock.now_s())
+            group.create_task(self._mend(self.mending[key], tree), name=f"mend {key}")
+
     async def _fetch(self, fetch: Fetch) -> None:
         key, ref = fetch.wish.tree.key, fetch.wish.ref
         try:
-            if self._peers is None or not await self._peers.bring(fetch):
+            take = partial(self._store.take, fetch.wish, fetch.transfer)
+            if self._peers is None or not await self._peers.bring(fetch, take):
                 await asyncio.to_thread(self._store.fetch, fetch.wish, fetch.transfer)
             self.took_s[key] = self._clock.now_s() - fetch.started_at_s
             log.info("%s: published after %.1f s", ref.uri, self.took_s[key])
@@ -146,4 +179,33 @@ class Fetches:
             log.warning("%s: %s: %s", tree.manifest.ref.uri, exc.reason, exc)
         finally:
             self._warming.pop(tree.path.name, None)
+            self._done()
+
+    async def _scrub(self, tree: Published, transfer: Transfer) -> None:
+        key = tree.path.name
+        try:
+            record = await asyncio.to_thread(self._store.scrub, tree, transfer)
+            for path, what in record.faults.items():
+                log.warning("%s: damaged: %s: %s", key, shown(path), what)
+        except CanceledError:
+            log.debug("%s: scrubbing goes on another time", key)
+        except CacheError as exc:
+            log.warning("%s: scrubbing: %s: %s", key, exc.reason, exc)
+        finally:
+            self._scrubbing = None
+            self._done()
+
+    async def _mend(self, fetch: Fetch, tree: Published) -> None:
+        key = fetch.wish.tree.key
+        try:
+            self._mending_digests[key] = await asyncio.to_thread(self._store.staging_of, tree)
+            take = partial(self._store.mend, tree, fetch.transfer)
+            if self._peers is None or not await self._peers.bring(fetch, take):
+                await asyncio.to_thread(self._store.mend, tree, fetch.transfer)
+            log.info("%s: mended", tree.manifest.ref.uri)
+        except CacheError as exc:
+            log.warning("%s: mending: %s: %s", tree.manifest.ref.uri, exc.reason, exc)
+        finally:
+            del self.mending[key]
+            self._mending_digests.pop(key, None)
             self._done()

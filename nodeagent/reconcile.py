@@ -119,7 +119,7 @@ class Agent:
         await self._read()
         now_s = self._clock.now_s()
         view = await asyncio.to_thread(self._store.look)
-        self._shared = {tree.source_digest: tree for tree in view.published.values()}
+        self._shared = {tree.source_digest: tree for key, tree in view.published.items() if not view.faults(key)}
         wishes = wishes_of(
             self._task,
             self._local,
@@ -168,10 +168,22 @@ class Agent:
                 self._fetches.start(group, by_key[action.key])
             elif action.verb is Verb.WARM:
                 self._fetches.warm(group, view.published[action.key])
+        self._care(group, by_key, view)
         for ref in wishes.unresolved:
             failure = view.failures.get(ref.storage_key)
             if failure is None or failure.retry_at_s <= self._clock.now_s():
                 self._fetches.resolve(group, ref)
+
+    def _care(self, group: asyncio.TaskGroup, by_key: Mapping[str, NodeWish], view: View) -> None:
+        """Mend what is wanted and damaged; else read again what nobody read for long."""
+        now_s = self._clock.now_s()
+        for key, wish in by_key.items():
+            failure = view.failures.get(key)
+            is_time = failure is None or failure.retry_at_s <= now_s
+            if is_time and view.faults(key) and view.published[key].source_digest == wish.tree.digest:
+                self._fetches.mend(group, wish, view.published[key])
+        if due := view.scrub_due(now_s):
+            self._fetches.scrub(group, due)
 
     async def _make_room(self, by_key: Mapping[str, NodeWish], view: View, todo: Plan) -> bool:
         """Evict and discard; whether all of it could be done: what is fetched next counts on it.
@@ -194,7 +206,7 @@ class Agent:
         return is_done
 
     async def _report(self, wishes: Wishes, view: View, todo: Plan, now_s: float) -> None:
-        for fetch in self._fetches.running.values():
+        for fetch in (*self._fetches.running.values(), *self._fetches.mending.values()):
             fetch.sample(now_s)
         models = facts_of(wishes, view, todo, self._fetches)
         self.facts = NodeFacts(
@@ -237,7 +249,7 @@ class Agent:
 
     async def _rest(self, *, went_well: bool) -> None:
         """Until something happens, or it is time to look again."""
-        period_s = self._options.look_s if self._fetches.running else self._options.idle_s
+        period_s = self._options.look_s if self._fetches.running or self._fetches.mending else self._options.idle_s
         period_s = period_s if went_well else min(period_s, RETRY_S)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(period_s):

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from cacheops.budget import Disk
@@ -17,6 +17,7 @@ from cacheops.errors import (
     from_os,
 )
 from cacheops.guard import shown
+from cacheops.heal import heal, missing
 from cacheops.inventory import contents
 from cacheops.layout import Layout, discard, empty_trash, why_unclaimed
 from cacheops.manifest_file import Published
@@ -26,10 +27,10 @@ from cacheops.mounts import mounted_keys, read_table
 from cacheops.pins import pinned_keys
 from cacheops.prefetch import Failure, bring, forget_failure, remember_failure, stage_and_publish
 from cacheops.publish import remove
+from cacheops.scrub import Record, forget, look, next_due, record_of, scrub
 from cacheops.sources import Source, SourceSettings, open_source
 from cacheops.stock import Cause, HeldTree, Inventory, Partial
 from cacheops.tasks import NodeWish
-from cacheops.verify import quick
 from cacheops.warm import warm
 from metrics.clock import Clock
 from nodeagent.peers.client import PeerSource
@@ -44,7 +45,16 @@ class View:
     failures: Mapping[str, Failure]  # by key
     capacity_bytes: int
     free_bytes: int
+    records: Mapping[str, Record] = field(default_factory=dict)  # by key: what scrubbing found
     unclaimed: str = ""  # why nothing may be deleted here
+
+    def faults(self, key: str) -> Mapping[str, str]:
+        """What is wrong with a tree, by path."""
+        return self.records[key].faults if key in self.records else {}
+
+    def scrub_due(self, now_s: float) -> Published | None:
+        """The tree to be read again, if it is time."""
+        return next_due(((tree, self.records[key]) for key, tree in self.published.items()), now_s)
 
     def disk(self, *, quota_bytes: int | None, high_ratio: float, low_ratio: float) -> Disk:
         """As the plan wants it."""
@@ -108,6 +118,7 @@ class Store:
             },
             capacity_bytes=space.f_blocks * space.f_frsize,
             free_bytes=space.f_bavail * space.f_frsize,
+            records={tree.path.name: record_of(self._layout, tree) for tree in held.trees},
             unclaimed=unclaimed,
         )
 
@@ -142,7 +153,7 @@ class Store:
             raise
         return manifest
 
-    def take(self, wish: NodeWish, source: PeerSource, transfer: Transfer) -> Published:
+    def take(self, wish: NodeWish, transfer: Transfer, source: PeerSource) -> Published:
         """Bring one model from a peer. Only what our own disk refuses is remembered: there are others to ask."""
         ref = wish.ref
         now_s = self._clock.now_s()
@@ -162,6 +173,7 @@ class Store:
         """Take a tree away, in one rename. Nothing of it is mounted: that was seen a moment ago."""
         self._warm.pop(tree.path.name, None)
         remove(self._layout, tree)
+        forget(self._layout, tree.path.name)
 
     def discard(self, digest: str) -> None:
         """Delete what a fetch left."""
@@ -173,17 +185,40 @@ class Store:
         self._warm[tree.path.name] = tree.source_digest
         return read_bytes
 
-    def faults(self) -> dict[str, list[str]]:
-        """What a cheap look finds wrong with published trees, by key; done at start."""
-        found = {}
-        for tree in contents(self._layout).trees:
-            try:
-                _published, faults = quick(tree.path)
-            except IntegrityMismatchError as exc:
-                faults = [str(exc)]
-            if faults:
-                found[tree.path.name] = faults
-        return found
+    def examine(self) -> dict[str, list[str]]:
+        """What is known or a cheap look finds to be wrong with published trees, by key; done at start."""
+        records = {tree.path.name: look(self._layout, tree) for tree in contents(self._layout).trees}
+        return {
+            key: [f"{shown(path)}: {what}" for path, what in record.faults.items()]
+            for key, record in records.items()
+            if record.faults
+        }
+
+    def scrub(self, tree: Published, transfer: Transfer) -> Record:
+        """Read again what is due of a tree."""
+        return scrub(self._layout, tree, transfer, now_s=self._clock.now_s())
+
+    def mend(self, tree: Published, transfer: Transfer, peer: PeerSource | None = None) -> None:
+        """Bring just the bad files of a tree, from a peer or from its origin."""
+        part = missing(tree, record_of(self._layout, tree).faults)
+        ref, revision = tree.manifest.ref, tree.manifest.resolved_revision
+        source = peer or open_source(ref.uri, self._settings, self._clock, resolved_revision=revision)
+        try:
+            if peer is not None:
+                peer.manifest(ref)
+            heal(self._layout, tree, part, source, transfer, now_s=self._clock.now_s())
+        except CacheError as exc:
+            if peer is None or isinstance(exc, InsufficientCapacityError | StorageError):
+                remember_failure(self._layout, ref.uri, ref.storage_key, exc, now_s=self._clock.now_s())
+            raise
+        finally:
+            if peer is None:
+                source.close()
+        forget_failure(self._layout, ref.storage_key)
+
+    def staging_of(self, tree: Published) -> str:
+        """Where its bad files gather."""
+        return missing(tree, record_of(self._layout, tree).faults).digest
 
     def _held(self, tree: Published, leases: int) -> HeldTree:
         key = tree.path.name

@@ -61,8 +61,8 @@ class PeerSource:
             found = decode(self._text(self._base, MANIFEST_BYTES_MAX).encode(), Path(), name=self._name).manifest
         except IntegrityMismatchError as exc:
             raise PeerLostError(str(exc)) from exc
-        if found.as_listed().digest != self._digest:
-            raise PeerLostError(f"{self._name}: lists {found.as_listed().digest[:16]}, wanted is {self._digest[:16]}")
+        if (listed := found.as_listed().digest) != self._digest:
+            raise PeerLostError(f"{self._name}: lists {listed[:16]}, wanted is {self._digest[:16]}")
         self._index = {entry.path: index for index, entry in enumerate(found.files)}
         return replace(found, ref=ref)
 

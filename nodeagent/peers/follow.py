@@ -6,7 +6,7 @@ after `LEADS_MAX` of them, or when all that hold it stay busy, the origin is ask
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from typing import Any, Protocol
 
 from cacheops.download import Transfer
@@ -50,47 +50,44 @@ class Running(Protocol):
     waits_for: str
 
 
-class Taker(Protocol):
-    """Who puts a peer's bytes on our disk; blocks."""
-
-    def take(self, wish: NodeWish, source: PeerSource, transfer: Transfer) -> object: ...
+Take = Callable[[PeerSource], object]  # puts a peer's bytes on our disk; blocks
 
 
 class Peers:
     """Everything one agent knows of the others."""
 
-    def __init__(self, node: str, api: Listing, store: Taker, token: TokenFile, clock: Clock) -> None:
+    def __init__(self, node: str, api: Listing, token: TokenFile, clock: Clock) -> None:
         self._node = node
         self._api = api
-        self._store = store
         self._token = token
         self._clock = clock
 
-    async def bring(self, fetch: Running) -> bool:
+    async def bring(self, fetch: Running, take: Take) -> bool:
         """Whether a peer gave it. False: the origin is ours to ask."""
         try:
-            return await self._bring(fetch)
+            return await self._bring(fetch, take)
         except ApiError as exc:
             log.info("%s: peers cannot be looked up: %s", fetch.wish.ref.uri, exc)
             return False
         finally:
             fetch.via = fetch.waits_for = ""
 
-    async def _bring(self, fetch: Running) -> bool:
+    async def _bring(self, fetch: Running, take: Take) -> bool:
         lost: set[str] = set()
         leads = 0
         patient_until_s = self._clock.now_s() + BUSY_S
         while not fetch.transfer.stop.is_set():
             choice = await self._choice(fetch, lost)
             if choice.holders:
-                if await self._from_any(fetch, choice.holders[:HOLDERS_MAX], lost):
+                if await self._from_any(fetch, take, choice.holders[:HOLDERS_MAX], lost):
                     return True
                 if self._clock.now_s() > patient_until_s:
                     return False
                 await self._clock.sleep(POLL_S)
             elif choice.lead is not None and leads < LEADS_MAX:
                 leads += 1
-                if await self._until_there(fetch, choice.lead) and await self._from_any(fetch, (choice.lead,), lost):
+                lead = (choice.lead,)
+                if await self._until_there(fetch, choice.lead) and await self._from_any(fetch, take, lead, lost):
                     return True
                 lost.add(choice.lead.node)
             else:
@@ -102,12 +99,12 @@ class Peers:
         objects = [obj async for obj in self._api.list(NODE_MODEL_CACHES)]
         return choose(peers_of(objects, digest, now_s=self._clock.now_s()), self._node, digest, without=lost)
 
-    async def _from_any(self, fetch: Running, holders: Sequence[Peer], lost: set[str]) -> bool:
+    async def _from_any(self, fetch: Running, take: Take, holders: Sequence[Peer], lost: set[str]) -> bool:
         for peer in holders:
             fetch.waits_for, fetch.via = "", peer.node
             source = self._source(fetch, peer)
             try:
-                await asyncio.to_thread(self._store.take, fetch.wish, source, fetch.transfer)
+                await asyncio.to_thread(take, source)
             except (CanceledError, InsufficientCapacityError, StorageError):
                 raise  # ours, not the peer's
             except SourceUnavailableError as exc:  # busy: later, perhaps
