@@ -79,13 +79,23 @@ class Replica:
 
 
 def replay_static(
-    arrivals: Iterable[Arrival], replicas: int, engine_config: EngineConfig, step_times: StepTimes
+    arrivals: Iterable[Arrival],
+    replicas: int,
+    engine_config: EngineConfig,
+    step_times: StepTimes,
+    *,
+    block_names: Sequence[Sequence[int]] = (),
 ) -> FleetResult:
-    """Send arrivals, sorted by time, through a fleet of a fixed size until all have all their tokens."""
+    """Send arrivals, sorted by time, through a fleet of a fixed size until all have all their tokens.
+
+    `block_names` are those of each request's leading blocks (`Request.prefix_block_ids`).
+    """
     if replicas < 1:
         raise ValueError(f"a fleet of {replicas} replicas serves nobody")
     fleet = [Replica(engine_config, step_times) for _ in range(replicas)]
-    requests = [_request(number, arrival) for number, arrival in enumerate(arrivals)]
+    requests = [
+        _request(number, arrival, block_names[number] if block_names else ()) for number, arrival in enumerate(arrivals)
+    ]
     for request in requests:
         for replica in fleet:
             replica.run_until(request.arrived_at_s)
@@ -101,12 +111,13 @@ def replay_static(
     )
 
 
-def _request(number: int, arrival: Arrival) -> Request:
+def _request(number: int, arrival: Arrival, names: Sequence[int]) -> Request:
     return Request(
         id=str(number),
         prompt_tokens=arrival.prompt_tokens,
         output_tokens=arrival.output_tokens,
         arrived_at_s=arrival.at_s,
+        prefix_block_ids=tuple(names),
     )
 
 

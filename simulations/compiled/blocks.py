@@ -1,10 +1,10 @@
 """KV blocks of the decoding requests: how many steps need how many."""
 
-from .jit import jit
+from .jit import inner
 from .layout import REQUEST_BITS, Record, Rows
 
 
-@jit
+@inner
 def growth_within(machine: Record, replica: Record, rows: Rows, steps: int) -> int:
     """Blocks that the decoding requests take in the next so many steps."""
     size = machine["block_size_tokens"]
@@ -19,12 +19,12 @@ def growth_within(machine: Record, replica: Record, rows: Rows, steps: int) -> i
     return int(taken)
 
 
-@jit
+@inner
 def longest_run(machine: Record, replica: Record, rows: Rows) -> int:
     """Steps until the next completion, or until the blocks run out before it."""
     size = machine["block_size_tokens"]
     steps = (rows[replica["heap_at"]] >> REQUEST_BITS) - replica["steps"]
-    free, decoding = replica["free_blocks"], replica["decoding"]
+    free, decoding = replica["free_blocks"] + replica["prepaid_blocks"], replica["decoding"]
     if decoding * (steps // size + 1) <= free:
         return int(steps)
     cycles = free // decoding
@@ -39,11 +39,11 @@ def longest_run(machine: Record, replica: Record, rows: Rows) -> int:
     return int(min(enough, steps))
 
 
-@jit
+@inner
 def blocks_for(tokens: int, size: int) -> int:
     return (tokens + size - 1) // size
 
 
-@jit
+@inner
 def tokens_at_end(request: Record) -> int:
     return int(request["prompt_tokens"] + request["output_tokens"])

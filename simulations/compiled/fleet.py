@@ -6,15 +6,15 @@ from dataclasses import dataclass
 from enum import Enum
 
 import numpy as np
+from numpy.typing import NDArray
 
 from simulations.replica import EngineConfig, StepTimes
 
-from .blocks import growth_within
-from .errors import UnsupportedConfigError
-from .kernel import advance
-from .layout import COURSE, MACHINE, NOBODY, REPLICA, REQUEST, TTFT_BOUNDS_S, Records, World
-from .records import check_requests, forget_course, put_records, request_records, requests_of, take_records
-from .timing import steps_started
+from .build import TTFT_BUCKETS, by_arrival, make_world, place_replica, take_finished, with_requests
+from .kernel import advance, run_under_way
+from .layout import Records, World
+from .names import BlockNames
+from .records import check_requests, forget_course, request_records, requests_of
 
 __all__ = [
     "CompiledFleet",
@@ -26,8 +26,6 @@ __all__ = [
     "request_records",
     "requests_of",
 ]
-
-TTFT_BUCKETS = len(TTFT_BOUNDS_S) + 1  # one more for +Inf
 
 
 class Router(Enum):
@@ -72,29 +70,12 @@ class CompiledFleet:
         *,
         slots: int,
         router: Router = Router.LEAST_OUTSTANDING,
+        names: BlockNames | None = None,
     ) -> None:
-        if config.caches_prefixes:
-            raise UnsupportedConfigError(
-                "EngineConfig.caches_prefixes is True, the compiled engine has no prefix cache"
-            )
-        check_requests(requests, config)
         self._config = config
-        self._heap_length, self._growth_length = config.max_num_seqs, config.block_size_tokens
-        self._stride = self._heap_length + self._growth_length + TTFT_BUCKETS
-        course = np.zeros(1, COURSE)
-        course["now_s"] = -math.inf
-        course["takes_turns"] = router is Router.ROUND_ROBIN
-        course["last_turn"] = NOBODY
-        self._world = World(
-            course=course,
-            machine=_machine(config, times),
-            requests=requests,
-            order=np.arange(len(requests), dtype=np.int32),
-            replicas=np.zeros(slots, REPLICA),
-            rows=np.zeros(slots * self._stride, np.int64),
-        )
-        self._world.replicas["event_at_s"] = math.inf
+        self._world = make_world(config, times, slots=slots, takes_turns=router is Router.ROUND_ROBIN)
         self._was_fed = False
+        self._accept(requests, names)
 
     @property
     def requests(self) -> Records:
@@ -102,12 +83,20 @@ class CompiledFleet:
         present = self._world.requests["prompt_tokens"] > 0
         if present.all() and not self._was_fed:
             return self._world.requests
-        return _by_arrival(self._world.requests[present])
+        return by_arrival(self._world.requests[present])
 
     @property
     def world(self) -> World:
         """The state as it lies in memory, for sensors that read every replica at once."""
         return self._world
+
+    @property
+    def cached_tokens(self) -> NDArray[np.int32]:
+        """Per request as in `requests`: prompt tokens that its first admission found in the prefix cache."""
+        if not len(self._world.prefixes):
+            return np.zeros(len(self._world.requests), np.int32)
+        found: NDArray[np.int32] = self._world.prefixes["cached_tokens"]
+        return found
 
     @property
     def events(self) -> int:
@@ -123,56 +112,27 @@ class CompiledFleet:
             return 0
         return bisect_right(order, now_s, lo=first, key=lambda number: float(requests[number]["arrived_at_s"])) - first
 
-    def feed(self, requests: Records) -> None:
+    def feed(self, requests: Records, names: BlockNames | None = None) -> None:
         """More requests, none earlier than now or than those known before: a long course need not be in memory whole.
 
         Advance no further than the last one fed while there are more to come.
         """
-        check_requests(requests, self._config)
-        if not len(requests):
-            return
-        self._check_follows(float(requests["arrived_at_s"][0]))
-        world, count = self._world, len(requests)
-        free = np.flatnonzero(world.requests["prompt_tokens"] == 0)
-        missing = count - len(free)
-        if missing > 0:
-            grown = np.concatenate([world.requests, np.zeros(missing, REQUEST)])
-            free = np.concatenate([free, np.arange(len(world.requests), len(grown))])
-        else:
-            grown = world.requests
-        places = free[:count].astype(np.int32)
-        put_records(grown, places, requests)
-        order = np.concatenate([world.order[world.course[0]["next_request"] :], places])
-        world.course[0]["next_request"] = 0
-        self._world = world._replace(requests=grown, order=order)
-        self._was_fed = True
+        if len(requests):
+            self._check_follows(float(requests["arrived_at_s"][0]))
+            self._accept(requests, names)
+            self._was_fed = True
 
     def take_finished(self, *, in_order: bool = True) -> Records:
         """Hand out those that have all their tokens, in order of arrival; the fleet forgets them."""
-        requests = self._world.requests
-        taken = np.empty(len(requests), REQUEST)
-        taken = taken[: take_records(requests, taken)]
-        return _by_arrival(taken) if in_order else taken
+        taken = take_finished(self._world)
+        return by_arrival(taken) if in_order else taken
 
     def add(self, slot: int, *, ready_at_s: float) -> None:
         """A new replica in this slot; what was there before is forgotten."""
         replica = self._world.replicas[slot]
         if replica["outstanding"]:
             raise ValueError(f"slot {slot} has {replica['outstanding']} requests on their way")
-        self._world.replicas[slot] = np.zeros((), REPLICA)
-        for field in ("partial", "prefilled_from", "run_head", "run_tail", "wait_head", "wait_tail"):
-            replica[field] = NOBODY
-        replica["event_at_s"] = math.inf
-        replica["ready_at_s"] = ready_at_s
-        replica["accepts"] = 1
-        replica["free_blocks"] = self._world.machine["usable_blocks"][0]
-        course = self._world.course[0]
-        course["slots"] = max(course["slots"], slot + 1)
-        first = slot * self._stride
-        self._world.rows[first : first + self._stride] = 0
-        replica["heap_at"] = first
-        replica["growth_at"] = first + self._heap_length
-        replica["ttft_at"] = first + self._heap_length + self._growth_length
+        place_replica(self._world, slot, ready_at_s=ready_at_s)
 
     def drain(self, slot: int) -> None:
         """No new requests; those that it has are served to their end."""
@@ -193,10 +153,8 @@ class CompiledFleet:
     def load(self, slot: int) -> Load:
         """The gauges that change with every step."""
         world, replica = self._world, self._world.replicas[slot]
-        free, waiting = int(replica["free_blocks"]), int(replica["waiting"])
-        started = self._steps_started(slot)
-        if started:
-            free -= growth_within(world.machine[0], replica, world.rows, started)
+        waiting = int(replica["waiting"])
+        free = int(replica["free_blocks"]) - run_under_way(world, slot)[1]
         return Load(
             running_requests=int(replica["outstanding"]) - waiting,
             waiting_requests=waiting,
@@ -206,7 +164,7 @@ class CompiledFleet:
     def gauges(self, slot: int) -> Gauges:
         """What a replica would tell now."""
         replica, load = self._world.replicas[slot], self.load(slot)
-        ended, ttft_at = max(0, self._steps_started(slot) - 1), int(replica["ttft_at"])
+        ended, ttft_at = max(0, run_under_way(self._world, slot)[0] - 1), int(replica["ttft_at"])
         return Gauges(
             running_requests=load.running_requests,
             waiting_requests=load.waiting_requests,
@@ -219,19 +177,18 @@ class CompiledFleet:
             ttft_sum_s=float(replica["ttft_sum_s"]),
         )
 
+    def _accept(self, requests: Records, names: BlockNames | None) -> None:
+        check_requests(requests, self._config)
+        if names is not None and names.requests != len(requests):
+            raise ValueError(f"there are names of {names.requests} requests, but {len(requests)} requests")
+        self._world = with_requests(self._world, requests, names)
+
     def _check_follows(self, arrived_at_s: float) -> None:
         world = self._world
         last_s = float(world.requests[world.order[-1]]["arrived_at_s"]) if len(world.order) else -math.inf
         known_to_s = max(last_s, float(world.course[0]["now_s"]))
         if arrived_at_s < known_to_s:
             raise ValueError(f"a request fed for {arrived_at_s} s comes before {known_to_s} s, which is past or known")
-
-    def _steps_started(self, slot: int) -> int:
-        """Of the run of equal steps under way; 0 where there is none."""
-        world, replica = self._world, self._world.replicas[slot]
-        if not replica["jump_steps"]:
-            return 0
-        return steps_started(world.machine[0], replica, float(world.course[0]["now_s"]))
 
 
 def replay_compiled(
@@ -241,27 +198,13 @@ def replay_compiled(
     times: StepTimes,
     *,
     router: Router = Router.LEAST_OUTSTANDING,
+    names: BlockNames | None = None,
 ) -> CompiledFleet:
     """Serve all requests with a fleet of a fixed size: `simulations.fleet.replay_static`, fast."""
     if replicas < 1:
         raise ValueError(f"a fleet of {replicas} replicas serves nobody")
-    fleet = CompiledFleet(requests, config, times, slots=replicas, router=router)
+    fleet = CompiledFleet(requests, config, times, slots=replicas, router=router, names=names)
     for slot in range(replicas):
         fleet.add(slot, ready_at_s=-math.inf)
     fleet.advance(math.inf)
     return fleet
-
-
-def _by_arrival(requests: Records) -> Records:
-    return requests[np.argsort(requests["arrived_at_s"], kind="stable")]
-
-
-def _machine(config: EngineConfig, times: StepTimes) -> Records:
-    machine = np.zeros(1, MACHINE)
-    machine["base_s"] = times.base_s + times.overhead_s
-    for field in ("prefill_token_s", "decode_sequence_s", "kv_token_s", "attention_pair_s"):
-        machine[field] = getattr(times, field)
-    for field in ("max_num_seqs", "max_num_batched_tokens", "usable_blocks", "block_size_tokens"):
-        machine[field] = getattr(config, field)
-    machine["reserves_full_prompt"] = config.reserves_full_prompt
-    return machine

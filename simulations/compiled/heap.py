@@ -1,10 +1,10 @@
 """A binary heap in a stretch of integers, from `first` on; its length is the caller's."""
 
-from .jit import jit
+from .jit import inner
 from .layout import Rows
 
 
-@jit
+@inner
 def heap_push(rows: Rows, first: int, length: int, key: int) -> None:
     """Add a key to a heap of so many."""
     place = length
@@ -14,13 +14,13 @@ def heap_push(rows: Rows, first: int, length: int, key: int) -> None:
     rows[first + place] = key
 
 
-@jit
+@inner
 def heap_pop(rows: Rows, first: int, length: int) -> None:
     """Take the smallest key out of a heap of so many."""
     _sink(rows, first, 0, length - 1, rows[first + length - 1])
 
 
-@jit
+@inner
 def heap_remove(rows: Rows, first: int, length: int, key: int) -> None:
     """Take out a key that is in a heap of so many: a search, for the rare preemption."""
     place = 0
@@ -35,7 +35,7 @@ def heap_remove(rows: Rows, first: int, length: int, key: int) -> None:
     _sink(rows, first, place, length - 1, last)
 
 
-@jit
+@inner
 def _sink(rows: Rows, first: int, place: int, length: int, key: int) -> None:
     """Put a key in at a place of a heap of `length`, below which smaller ones come up."""
     child = 2 * place + 1

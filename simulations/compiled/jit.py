@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from autoscaler import rhythm  # the controller's own, compiled here too
 
@@ -30,12 +30,32 @@ CACHE_FOLDER = _cache_folder()
 
 
 def jit(function: Callable[P, R]) -> Callable[P, R]:
-    """Machine code, kept on disk between runs; `error_model` as NumPy's, since no divisor here can be 0."""
+    """Machine code, kept on disk between runs."""
+    return _compiled(function)
+
+
+def inner(function: Callable[P, R]) -> Callable[P, R]:
+    """The same for what only compiled code calls, and inlined there. It has no way in from Python: that would crash."""
+    return _compiled(function, forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+
+
+def inner_apart(function: Callable[P, R]) -> Callable[P, R]:
+    """The same, not inlined: what is long and rare, or called from several places."""
+    return _compiled(function, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+
+
+def _compiled(function: Callable[P, R], **options: bool) -> Callable[P, R]:
     if not IS_COMPILED:
         return function
+    settings: dict[str, Any] = {
+        "cache": True,
+        "error_model": "numpy",  # no divisor here can be 0
+        "_nrt": False,  # nothing here makes an array: counting references to those that there are took 9/10 of the time
+        **options,
+    }
     before, config.CACHE_DIR = config.CACHE_DIR, CACHE_FOLDER  # type: ignore[attr-defined]  # as above
     try:
-        compiled: Callable[P, R] = njit(cache=True, error_model="numpy")(function)
+        compiled: Callable[P, R] = njit(**settings)(function)
     finally:
         config.CACHE_DIR = before  # type: ignore[attr-defined]  # as above
     return compiled

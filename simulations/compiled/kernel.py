@@ -10,12 +10,14 @@ import math
 
 import numpy as np
 
-from .blocks import blocks_for, growth_within, longest_run, tokens_at_end
-from .heap import heap_pop, heap_push, heap_remove
-from .jit import jit
-from .layout import NOBODY, REQUEST_BITS, TTFT_BOUNDS_S, Record, Records, Rows, World
-from .lists import admit_first, enqueue, unlink
-from .timing import decode_s, set_run, steps_started
+from .blocks import growth_within, tokens_at_end
+from .heap import heap_pop, heap_push
+from .jit import inner, inner_apart, jit
+from .layout import NOBODY, REQUEST_BITS, TTFT_BOUNDS_S, Record, Records, World
+from .lists import enqueue, unlink
+from .plan import pay_for_run, plan_next, release
+from .pool import begin_telling
+from .timing import set_run, steps_started
 
 BOUNDS_S = np.array(TTFT_BOUNDS_S)
 REQUEST_MASK = (1 << REQUEST_BITS) - 1
@@ -24,43 +26,53 @@ REQUEST_MASK = (1 << REQUEST_BITS) - 1
 @jit
 def advance(world: World, until_s: float) -> None:
     """Hand out every request that arrives until then, and end every step that ends until then."""
-    course, machine = world.course[0], world.machine[0]
-    requests, replicas, rows = world.requests, world.replicas[: course["slots"]], world.rows
+    course, requests = world.course[0], world.requests
+    replicas = world.replicas[: course["slots"]]
     while course["next_request"] < len(world.order):
         number = world.order[course["next_request"]]
         arrived_at_s = requests[number]["arrived_at_s"]
         if arrived_at_s > until_s:
             break
         at_s = max(arrived_at_s, course["now_s"])
-        _settle(machine, requests, replicas, rows, at_s)
+        _settle(world, replicas, at_s)
         chosen = _route(course, replicas, at_s)
         if chosen == NOBODY:  # it waits in front of the fleet until a replica is ready
             at_s = _first_ready_at_s(replicas)
             if at_s > until_s or at_s == math.inf:
                 break
-            _settle(machine, requests, replicas, rows, at_s)
+            _settle(world, replicas, at_s)
             chosen = _route(course, replicas, at_s)
         course["now_s"] = at_s
         course["next_request"] += 1
         course["last_turn"] = chosen
         requests[number]["replica"] = chosen
         enqueue(requests, replicas[chosen], number)
-        _react(machine, requests, replicas[chosen], rows, at_s)
-    _settle(machine, requests, replicas, rows, until_s)
+        _react(world, replicas[chosen], at_s)
+    _settle(world, replicas, until_s)
     if until_s < math.inf:
         course["now_s"] = until_s
 
 
 @jit
-def _settle(machine: Record, requests: Records, replicas: Records, rows: Rows, at_s: float) -> None:
+def run_under_way(world: World, slot: int) -> tuple[int, int]:
+    """Of the run of equal steps that a replica is in: steps started by now, and blocks not yet counted for them."""
+    machine, replica = world.machine[0], world.replicas[slot]
+    if replica["jump_steps"] == 0:
+        return 0, 0
+    started = steps_started(machine, replica, world.course[0]["now_s"])
+    return started, growth_within(machine, replica, world.rows, started) - replica["prepaid_blocks"]
+
+
+@inner_apart
+def _settle(world: World, replicas: Records, at_s: float) -> None:
     """End all that ends until this moment."""
     for index in range(len(replicas)):
         replica = replicas[index]
         while replica["event_at_s"] <= at_s and replica["event_at_s"] < math.inf:
-            _finish(machine, requests, replica, rows)
+            _finish(world, replica)
 
 
-@jit
+@inner
 def _route(course: Record, replicas: Records, at_s: float) -> int:
     """The replica that gets the next request; NOBODY where none is ready."""
     chosen, smallest, slots = NOBODY, 0, len(replicas)
@@ -74,7 +86,7 @@ def _route(course: Record, replicas: Records, at_s: float) -> int:
     return chosen
 
 
-@jit
+@inner
 def _first_ready_at_s(replicas: Records) -> float:
     ready_at_s = math.inf
     for index in range(len(replicas)):
@@ -83,22 +95,23 @@ def _first_ready_at_s(replicas: Records) -> float:
     return ready_at_s
 
 
-@jit
-def _react(machine: Record, requests: Records, replica: Record, rows: Rows, at_s: float) -> None:
+@inner_apart
+def _react(world: World, replica: Record, at_s: float) -> None:
     """A request came: an idle replica begins with it, a run of equal steps ends with the one under way."""
+    machine = world.machine[0]
     if replica["event_at_s"] == math.inf:
         replica["started_at_s"] = at_s
-        _plan(machine, requests, replica, rows)
+        plan_next(world, replica)
     elif replica["jump_steps"] > 1 and replica["waiting"] == 1 and replica["decoding"] < machine["max_num_seqs"]:
         set_run(machine, replica, steps_started(machine, replica, at_s))
 
 
-@jit
-def _finish(machine: Record, requests: Records, replica: Record, rows: Rows) -> None:
+@inner_apart
+def _finish(world: World, replica: Record) -> None:
     """End the step, or the run of steps, under way, and begin what follows."""
     steps = replica["jump_steps"]
     if steps:
-        replica["free_blocks"] -= growth_within(machine, replica, rows, steps)
+        pay_for_run(world, replica, steps)
     else:
         steps = 1  # its blocks were taken when it was planned
     replica["steps"] += steps
@@ -106,57 +119,76 @@ def _finish(machine: Record, requests: Records, replica: Record, rows: Rows) -> 
     replica["generated_tokens"] += steps * replica["decoding"]
     replica["events"] += 1
     replica["started_at_s"] = replica["event_at_s"]
-    _retire_decoded(machine, requests, replica, rows)
+    _retire_decoded(world, replica)
     if replica["prefilled_from"] != NOBODY:
-        _end_prefills(machine, requests, replica, rows)
-    _plan(machine, requests, replica, rows)
+        _end_prefills(world, replica)
+    plan_next(world, replica)
 
 
-@jit
-def _retire_decoded(machine: Record, requests: Records, replica: Record, rows: Rows) -> None:
-    size = machine["block_size_tokens"]
+@inner
+def _retire_decoded(world: World, replica: Record) -> None:
+    size, requests, rows = world.machine[0]["block_size_tokens"], world.requests, world.rows
+    ended, number = 0, NOBODY
     while replica["decoding"] and rows[replica["heap_at"]] >> REQUEST_BITS == replica["steps"]:
         number = rows[replica["heap_at"]] & REQUEST_MASK
         heap_pop(rows, replica["heap_at"], replica["decoding"])
-        request = requests[number]
-        tokens = request["prompt_tokens"] + request["output_tokens"]
+        tokens = tokens_at_end(requests[number])
         replica["decoding"] -= 1
         replica["kv_tokens"] -= tokens
         rows[replica["growth_at"] + (replica["steps"] + 1 - tokens) % size] -= 1
-        replica["free_blocks"] += blocks_for(tokens - 1, size)
-        _retire(requests, replica, number)
+        ended += 1
+    if ended == 1:
+        _retire(world, replica, number)
+    elif ended:
+        _retire_in_order(world, replica, ended)
 
 
-@jit
-def _end_prefills(machine: Record, requests: Records, replica: Record, rows: Rows) -> None:
+@inner_apart
+def _retire_in_order(world: World, replica: Record, ended: int) -> None:
+    """Several that end with the same step free their blocks in the order of their admission."""
+    requests, number = world.requests, replica["run_head"]
+    while ended:
+        following = requests[number]["next"]
+        if requests[number]["finish_step"] == replica["steps"]:
+            _retire(world, replica, number)
+            ended -= 1
+        number = following
+
+
+@inner
+def _end_prefills(world: World, replica: Record) -> None:
     """The requests whose prompt is computed now have their next token."""
-    size = machine["block_size_tokens"]
+    size, requests, rows = world.machine[0]["block_size_tokens"], world.requests, world.rows
     number = replica["prefilled_from"]
     replica["prefilled_from"] = NOBODY
     while number not in (NOBODY, replica["partial"]):
         request = requests[number]
         following = request["next"]
         if math.isnan(request["first_token_at_s"]):
-            _note_first_token(replica, rows, request)
+            _note_first_token(world, replica, number)
         request["generated_tokens"] += 1
         replica["generated_tokens"] += 1
         tokens = request["prompt_tokens"] + request["generated_tokens"]
         left = request["output_tokens"] - request["generated_tokens"]
         if left == 0:
-            replica["free_blocks"] += blocks_for(tokens - 1, size)
-            _retire(requests, replica, number)
+            _retire(world, replica, number)
         else:
             request["finish_step"] = replica["steps"] + left
             key = request["finish_step"] << REQUEST_BITS | number
             heap_push(rows, replica["heap_at"], replica["decoding"], key)
             replica["decoding"] += 1
             replica["kv_tokens"] += tokens
+            if world.machine[0]["caches_prefixes"]:
+                begin_telling(world, replica, number)
             rows[replica["growth_at"] + (replica["steps"] + 1 - tokens) % size] += 1
         number = following
 
 
-@jit
-def _note_first_token(replica: Record, rows: Rows, request: Record) -> None:
+@inner
+def _note_first_token(world: World, replica: Record, number: int) -> None:
+    request = world.requests[number]
+    if world.machine[0]["caches_prefixes"]:
+        replica["cached_prompt_tokens"] += world.prefixes[number]["cached_tokens"]
     request["first_token_at_s"] = replica["started_at_s"]
     ttft_s = request["first_token_at_s"] - request["arrived_at_s"]
     replica["prompt_tokens"] += request["prompt_tokens"]
@@ -164,144 +196,15 @@ def _note_first_token(replica: Record, rows: Rows, request: Record) -> None:
     bucket = 0
     while bucket < len(BOUNDS_S) and ttft_s > BOUNDS_S[bucket]:
         bucket += 1
-    rows[replica["ttft_at"] + bucket] += 1
+    world.rows[replica["ttft_at"] + bucket] += 1
 
 
-@jit
-def _retire(requests: Records, replica: Record, number: int) -> None:
-    request = requests[number]
-    request["finished_at_s"] = replica["last_finish_at_s"] = replica["started_at_s"]
+@inner
+def _retire(world: World, replica: Record, number: int) -> None:
+    request = world.requests[number]
     request["generated_tokens"] = request["output_tokens"]
+    release(world, replica, number, tokens_at_end(request) - 1)
+    request["finished_at_s"] = replica["last_finish_at_s"] = replica["started_at_s"]
     replica["finished"] += 1
     replica["outstanding"] -= 1
-    unlink(requests, replica, number)
-
-
-@jit
-def _plan(machine: Record, requests: Records, replica: Record, rows: Rows) -> None:
-    """What begins now: nothing, a run of equal steps, or one step that prefills or preempts."""
-    if replica["run_head"] == NOBODY and replica["wait_head"] == NOBODY:
-        replica["jump_steps"] = 0
-        replica["event_at_s"] = math.inf
-        return
-    needed = rows[replica["growth_at"] + replica["steps"] % machine["block_size_tokens"]]
-    if needed > replica["free_blocks"]:
-        _make_room(machine, requests, replica, rows)
-        _step(machine, requests, replica, rows, False)
-    elif replica["partial"] == NOBODY and _admissible(machine, requests, replica, needed, replica["decoding"]) == 0:
-        set_run(machine, replica, longest_run(machine, replica, rows))
-    else:
-        _step(machine, requests, replica, rows, True)
-
-
-@jit
-def _admissible(machine: Record, requests: Records, replica: Record, taken: int, used_tokens: int) -> int:
-    """Tokens of the first waiting request that the step can compute, 0 where it must wait on."""
-    number = replica["wait_head"]
-    budget = machine["max_num_batched_tokens"] - used_tokens
-    if number == NOBODY or budget <= 0 or replica["outstanding"] - replica["waiting"] >= machine["max_num_seqs"]:
-        return 0
-    request = requests[number]
-    tokens = request["prompt_tokens"] + request["generated_tokens"]
-    count = min(tokens, budget)
-    to_fit = tokens if machine["reserves_full_prompt"] else count
-    if blocks_for(to_fit, machine["block_size_tokens"]) > replica["free_blocks"] - taken:
-        return 0
-    return int(count)
-
-
-@jit
-def _step(machine: Record, requests: Records, replica: Record, rows: Rows, may_admit: bool) -> None:
-    """Plan one step: the decoding ones, then the prefill under way, then new requests."""
-    size = machine["block_size_tokens"]
-    replica["free_blocks"] -= rows[replica["growth_at"] + replica["steps"] % size]
-    used_tokens = replica["decoding"]
-    duration_s = decode_s(machine, replica)
-    number = replica["partial"]
-    if number != NOBODY:
-        request = requests[number]
-        computed = request["computed_tokens"]
-        tokens = request["prompt_tokens"] + request["generated_tokens"]
-        count = min(tokens - computed, machine["max_num_batched_tokens"] - used_tokens)
-        missing = blocks_for(computed + count, size) - blocks_for(computed, size)
-        if missing > replica["free_blocks"]:
-            _preempt_youngest(machine, requests, replica, rows)
-            may_admit = False
-        else:
-            replica["free_blocks"] -= missing
-            duration_s += _compute(machine, replica, requests[number], number, count)
-            used_tokens += count
-    while may_admit:
-        count = _admissible(machine, requests, replica, 0, used_tokens)
-        if count == 0:
-            break
-        number = admit_first(requests, replica)
-        replica["free_blocks"] -= blocks_for(count, size)
-        duration_s += _compute(machine, replica, requests[number], number, count)
-        used_tokens += count
-    replica["jump_steps"] = 0
-    replica["event_at_s"] = replica["started_at_s"] + duration_s
-
-
-@jit
-def _compute(machine: Record, replica: Record, request: Record, number: int, count: int) -> float:
-    """Prefill so many tokens of a request; the time that this adds to the step."""
-    computed = request["computed_tokens"]
-    request["computed_tokens"] = computed + count
-    if request["computed_tokens"] < request["prompt_tokens"] + request["generated_tokens"]:
-        replica["partial"] = number
-    else:
-        replica["partial"] = NOBODY
-        if replica["prefilled_from"] == NOBODY:
-            replica["prefilled_from"] = number
-    if count == 1 and computed >= request["prompt_tokens"]:  # a recomputed last token costs what decoding it costs
-        return float(machine["decode_sequence_s"] + machine["kv_token_s"] * (computed + 1))
-    pairs = count * (computed + count / 2)
-    return float(machine["prefill_token_s"] * count + machine["attention_pair_s"] * pairs)
-
-
-@jit
-def _make_room(machine: Record, requests: Records, replica: Record, rows: Rows) -> None:
-    """Preempt from the youngest on until each older decoding request, in its turn, has the block it needs."""
-    size = machine["block_size_tokens"]
-    number, given = replica["run_head"], 0
-    while number not in (NOBODY, replica["partial"]):
-        request = requests[number]
-        if (request["finish_step"] + 1 - tokens_at_end(request)) % size == replica["steps"] % size:
-            while replica["free_blocks"] - given < 1:
-                victim = replica["run_tail"]
-                _preempt_youngest(machine, requests, replica, rows)
-                if victim == number:
-                    return
-            given += 1
-        number = request["next"]
-
-
-@jit
-def _preempt_youngest(machine: Record, requests: Records, replica: Record, rows: Rows) -> None:
-    """It loses its blocks, keeps its tokens and waits at the front."""
-    size = machine["block_size_tokens"]
-    number = replica["run_tail"]
-    request = requests[number]
-    if number == replica["partial"]:
-        replica["partial"] = NOBODY
-        replica["free_blocks"] += blocks_for(request["computed_tokens"], size)
-    else:
-        end = tokens_at_end(request)
-        tokens = end - (request["finish_step"] - replica["steps"])
-        key = request["finish_step"] << REQUEST_BITS | number
-        heap_remove(rows, replica["heap_at"], replica["decoding"], key)
-        replica["decoding"] -= 1
-        replica["kv_tokens"] -= tokens
-        rows[replica["growth_at"] + (request["finish_step"] + 1 - end) % size] -= 1
-        replica["free_blocks"] += blocks_for(tokens - 1, size)
-        request["generated_tokens"] = tokens - request["prompt_tokens"]
-    request["computed_tokens"] = 0
-    request["preemptions"] += 1
-    replica["preemptions"] += 1
-    unlink(requests, replica, number)
-    request["next"] = replica["wait_head"]
-    if replica["wait_head"] == NOBODY:
-        replica["wait_tail"] = number
-    replica["wait_head"] = number
-    replica["waiting"] += 1
+    unlink(world.requests, replica, number)

@@ -1,6 +1,6 @@
 """Where the kernel's state lies: one record per request (a cache line), one per replica, few shared rows.
 
-Requests are numbers; lists of them are linked by `next` and `prev`, and -1 ends a list.
+Requests and blocks are numbers; lists of them are linked, and -1 ends a list.
 """
 
 from typing import NamedTuple
@@ -35,6 +35,35 @@ REQUEST = np.dtype(
     ]
 )
 
+# What only a prefix cache must know of a request.
+PREFIX = np.dtype(
+    [
+        ("names_at", np.int64),  # where its stretch of `World.names` begins
+        ("seat", np.int64),  # counts the admissions of its replica: who runs before whom
+        ("given", np.int32),  # how many of its blocks have a name that others may have as well
+        ("named", np.int32),  # how many of them, from the first on, it holds
+        ("hits", np.int32),  # blocks found at the latest look, and those of them that nobody uses
+        ("free_hits", np.int32),
+        ("cached_tokens", np.int32),  # found at its first admission
+        ("leftover", np.int32),  # preempted: the node of what is left of its other full blocks
+        ("tells", np.int32),  # it decodes, and some of what it will decode has a name
+    ]
+)
+
+# One block with a name, or a run of blocks that have none but are as old as each other.
+NODE = np.dtype(
+    [
+        ("name", np.int64),
+        ("named_at", np.int64),  # step << 32 | seat; -1: a run
+        ("uses", np.int32),
+        ("blocks", np.int32),
+        ("owner", np.int32),  # of a run: the preempted request that may want it again
+        ("before", np.int32),  # among the free ones, in the order of their eviction
+        ("after", np.int32),
+        ("chained", np.int32),  # the next one of those that share a place in `World.table`
+    ]
+)
+
 REPLICA = np.dtype(
     [
         ("ready_at_s", np.float64),
@@ -44,6 +73,7 @@ REPLICA = np.dtype(
         ("jump_steps", np.int64),  # how many equal steps; 0: one step that also prefills
         ("steps", np.int64),  # ended
         ("free_blocks", np.int64),
+        ("prepaid_blocks", np.int64),  # taken at the begin of the run of steps under way
         ("kv_tokens", np.int64),  # that the decoding requests read in the next step
         ("decoding", np.int64),
         ("partial", np.int64),  # the request whose prefill goes on after this step
@@ -64,6 +94,18 @@ REPLICA = np.dtype(
         ("ttft_at", np.int64),
         ("last_finish_at_s", np.float64),
         ("ttft_sum_s", np.float64),
+        ("blank_blocks", np.int64),  # free, and nothing in them: these go first
+        ("free_head", np.int64),  # of the other free ones, in the order of eviction
+        ("free_tail", np.int64),
+        ("spare_node", np.int64),
+        ("nodes_used", np.int64),  # those after them were never used
+        ("nodes_at", np.int64),
+        ("table_at", np.int64),
+        ("admissions", np.int64),
+        ("tellers", np.int64),
+        ("cached_prompt_tokens", np.int64),
+        ("prefix_queried_tokens", np.int64),
+        ("prefix_hit_tokens", np.int64),
     ]
 )
 
@@ -79,6 +121,8 @@ MACHINE = np.dtype(
         ("usable_blocks", np.int64),
         ("block_size_tokens", np.int64),
         ("reserves_full_prompt", np.int64),
+        ("caches_prefixes", np.int64),
+        ("table_mask", np.int64),
     ]
 )
 
@@ -103,7 +147,9 @@ class World(NamedTuple):
 
     `order` names the requests in the order of their arrival. `rows` holds three stretches per replica: the heap of
     the decoding requests (finish_step << 32 | request), how many of them need a block at which step (mod block size),
-    and counts of TTFT per bucket.
+    and counts of TTFT per bucket. The last five are for the prefix cache: `names` has a stretch per request, beside
+    it `held` the nodes of those blocks; `nodes` and a hash `table` of their names (1 + the first of a chain of them)
+    have one per replica.
     """
 
     course: Records
@@ -112,3 +158,8 @@ class World(NamedTuple):
     order: Order
     replicas: Records
     rows: Rows
+    prefixes: Records
+    names: Rows
+    held: Order
+    nodes: Records
+    table: Order

@@ -2,11 +2,11 @@
 
 import math
 
-from .jit import jit
+from .jit import inner
 from .layout import NOBODY, Record, Records
 
 
-@jit
+@inner
 def enqueue(requests: Records, replica: Record, number: int) -> None:
     if replica["wait_head"] == NOBODY:
         replica["wait_head"] = number
@@ -17,7 +17,7 @@ def enqueue(requests: Records, replica: Record, number: int) -> None:
     replica["outstanding"] += 1
 
 
-@jit
+@inner
 def admit_first(requests: Records, replica: Record) -> int:
     """The first waiting request joins the running ones as the youngest."""
     number = replica["wait_head"]
@@ -36,7 +36,7 @@ def admit_first(requests: Records, replica: Record) -> int:
     return int(number)
 
 
-@jit
+@inner
 def unlink(requests: Records, replica: Record, number: int) -> None:
     """Out of the running ones."""
     request = requests[number]

@@ -209,7 +209,7 @@ def _usage(world: World, replica: Record, started: int) -> float:
     """Share of the KV blocks in use."""
     free = replica["free_blocks"]
     if started:
-        free -= growth_within(world.machine[0], replica, world.rows, started)
+        free -= growth_within(world.machine[0], replica, world.rows, started) - replica["prepaid_blocks"]
     return float(1.0 - free / world.machine[0]["usable_blocks"])
 
 

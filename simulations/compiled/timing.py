@@ -2,11 +2,11 @@
 
 import math
 
-from .jit import jit
+from .jit import inner
 from .layout import Record
 
 
-@jit
+@inner
 def steps_started(machine: Record, replica: Record, at_s: float) -> int:
     """How many steps of the run under way have started by then: the last of them ends after it."""
     first_s = decode_s(machine, replica)
@@ -22,14 +22,14 @@ def steps_started(machine: Record, replica: Record, at_s: float) -> int:
     return int(min(steps, replica["jump_steps"]))
 
 
-@jit
+@inner
 def set_run(machine: Record, replica: Record, steps: int) -> None:
     replica["jump_steps"] = steps
     rise_s = machine["kv_token_s"] * replica["decoding"]
     replica["event_at_s"] = replica["started_at_s"] + run_s(decode_s(machine, replica), rise_s, steps)
 
 
-@jit
+@inner
 def decode_s(machine: Record, replica: Record) -> float:
     """How long the next step takes if it only decodes."""
     return float(
@@ -39,6 +39,6 @@ def decode_s(machine: Record, replica: Record) -> float:
     )
 
 
-@jit
+@inner
 def run_s(first_s: float, rise_s: float, steps: int) -> float:
     return steps * first_s + rise_s * (steps * (steps - 1) / 2)

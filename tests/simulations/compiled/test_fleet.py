@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from simulations.compiled.errors import UnsupportedConfigError
 from simulations.compiled.fleet import CompiledFleet, Router, replay_compiled, request_records
 from simulations.fleet import Replica
 from simulations.replica import LLAMA_8B_H100, EngineConfig, Request, RequestTooLongError
@@ -183,9 +182,8 @@ def test_without_numba_the_results_are_the_same_to_the_last_bit() -> None:
             ValueError,
             "in order of their arrival",
         ),
-        ([], EngineConfig(), UnsupportedConfigError, "caches_prefixes is True"),
     ],
-    ids=["too long", "no prompt", "out of order", "prefix cache"],
+    ids=["too long", "no prompt", "out of order"],
 )
 def test_what_it_cannot_serve_is_refused_by_name(
     arrivals: list[Arrival], config: EngineConfig, error: type[Exception], message: str

@@ -1,0 +1,140 @@
+"""The arrays of a world: made, enlarged by requests that are fed, emptied of those that are done."""
+
+import math
+
+import numpy as np
+
+from simulations.replica import EngineConfig, StepTimes
+
+from .layout import COURSE, MACHINE, NOBODY, NODE, PREFIX, REPLICA, REQUEST, TTFT_BOUNDS_S, Order, Records, World
+from .names import BlockNames
+from .records import put_records, take_records
+
+TTFT_BUCKETS = len(TTFT_BOUNDS_S) + 1  # one more for +Inf
+ENTRIES_RATIO = 2  # per block: chains are short
+
+
+def make_world(config: EngineConfig, times: StepTimes, *, slots: int, takes_turns: bool) -> World:
+    """A world without requests, and with so many places for replicas."""
+    course = np.zeros(1, COURSE)
+    course["now_s"] = -math.inf
+    course["takes_turns"] = takes_turns
+    course["last_turn"] = NOBODY
+    machine = _machine(config, times)
+    caching_slots = slots if config.caches_prefixes else 0
+    replicas = np.zeros(slots, REPLICA)
+    replicas["event_at_s"] = math.inf
+    return World(
+        course=course,
+        machine=machine,
+        requests=np.zeros(0, REQUEST),
+        order=np.zeros(0, np.int32),
+        replicas=replicas,
+        rows=np.zeros(slots * _stride(machine), np.int64),
+        prefixes=np.zeros(0, PREFIX),
+        names=np.zeros(0, np.int64),
+        held=np.zeros(0, np.int32),
+        # Zeros cost no memory before they are written.
+        nodes=np.zeros(caching_slots * config.usable_blocks, NODE),
+        table=np.zeros(caching_slots * (int(machine["table_mask"][0]) + 1), np.int32),
+    )
+
+
+def place_replica(world: World, slot: int, *, ready_at_s: float) -> None:
+    """A new replica, with all its blocks empty."""
+    machine, replica = world.machine[0], world.replicas[slot]
+    if replica["nodes_used"]:
+        entries = int(machine["table_mask"]) + 1
+        world.table[slot * entries : (slot + 1) * entries] = 0
+    world.replicas[slot] = np.zeros((), REPLICA)
+    for field in (
+        *("partial", "prefilled_from", "run_head", "run_tail", "wait_head", "wait_tail"),
+        *("free_head", "free_tail", "spare_node"),
+    ):
+        replica[field] = NOBODY
+    replica["event_at_s"] = math.inf
+    replica["ready_at_s"] = ready_at_s
+    replica["accepts"] = 1
+    replica["free_blocks"] = replica["blank_blocks"] = machine["usable_blocks"]
+    course = world.course[0]
+    course["slots"] = max(course["slots"], slot + 1)
+    stride = _stride(world.machine)
+    first = slot * stride
+    world.rows[first : first + stride] = 0
+    replica["heap_at"] = first
+    replica["growth_at"] = first + machine["max_num_seqs"]
+    replica["ttft_at"] = replica["growth_at"] + machine["block_size_tokens"]
+    replica["nodes_at"] = slot * int(machine["usable_blocks"])
+    replica["table_at"] = slot * (int(machine["table_mask"]) + 1)
+
+
+def with_requests(world: World, requests: Records, names: BlockNames | None) -> World:
+    """The world with more requests, in places of those that are done as far as there are any."""
+    if not len(world.requests):
+        grown, places = requests, np.arange(len(requests), dtype=np.int32)
+    else:
+        free = np.flatnonzero(world.requests["prompt_tokens"] == 0)
+        missing = max(0, len(requests) - len(free))
+        grown = np.concatenate([world.requests, np.zeros(missing, REQUEST)])
+        places = np.concatenate([free, np.arange(len(world.requests), len(grown))])[: len(requests)].astype(np.int32)
+        put_records(grown, places, requests)
+    order = np.concatenate([world.order[world.course[0]["next_request"] :], places])
+    world.course[0]["next_request"] = 0
+    world = world._replace(requests=grown, order=order)
+    return _with_names(world, places, names) if world.machine["caches_prefixes"][0] else world
+
+
+def _with_names(world: World, places: Order, names: BlockNames | None) -> World:
+    """Names of those on their way are moved together, those of the new ones follow."""
+    prefixes = np.concatenate([world.prefixes, np.zeros(len(world.requests) - len(world.prefixes), PREFIX)])
+    prefixes[places] = np.zeros((), PREFIX)
+    prefixes["leftover"][places] = NOBODY
+    alive = np.flatnonzero(prefixes["given"])
+    counts = prefixes["given"][alive].astype(np.int64)
+    starts = np.cumsum(counts) - counts
+    kept = np.repeat(prefixes["names_at"][alive] - starts, counts) + np.arange(counts.sum())
+    prefixes["names_at"][alive] = starts
+    new_names = names.names if names is not None else world.names[:0]
+    new_held = np.zeros(len(new_names), np.int32)
+    if names is not None:
+        prefixes["names_at"][places] = names.starts[:-1] + len(kept)
+        prefixes["given"][places] = np.diff(names.starts)
+    if len(kept):  # else nothing is copied: memory that is never touched costs nothing
+        new_names, new_held = (
+            np.concatenate([world.names[kept], new_names]),
+            np.concatenate([world.held[kept], new_held]),
+        )
+    return world._replace(prefixes=prefixes, names=new_names, held=new_held)
+
+
+def take_finished(world: World) -> Records:
+    """Those that have all their tokens; their places are free from now on."""
+    taken = np.empty(len(world.requests), REQUEST)
+    taken = taken[: take_records(world.requests, taken)]
+    if len(world.prefixes):
+        world.prefixes["given"][world.requests["prompt_tokens"] == 0] = 0
+    return taken
+
+
+def by_arrival(requests: Records) -> Records:
+    """The same in order of time."""
+    return requests[np.argsort(requests["arrived_at_s"], kind="stable")]
+
+
+def _stride(machine: Records) -> int:
+    """Numbers that a replica has of `World.rows`."""
+    return int(machine["max_num_seqs"][0] + machine["block_size_tokens"][0]) + TTFT_BUCKETS
+
+
+def _machine(config: EngineConfig, times: StepTimes) -> Records:
+    machine = np.zeros(1, MACHINE)
+    machine["base_s"] = times.base_s + times.overhead_s
+    for field in ("prefill_token_s", "decode_sequence_s", "kv_token_s", "attention_pair_s"):
+        machine[field] = getattr(times, field)
+    for field in (
+        *("max_num_seqs", "max_num_batched_tokens", "usable_blocks", "block_size_tokens"),
+        *("reserves_full_prompt", "caches_prefixes"),
+    ):
+        machine[field] = getattr(config, field)
+    machine["table_mask"] = (1 << (ENTRIES_RATIO * config.usable_blocks - 1).bit_length()) - 1
+    return machine

@@ -1,0 +1,209 @@
+"""What a replica does next: nothing, a run of equal steps, or one step that prefills or preempts."""
+
+import math
+
+from .blocks import blocks_for, growth_within, longest_run, tokens_at_end
+from .heap import heap_remove
+from .jit import inner, inner_apart
+from .layout import NOBODY, REQUEST_BITS, Record, World
+from .lists import admit_first, unlink
+from .pool import look_up, name_full_blocks, release_blocks, share_hits, take_blocks, tell, will_be_told
+from .timing import decode_s, set_run
+
+
+@inner_apart
+def plan_next(world: World, replica: Record) -> None:
+    """Begin what follows at `started_at_s`."""
+    machine = world.machine[0]
+    if replica["run_head"] == NOBODY and replica["wait_head"] == NOBODY:
+        replica["jump_steps"] = 0
+        replica["event_at_s"] = math.inf
+        return
+    needed = world.rows[replica["growth_at"] + replica["steps"] % machine["block_size_tokens"]]
+    has_room = needed <= replica["free_blocks"]
+    if has_room:
+        _take(world, replica, needed)
+    else:
+        _make_room(world, replica, needed)
+    count = 0
+    if has_room and replica["partial"] == NOBODY:
+        count = _admissible(world, replica, replica["decoding"])
+        if count == 0:
+            _run(world, replica, needed)
+            return
+    _step(world, replica, count, has_room)
+
+
+@inner
+def _run(world: World, replica: Record, prepaid_blocks: int) -> None:
+    """As many equal steps as there are before something changes."""
+    replica["prepaid_blocks"] = prepaid_blocks
+    steps = longest_run(world.machine[0], replica, world.rows)
+    if replica["tellers"] and replica["waiting"] and will_be_told(world, replica, replica["wait_head"]):
+        steps = 1
+    set_run(world.machine[0], replica, steps)
+
+
+@inner
+def pay_for_run(world: World, replica: Record, steps: int) -> None:
+    """Take what the decoding requests needed in a run of so many steps."""
+    _take(world, replica, growth_within(world.machine[0], replica, world.rows, steps) - replica["prepaid_blocks"])
+    replica["prepaid_blocks"] = 0
+
+
+@inner
+def release(world: World, replica: Record, number: int, computed_tokens: int) -> None:
+    """A request that has computed so many tokens lets go of its blocks."""
+    if world.machine[0]["caches_prefixes"]:
+        release_blocks(world, replica, number, computed_tokens)
+    else:
+        replica["free_blocks"] += blocks_for(computed_tokens, world.machine[0]["block_size_tokens"])
+
+
+@inner
+def _take(world: World, replica: Record, blocks: int) -> None:
+    if world.machine[0]["caches_prefixes"]:
+        take_blocks(world, replica, blocks)
+    else:
+        replica["free_blocks"] -= blocks
+
+
+@inner
+def _admissible(world: World, replica: Record, used_tokens: int) -> int:
+    """Tokens of the first waiting request that the step can compute, 0 where it must wait on."""
+    machine, number = world.machine[0], replica["wait_head"]
+    budget = machine["max_num_batched_tokens"] - used_tokens
+    if number == NOBODY or budget <= 0 or replica["outstanding"] - replica["waiting"] >= machine["max_num_seqs"]:
+        return 0
+    size, request = machine["block_size_tokens"], world.requests[number]
+    tokens = request["prompt_tokens"] + request["generated_tokens"]
+    hits = free_hits = 0
+    if machine["caches_prefixes"]:
+        if replica["tellers"]:
+            tell(world, replica)
+        hits = look_up(world, replica, number, tokens)
+        free_hits = world.prefixes[number]["free_hits"]
+    count = min(tokens - hits * size, budget)
+    to_fit = tokens if machine["reserves_full_prompt"] else hits * size + count
+    if blocks_for(to_fit, size) - hits + free_hits > replica["free_blocks"]:
+        return 0
+    return int(count)
+
+
+@inner_apart
+def _step(world: World, replica: Record, admissible: int, may_admit: bool) -> None:
+    """One step: the decoding ones, whose blocks are taken already, then the prefill under way, then new requests."""
+    machine = world.machine[0]
+    size = machine["block_size_tokens"]
+    used_tokens = replica["decoding"]
+    duration_s = decode_s(machine, replica)
+    number = replica["partial"]
+    if number != NOBODY:
+        request = world.requests[number]
+        computed = request["computed_tokens"]
+        tokens = request["prompt_tokens"] + request["generated_tokens"]
+        count = min(tokens - computed, machine["max_num_batched_tokens"] - used_tokens)
+        missing = blocks_for(computed + count, size) - blocks_for(computed, size)
+        if missing > replica["free_blocks"]:
+            _preempt_youngest(world, replica)
+            may_admit = False
+        else:
+            _take(world, replica, missing)
+            duration_s += _compute(world, replica, number, count)
+            used_tokens += count
+            admissible = _admissible(world, replica, used_tokens) if may_admit else 0
+    while may_admit and admissible:
+        number = _admit(world, replica, admissible)
+        duration_s += _compute(world, replica, number, admissible)
+        used_tokens += admissible
+        admissible = _admissible(world, replica, used_tokens)
+    replica["jump_steps"] = 0
+    replica["event_at_s"] = replica["started_at_s"] + duration_s
+
+
+@inner
+def _admit(world: World, replica: Record, count: int) -> int:
+    """The first waiting request gets the blocks that were found and those for `count` tokens more."""
+    machine = world.machine[0]
+    number = admit_first(world.requests, replica)
+    request = world.requests[number]
+    if not machine["caches_prefixes"]:
+        replica["free_blocks"] -= blocks_for(count, machine["block_size_tokens"])
+        return number
+    share_hits(world, replica, number)
+    prefix = world.prefixes[number]
+    take_blocks(world, replica, blocks_for(count, machine["block_size_tokens"]))
+    request["computed_tokens"] = prefix["hits"] * machine["block_size_tokens"]
+    if request["preemptions"] == 0:
+        prefix["cached_tokens"] = request["computed_tokens"]
+        replica["prefix_queried_tokens"] += request["prompt_tokens"]
+        replica["prefix_hit_tokens"] += request["computed_tokens"]
+    return number
+
+
+@inner
+def _compute(world: World, replica: Record, number: int, count: int) -> float:
+    """Prefill so many tokens of a request; the time that this adds to the step."""
+    machine, request = world.machine[0], world.requests[number]
+    computed = request["computed_tokens"]
+    request["computed_tokens"] = computed + count
+    if request["computed_tokens"] < request["prompt_tokens"] + request["generated_tokens"]:
+        replica["partial"] = number
+    else:
+        replica["partial"] = NOBODY
+        if replica["prefilled_from"] == NOBODY:
+            replica["prefilled_from"] = number
+    if machine["caches_prefixes"]:
+        name_full_blocks(world, replica, number, computed + count, replica["steps"])
+    if count == 1 and computed >= request["prompt_tokens"]:  # a recomputed last token costs what decoding it costs
+        return float(machine["decode_sequence_s"] + machine["kv_token_s"] * (computed + 1))
+    pairs = count * (computed + count / 2)
+    return float(machine["prefill_token_s"] * count + machine["attention_pair_s"] * pairs)
+
+
+@inner_apart
+def _make_room(world: World, replica: Record, needed: int) -> None:
+    """Each of the `needed` decoding requests, in its turn, takes its block; where none is free, the youngest yields."""
+    size, each = world.machine[0]["block_size_tokens"], min(needed, 1)
+    number = replica["run_head"]
+    while number not in (NOBODY, replica["partial"]):
+        request = world.requests[number]
+        if (request["finish_step"] + 1 - tokens_at_end(request)) % size == replica["steps"] % size:
+            while replica["free_blocks"] < each:
+                victim = replica["run_tail"]
+                _preempt_youngest(world, replica)
+                if victim == number:
+                    return
+            _take(world, replica, each)
+        number = request["next"]
+
+
+@inner_apart
+def _preempt_youngest(world: World, replica: Record) -> None:
+    """It loses its blocks, keeps its tokens and waits at the front."""
+    size, rows = world.machine[0]["block_size_tokens"], world.rows
+    number = replica["run_tail"]
+    request = world.requests[number]
+    if number == replica["partial"]:
+        replica["partial"] = NOBODY
+        computed = request["computed_tokens"]
+    else:
+        end = tokens_at_end(request)
+        tokens = end - (request["finish_step"] - replica["steps"])
+        key = request["finish_step"] << REQUEST_BITS | number
+        heap_remove(rows, replica["heap_at"], replica["decoding"], key)
+        replica["decoding"] -= 1
+        replica["kv_tokens"] -= tokens
+        rows[replica["growth_at"] + (request["finish_step"] + 1 - end) % size] -= 1
+        request["generated_tokens"] = tokens - request["prompt_tokens"]
+        computed = tokens - 1
+    release(world, replica, number, computed)
+    request["computed_tokens"] = 0
+    request["preemptions"] += 1
+    replica["preemptions"] += 1
+    unlink(world.requests, replica, number)
+    request["next"] = replica["wait_head"]
+    if replica["wait_head"] == NOBODY:
+        replica["wait_tail"] = number
+    replica["wait_head"] = number
+    replica["waiting"] += 1

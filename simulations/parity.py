@@ -1,0 +1,118 @@
+"""Random small worlds, run by the compressed engine and iteration by iteration: do both say the same?"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from simulations.compiled.fleet import replay_compiled, request_records
+from simulations.compiled.names import names_of
+from simulations.fleet import replay_static
+from simulations.replica import EngineConfig, StepTimes
+from simulations.trace import Arrival
+
+BLOCK_TOKENS = 4
+CONTEXT_TOKENS = 64
+REQUESTS_MAX = 24
+# No sum of step durations meets a multiple of this: who arrives in the very moment in which a step ends is chance.
+GAP_UNIT_S = 0.0031415926535
+GAPS = (0, 0, 1, 2, 7, 31, 400)
+TIMES = (
+    StepTimes(
+        base_s=0.01,
+        prefill_token_s=1e-3,
+        decode_sequence_s=2e-3,
+        kv_token_s=1e-5,
+        attention_pair_s=1e-6,
+        overhead_s=1e-3,
+    ),
+    StepTimes(base_s=0.013, prefill_token_s=0.0, decode_sequence_s=0.0, kv_token_s=0.0),
+    StepTimes(base_s=1e-4, prefill_token_s=1e-4, decode_sequence_s=1e-5, kv_token_s=1e-2),
+)
+COURSE = ("scheduled_at_s", "first_token_at_s", "finished_at_s")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SmallWorld:
+    """Some requests for a small fleet."""
+
+    arrivals: tuple[Arrival, ...]
+    block_names: tuple[tuple[int, ...], ...]
+    replicas: int
+    config: EngineConfig
+    times: StepTimes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """How far the two engines are apart, and what happened."""
+
+    largest_s: float  # infinite where they count differently
+    preemptions: int
+    cached_tokens: int
+
+
+def small_world(random: np.random.Generator) -> SmallWorld:
+    """One of many: crowded or idle, with or without a prefix cache, prompts that share beginnings or do not."""
+    arrivals, names, at_s = [], [], 0.0
+    families = int(random.integers(1, 5))
+    for number in range(int(random.integers(1, REQUESTS_MAX + 1))):
+        at_s += GAP_UNIT_S * GAPS[random.integers(len(GAPS))]
+        prompt = int(random.integers(1, CONTEXT_TOKENS))
+        output = int(random.integers(1, CONTEXT_TOKENS - prompt + 1))
+        arrivals.append(Arrival(at_s=at_s, prompt_tokens=prompt, output_tokens=output))
+        names.append(_names(random, families, number))
+    return SmallWorld(
+        arrivals=tuple(arrivals),
+        block_names=tuple(names),
+        replicas=int(random.integers(1, 4)),
+        config=_config(random),
+        times=TIMES[random.integers(len(TIMES))],
+    )
+
+
+def judge(world: SmallWorld) -> Verdict:
+    """Run it on both engines."""
+    expected = replay_static(
+        world.arrivals, world.replicas, world.config, world.times, block_names=world.block_names
+    ).requests
+    fleet = replay_compiled(
+        request_records(world.arrivals),
+        world.replicas,
+        world.config,
+        world.times,
+        names=names_of(world.block_names),
+    )
+    largest_s = max(
+        float(np.abs(fleet.requests[field] - [getattr(finished, field) for finished in expected]).max())
+        for field in COURSE
+    )
+    preemptions = [finished.preemptions for finished in expected]
+    cached_tokens = [finished.cached_tokens for finished in expected]
+    is_same = fleet.requests["preemptions"].tolist() == preemptions and fleet.cached_tokens.tolist() == cached_tokens
+    return Verdict(
+        largest_s=largest_s if is_same else float("inf"),
+        preemptions=sum(preemptions),
+        cached_tokens=sum(cached_tokens),
+    )
+
+
+def _names(random: np.random.Generator, families: int, number: int) -> tuple[int, ...]:
+    """A beginning that others may have; some go on through the answer, some branch off on the way."""
+    blocks = CONTEXT_TOKENS // BLOCK_TOKENS
+    known = int(random.integers(0, blocks + 1))
+    branches_at = int(random.integers(0, blocks + 1)) if random.random() < 0.5 else blocks
+    family = int(random.integers(families)) << 10
+    own = (families + number % 3) << 10
+    return tuple((family if index < branches_at else own) + index for index in range(known))
+
+
+def _config(random: np.random.Generator) -> EngineConfig:
+    return EngineConfig(
+        max_num_seqs=int(random.integers(1, 7)),
+        max_num_batched_tokens=int(random.integers(6, 41)),
+        num_gpu_blocks=int(random.integers(CONTEXT_TOKENS // BLOCK_TOKENS + 1, 60)),
+        block_size_tokens=BLOCK_TOKENS,
+        max_model_len_tokens=CONTEXT_TOKENS,
+        caches_prefixes=bool(random.random() < 0.7),
+        reserves_full_prompt=bool(random.random() < 0.5),
+    )
