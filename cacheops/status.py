@@ -9,7 +9,7 @@ class ConditionStatus(TypedDict, total=False):
     """One condition, as Kubernetes has them."""
 
     type: Required[str]
-    """Ready: every node that should hold the model does. Resolved: revision and files are known."""
+    """Ready: the nodes that should hold it do. Resolved: its files are known. Volume, Labelled: where they matter."""
     status: str
     """True, False or Unknown."""
     reason: str
@@ -80,6 +80,8 @@ class ModelCacheStatus(TypedDict, total=False):
     """Nodes that should hold the model; at most 256."""
     claim: str
     """PersistentVolumeClaim through which pods read it."""
+    retryAt: str
+    """When a source that could not be resolved is asked again."""
     reason: str
     """Reason of the most telling condition."""
     summary: str
@@ -87,7 +89,7 @@ class ModelCacheStatus(TypedDict, total=False):
     size: str
     """Size of all files, for people."""
     conditions: list[ConditionStatus]
-    """Ready and Resolved."""
+    """Ready, Resolved, and where they matter Volume and Labelled."""
 
 
 class ModelStatus(TypedDict, total=False):
@@ -98,7 +100,7 @@ class ModelStatus(TypedDict, total=False):
     digest: str
     """Digest of the manifest that is there, or is being fetched."""
     phase: str
-    """Pending, Fetching, Ready, Failed or Evicting."""
+    """Pending, Fetching, Ready, Failed, Evicting, or Idle: here, and not asked for."""
     reason: str
     """Why."""
     message: str

@@ -42,7 +42,7 @@ def orders_of(
     by_node: dict[str, list[Assignment]] = {node.name: [] for node in nodes}
     for assignment in plan.placement.assignments:
         by_node[assignment.node].append(assignment)
-    desk = _Desk(claims, plan.expired, _due(uses, nodes), has_labels)
+    desk = _Desk(claims, plan.expired, _due(uses, nodes), _fetch_s(claims, nodes), has_labels)
     return tuple(desk.order(node, by_node[node.name]) for node in nodes)
 
 
@@ -72,6 +72,7 @@ class _Desk(NamedTuple):
     claims: Mapping[str, Claim]
     expired: frozenset[str]
     due: Mapping[str, frozenset[str]]  # key → nodes on which a replica starts
+    fetch_s: Mapping[str, float]  # key → what a fetch takes
     has_labels: bool
 
     def order(self, node: NodeSeen, assignments: Sequence[Assignment]) -> Order:
@@ -115,7 +116,8 @@ class _Desk(NamedTuple):
                 key=assignment.key,
                 digest=resolved.digest,
                 size_bytes=resolved.size_bytes,
-                refetch_s=tree.fetch_s if tree else None,
+                # What a node measured itself its agent knows.
+                refetch_s=None if tree and tree.fetch_s is not None else self.fetch_s.get(assignment.key),
                 replicas=max(1, assignment.replicas),
                 is_pinned=claim.is_pinned,
                 is_due=node.name in self.due.get(assignment.key, ()),
@@ -140,6 +142,18 @@ def _due(uses: Sequence[ModelUse], nodes: Sequence[NodeSeen]) -> dict[str, froze
         soon = {node.name for node in nodes if node.name in use.nodes and node.free_gpus >= max(1, use.gpus)}
         here = use.starting | (soon if use.is_growing else set())
         found[use.key] = found.get(use.key, frozenset()) | here
+    return found
+
+
+def _fetch_s(claims: Mapping[str, Claim], nodes: Sequence[NodeSeen]) -> dict[str, float]:
+    """The median of what nodes measured for the revision in force, in two digits: not each new one is news."""
+    found: dict[str, float] = {}
+    for key, claim in claims.items():
+        trees = [node.order.trees[key] for node in nodes if node.order and key in node.order.trees]
+        digest = claim.holder.resolved.digest
+        measured_s = sorted(tree.fetch_s for tree in trees if tree.fetch_s is not None and tree.digest == digest)
+        if measured_s:
+            found[key] = float(f"{measured_s[len(measured_s) // 2]:.2g}")
     return found
 
 

@@ -94,7 +94,9 @@ class Teller:
         before = replace(known.task, generation=0) if known.task else None
         if before == order.task:
             return False
-        is_old = self.clock.now_s() - self._worth_at_s.get(node.name, 0.0) >= WORTH_SPACING_S
+        now_s = self.clock.now_s()
+        # A new leader does not know when the last was written: as if just now, not all nodes at once.
+        is_old = now_s - self._worth_at_s.setdefault(node.name, now_s) >= WORTH_SPACING_S
         return is_old or is_urgent(order.task, before)
 
     async def _write(self, order: Order, node: NodeSeen) -> Object:

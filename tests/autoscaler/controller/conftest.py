@@ -250,9 +250,16 @@ class Town:
         return Program(chosen, clock, set_up(TelemetryConfig()), connections)
 
     async def deploy(
-        self, replicas: int = 2, name: str = "llm", annotations: Mapping[str, str] = MappingProxyType(ENROLLED)
+        self,
+        replicas: int = 2,
+        name: str = "llm",
+        annotations: Mapping[str, str] = MappingProxyType(ENROLLED),
+        model: str = "",
     ) -> None:
-        await self.api.create(DEPLOYMENTS, deployment(name, replicas, annotations))
+        obj = deployment(name, replicas, annotations)
+        if model:
+            obj["spec"]["template"]["spec"]["containers"][0]["args"] = ["serve", model]
+        await self.api.create(DEPLOYMENTS, obj)
 
     def deployment(self, name: str, replicas: int, annotations: Mapping[str, str]) -> Object:
         return deployment(name, replicas, annotations)

@@ -3,13 +3,14 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from cacheops.crds import all_crds
+from cacheops.errors import SourceUnavailableError
 from cacheops.layout import open_cache
 from cacheops.model import ModelManifest, ModelRef, storage_key
 from cacheops.sources import SourceSettings, open_source
@@ -17,7 +18,7 @@ from nodeagent.errors import ApiError as AgentApiError
 from nodeagent.errors import NotThereError
 from nodeagent.fetches import Fetches
 from nodeagent.reconcile import Agent, AgentOptions
-from nodeagent.store import Leases, Store
+from nodeagent.store import Leases, Store, View
 from simulations.cluster.api import CRDS, ApiError, Resource
 
 Object = dict[str, Any]
@@ -51,6 +52,13 @@ class AgentApi:
         except ApiError as error:
             kind = NotThereError if error.code == 404 else AgentApiError
             raise kind(error.code, str(error)) from error
+
+
+class RoomyStore(Store):
+    """On a disk of its own: how full the machine's is must not tell the story."""
+
+    def look(self) -> View:
+        return replace(super().look(), capacity_bytes=10**12, free_bytes=9 * 10**11)
 
 
 @dataclass
@@ -129,7 +137,7 @@ class Story:
         clock = self.town.clock
         table = self.folder / "mounts"
         table.touch()
-        store = Store(open_cache(self.folder / node), self.settings, clock, Leases(table=table))
+        store = RoomyStore(open_cache(self.folder / node), self.settings, clock, Leases(table=table))
         return Agent(
             store, AgentApi(self.town.api), Fetches(store, clock), AgentOptions(node=node, version="test"), clock
         )
@@ -157,3 +165,172 @@ async def test_a_cache_is_resolved_once_placed_fetched_and_reported(story: Story
     holders = [place["node"] for place in status["places"]]
     assert len(holders) == 2
     assert all(story.tree(node, uri).is_dir() for node in holders)
+
+
+async def test_a_branch_that_moves_changes_nothing_until_someone_says_so(story: Story) -> None:
+    uri = story.model("alpha")
+    async with story.played("gpu-0", "gpu-1", "gpu-2"):
+        await story.cache("alpha", uri, places={"min": 2})
+        await story.town.after(30)
+        first = (await story.status("alpha"))["resolved"]["digest"]
+        story.model("alpha", model=b"a new revision")
+        await story.change("alpha", spec={"pinned": True, "places": {"min": 1}})
+        await story.town.after(60)
+        assert (await story.status("alpha"))["resolved"]["digest"] == first
+        assert story.asked == [uri]
+
+        await story.change("alpha", metadata={"annotations": {"warmtide.dev/resolve": "monday"}})
+        await story.town.after(60)
+        status = await story.status("alpha")
+        told = {model["digest"] for node in ("gpu-0", "gpu-1", "gpu-2") for model in await story.order(node)}
+
+    assert story.asked == [uri, uri]
+    assert status["resolved"]["digest"] != first
+    assert told == {status["resolved"]["digest"]}
+    assert status["reason"] == "Ready"
+
+
+async def test_a_source_that_is_away_is_asked_again_later_and_later_and_said_so(story: Story) -> None:
+    uri = story.model("alpha")
+    story.trouble = SourceUnavailableError("https://user:hunter2@hub/x?sig=s3cret: HTTP 503")
+    async with story.played("gpu-0"):
+        await story.cache("alpha", uri, places={"min": 1})
+        await story.town.after(30)
+        condition = await story.condition("alpha", "Resolved")
+        status = await story.status("alpha")
+        await story.town.after(600)
+        asked = len(story.asked)
+        story.trouble = None
+        await story.town.after(900)
+        ready = await story.condition("alpha", "Ready")
+        events = await story.town.events()
+
+    assert (condition["status"], condition["reason"]) == ("False", "SourceUnavailable")
+    assert "hunter2" not in str(status) + str(events)
+    assert "s3cret" not in str(status) + str(events)
+    assert status["retryAt"] > condition["lastTransitionTime"]
+    assert 3 <= asked <= 5  # at 0, 60, 180, 420 s
+    assert ready["status"] == "True"
+    assert {"SourceUnavailable", "Resolved", "Ready"} <= {reason for reason, _message in events}
+
+
+async def test_files_without_digests_need_a_word(story: Story) -> None:
+    async with story.played("gpu-0"):
+        await story.cache("alpha", story.model("alpha"), source={"allowUnverified": False}, places={"min": 1})
+        await story.town.after(20)
+        condition = await story.condition("alpha", "Resolved")
+        await story.change("alpha", spec={"source": {"allowUnverified": True}})
+        await story.town.after(30)
+        status = await story.status("alpha")
+
+    assert condition["reason"] == "InvalidRequest"
+    assert "spec.source.allowUnverified" in condition["message"]
+    assert (status["reason"], status["resolved"]["unsworn"]) == ("Ready", 1)
+
+
+async def test_two_caches_of_one_source_never_fight_over_its_folder(story: Story) -> None:
+    uri = story.model("alpha", model=b"weights", config=b"more")
+    async with story.played("gpu-0"):
+        await story.cache("old", uri, places={"min": 1})
+        await story.town.after(30)
+        await story.cache("young", uri, source={"ignorePatterns": ["config*"]}, places={"min": 1})
+        await story.town.after(30)
+        refused = await story.condition("young", "Ready")
+        [told] = await story.order("gpu-0")
+        await story.town.api.delete(MODEL_CACHES, "default", "old")
+        await story.town.after(60)
+        young = await story.status("young")
+        [now] = await story.order("gpu-0")
+
+    assert refused["reason"] == "DecidedElsewhere"
+    assert "default/old" in refused["message"]
+    assert young["reason"] == "Ready"
+    assert now["digest"] == young["resolved"]["digest"] != told["digest"]
+
+
+async def test_when_nothing_changes_nothing_is_written(story: Story) -> None:
+    async with story.played("gpu-0", "gpu-1", "gpu-2") as client:
+        await story.cache("alpha", story.model("alpha"), places={"min": 2})
+        await story.town.deploy(replicas=1)
+        await story.town.after(60)
+        client.requests.clear()
+        await story.town.after(600)
+        written = [path for verb, path in client.requests if verb in ("create", "patch") and "cache" in path]
+
+    assert written == []
+
+
+async def test_a_label_stands_only_where_the_agent_waits_for_it_to_go(story: Story) -> None:
+    uri = story.model("alpha")
+    label = f"warmtide.dev/model-{storage_key(uri)}"
+    client = story.town.client()
+    client.is_allowed = lambda attributes: attributes["resource"] == "nodes"
+    async with story.played("gpu-0", client=client):
+        await story.cache("alpha", uri, places={"min": 1}, ttlSeconds=600)
+        await story.town.after(30)
+        revision = (await story.status("alpha"))["resolved"]["revision"]
+        assert await story.labels("gpu-0") == {label: revision[:16]}
+        [told] = await story.order("gpu-0")
+        assert told["labelled"] is True
+
+        client.requests.clear()
+        await story.town.after(1500)
+        assert await story.labels("gpu-0") == {}
+        assert not story.tree("gpu-0", uri).exists()
+        assert (await story.condition("alpha", "Ready"))["reason"] == "Expired"
+
+    writes = [path for verb, path in client.requests if verb == "patch" and path.endswith("/gpu-0")]
+    assert [path.split("/")[-2] for path in writes[:2]] == ["nodes", "nodemodelcaches"]
+
+
+async def test_without_the_right_to_label_everything_else_works_and_says_so(story: Story) -> None:
+    async with story.played("gpu-0"):
+        await story.cache("alpha", story.model("alpha"), places={"min": 1})
+        await story.town.after(30)
+        labelled = await story.condition("alpha", "Labelled")
+        status = await story.status("alpha")
+        assert await story.labels("gpu-0") == {}
+
+    assert (labelled["status"], labelled["reason"], status["reason"]) == ("False", "LabelsOff", "Ready")
+
+
+async def test_the_model_of_a_service_lies_where_its_next_replica_may_start(story: Story) -> None:
+    uri = story.model("alpha")
+    async with story.played("gpu-0", "gpu-1", "gpu-2"):
+        await story.cache("alpha", uri)
+        await story.town.after(30)
+        assert (await story.condition("alpha", "Ready"))["reason"] == "NotNeeded"
+
+        await story.town.deploy(replicas=2, model=uri)
+        await story.town.after(60)
+        status = await story.status("alpha")
+
+    pods = {place["node"] for place in status["places"]}
+    assert status["reason"] == "Ready"
+    assert pods
+
+
+async def test_the_order_of_a_node_goes_with_the_node(story: Story) -> None:
+    async with story.played("gpu-0"):
+        await story.cache("alpha", story.model("alpha"), places={"min": 1})
+        await story.town.after(30)
+        order = await story.town.api.get(NODE_MODEL_CACHES, "", "gpu-0")
+        node = await story.town.api.get(NODES, "", "gpu-0")
+
+    [owner] = order["metadata"]["ownerReferences"]
+    assert (owner["kind"], owner["name"], owner["uid"]) == ("Node", "gpu-0", node["metadata"]["uid"])
+
+
+async def test_a_new_leader_takes_over_what_the_nodes_were_told(story: Story) -> None:
+    uri = story.model("alpha")
+    async with story.played("gpu-0", "gpu-1", "gpu-2"):
+        await story.cache("alpha", uri, places={"min": 2})
+        await story.town.after(30)
+        before = [await story.order(f"gpu-{i}") for i in range(3)]
+    async with story.town.controller("two", list_model=story.list_model) as client:
+        await story.town.after(60)
+        after = [await story.order(f"gpu-{i}") for i in range(3)]
+
+    assert after == before
+    assert story.asked == [uri]
+    assert not [path for verb, path in client.requests if verb in ("create", "patch") and "nodemodelcaches" in path]
