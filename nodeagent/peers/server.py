@@ -34,7 +34,7 @@ STALL_S = 30.0  # a reader that takes no block for so long gives its place to ot
 IDLE_S = 15.0
 BODY_BYTES_MAX = 1024
 RETRY_AFTER_S = 1
-_RANGE = re.compile(r"^bytes=(\d{1,16})-(\d{0,16})$")
+_RANGE = re.compile(r"^bytes=([0-9]{1,16})-([0-9]{0,16})$")
 
 
 class Shelf(Protocol):
@@ -76,7 +76,7 @@ class PeerServer:
         app.add_routes(
             [
                 web.get(tree, self._manifest, allow_head=False),
-                web.get(tree + r"/files/{number:\d{1,6}}", self._file, allow_head=False),
+                web.get(tree + "/files/{number:[0-9]{1,6}}", self._file, allow_head=False),
                 web.get(tree + "/progress", self._progress, allow_head=False),
             ]
         )
