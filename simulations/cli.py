@@ -15,6 +15,8 @@ from simulations.errors import INTERRUPTED, SimulationError
 COMMANDS = {
     "run": "one policy beside the static fleet, with every change of its number",
     "compare": "policies side by side: attainment, latency, GPU-hours",
+    "tune": "a ScalingPolicy for this traffic, judged on other traffic",
+    "oracle": "what hindsight would have paid: a bound that no policy can beat",
     "scenarios": "the scenarios that ship, and their files",
     "trace": "inspect, convert, resample, scale, splice and plot recorded traffic",
     "calibrate": "what a real server did, as a profile that simulates it",

@@ -1,0 +1,143 @@
+"""`warmtide sim tune`: a ScalingPolicy for this traffic, and what it gains on traffic that nobody tuned it to."""
+
+import argparse
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from simulations.commands.screen import Column, Screen, screen
+from simulations.commands.setting import add_setting, scenario_of, setting_of
+from simulations.errors import INTERRUPTED, UsageError
+from simulations.tuning import GAIN_MIN, Courses, Goal, Judged, Search, Trial, document, judge, split_courses, turned
+from simulations.tuning.knobs import DEFAULT_PLACES
+
+TRIALS_DEFAULT = 120
+TRIALS_MAX = 100_000
+SEEDS_DEFAULT = 2
+NAME_DEFAULT = "tuned"
+COLUMNS = (Column("trial", 5), Column("in time", 8), Column("GPU-hours", 9), Column("cost vs static", 14))
+FILE_HEAD = """\
+# For {source}: {says}.
+# {verdict}
+# It decides and shows what it would do; set mode to direct once it has convinced you.
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """Untouched and tuned, on what was held out."""
+
+    plain: Judged
+    tuned: Judged
+    goal: Goal
+
+    @property
+    def gains(self) -> bool:
+        """More than luck."""
+        return self.plain.score - self.tuned.score >= GAIN_MIN
+
+    def text(self) -> str:
+        """One sentence."""
+        if not self.gains:
+            return "Tuning gains nothing on held-out traffic: these are the defaults."
+        less = 1 - self.tuned.gpu_hours / self.plain.gpu_hours
+        cost = f"{abs(less):.1%} {'fewer' if less >= 0 else 'more'} GPU-hours"
+        attained = f"{self.tuned.attainment_ratio:.2%} in time instead of {self.plain.attainment_ratio:.2%}"
+        return f"On held-out traffic: {cost}, {attained}."
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """The goal, the effort, and where the policy goes."""
+    goal = parser.add_mutually_exclusive_group()
+    goal.add_argument(
+        "--attainment", type=float, default=Goal().attainment_ratio, metavar="RATIO", help="of requests, at least cost"
+    )
+    goal.add_argument("--cost", type=float, metavar="RATIO", help="of a fixed fleet's, with the most requests in time")
+    parser.add_argument("--trials", type=int, default=TRIALS_DEFAULT, metavar="N", help=f"default {TRIALS_DEFAULT}")
+    parser.add_argument(
+        "--draws", type=int, default=SEEDS_DEFAULT, metavar="N", help="of generated traffic below two days"
+    )
+    parser.add_argument("--out", type=Path, metavar="FILE.yaml", help="the ScalingPolicy; default: on stdout")
+    parser.add_argument("--name", default=NAME_DEFAULT, help="of the ScalingPolicy")
+    add_setting(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Search, judge, write; an interrupt judges and writes the best so far."""
+    if not 2 <= options.trials <= TRIALS_MAX or not 1 <= options.draws <= 100:
+        raise UsageError(f"--trials must be 2 to {TRIALS_MAX:,} and --draws 1 to 100")
+    try:
+        goal = Goal(attainment_ratio=options.attainment, cost_ratio=options.cost)
+    except ValueError as exc:
+        raise UsageError(str(exc)) from exc
+    scenario = scenario_of(options)
+    courses = split_courses(scenario, options.seed, options.draws, setting_of)
+    sys.stdout.write(f"{scenario.name}: {courses.says}\n")
+    best, is_whole = _search(options, courses, goal)
+    if best is None:
+        return INTERRUPTED
+    verdict, found = _judged(best, courses, goal)
+    _write(options, found, FILE_HEAD.format(source=scenario.name, says=courses.says, verdict=verdict.text()))
+    return 0 if is_whole else INTERRUPTED
+
+
+def _search(options: argparse.Namespace, courses: Courses, goal: Goal) -> tuple[Trial | None, bool]:
+    with screen(options.trials, "tuning") as on:
+        search = Search(
+            name=options.name,
+            courses=courses.trained,
+            goal=goal,
+            trials_max=options.trials,
+            seed=options.seed,
+            tell=lambda trial, is_best: _tell(on, trial, is_best=is_best),
+        )
+        on.head(COLUMNS)
+        try:
+            return search.run(), True
+        except KeyboardInterrupt:
+            sys.stderr.write("warmtide sim: interrupted; the best so far is kept\n")
+            return search.best, False
+
+
+def _tell(on: Screen, trial: Trial, *, is_best: bool) -> None:
+    on.tell(f"trial {trial.number}", trial.number)
+    if is_best:
+        on.row(COLUMNS, _values(str(trial.number), trial.judged))
+        if values := turned(trial.document):
+            on.line("       " + ", ".join(f"{name} {value:g}" for name, value in values.items()))
+
+
+def _judged(best: Trial, courses: Courses, goal: Goal) -> tuple[Verdict, dict[str, Any]]:
+    """The default and the best on what was held out; the one of them that is to be used."""
+    name = best.document["metadata"]["name"]
+    plain = document(name, courses.trained[0].setting, goal.attainment_ratio, DEFAULT_PLACES)
+    columns = (Column("held out", 8, is_text=True), *COLUMNS[1:])
+    judged = []
+    with screen(2, "judging") as on:
+        on.line("")
+        on.head(columns)
+        for says, found in (("defaults", plain), ("tuned", best.document)):
+            judged.append(judge(found, courses.held_out, goal))
+            on.row(columns, _values(says, judged[-1]))
+    verdict = Verdict(plain=judged[0], tuned=judged[1], goal=goal)
+    sys.stdout.write(f"{verdict.text()}\n")
+    return verdict, best.document if verdict.gains else plain
+
+
+def _values(first: str, judged: Judged) -> tuple[str, ...]:
+    return (first, f"{judged.attainment_ratio:.2%}", f"{judged.gpu_hours:.1f}", f"{judged.cost_ratio:.2f}")
+
+
+def _write(options: argparse.Namespace, found: dict[str, Any], head: str) -> None:
+    text = head + yaml.safe_dump(found, sort_keys=False, allow_unicode=True)
+    if options.out is None:
+        sys.stdout.write(f"\n{text}")
+        return
+    try:
+        options.out.write_text(text, encoding="utf-8")
+    except OSError as exc:
+        raise UsageError(f"{options.out} cannot be written: {exc.strerror}") from exc
+    sys.stdout.write(f"written: {options.out}; kubectl apply -f {options.out}\n")

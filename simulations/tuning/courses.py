@@ -1,0 +1,82 @@
+"""Traffic to tune on, and traffic that is held out to judge by: other days where there are any, else other luck."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from simulations.compare import smallest_static
+from simulations.compiled.layout import Records
+from simulations.compiled.records import forget_course
+from simulations.errors import UsageError
+from simulations.policies.static import Static
+from simulations.scenarios import Scenario
+from simulations.scenarios.draw import Recorded
+from simulations.world import Setting, simulate
+
+DAY_S = 86_400.0
+DAYS_MIN = 2.0  # fewer cannot be told apart
+TRAINED_RATIO = 2 / 3  # of the days, or of a trace's span
+HELD_OUT_SEEDS_FROM = 1000  # nobody tunes with so many seeds that they meet these
+
+SettingOf = Callable[[Scenario, int], Setting]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Course:
+    """A setting that begins with the smallest fixed fleet that would do, and what that fleet would cost."""
+
+    setting: Setting
+    static_gpu_hours: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Courses:
+    """Courses to tune on and to judge by; `says` how they differ."""
+
+    trained: tuple[Course, ...]
+    held_out: tuple[Course, ...]
+    says: str
+
+
+def split_courses(scenario: Scenario, seed: int, seeds: int, setting_of: SettingOf) -> Courses:
+    """Days where the traffic has at least two, thirds of a shorter recording, seeds of what is drawn."""
+    first = setting_of(scenario, seed)
+    if first.span_s >= DAYS_MIN * DAY_S:
+        return _by_time(first, DAY_S, "days")
+    if isinstance(scenario.traffic, Recorded):
+        return _by_time(first, first.span_s / 3 * (1 + 1e-9), "thirds")
+    others = [setting_of(scenario, seed + more) for more in range(1, seeds)]
+    held_out = [setting_of(scenario, seed + HELD_OUT_SEEDS_FROM + more) for more in range(seeds)]
+    return Courses(
+        trained=tuple(map(_begun, (first, *others))),
+        held_out=tuple(map(_begun, held_out)),
+        says=f"tuned on {seeds} draws of the traffic, judged on {seeds} others with the same waves",
+    )
+
+
+def _by_time(whole: Setting, period_s: float, name: str) -> Courses:
+    count = max(2, int(whole.span_s / period_s + 0.5))
+    parts = [_part(whole, number * period_s, period_s) for number in range(count)]
+    kept = [_begun(part) for part in parts if part is not None]
+    trained = min(len(kept) - 1, max(1, round(len(kept) * TRAINED_RATIO)))
+    if trained < 1:
+        raise UsageError("the traffic is too short to be tuned on: nothing is left to judge by")
+    return Courses(
+        trained=tuple(kept[:trained]),
+        held_out=tuple(kept[trained:]),
+        says=f"tuned on the first {trained} {name}, judged on the {len(kept) - trained} after them",
+    )
+
+
+def _part(whole: Setting, begin_s: float, span_s: float) -> Setting | None:
+    at_s = whole.requests["arrived_at_s"]
+    inside = (at_s >= begin_s) & (at_s < begin_s + span_s)
+    if not inside.any():
+        return None
+    requests: Records = forget_course(whole.requests[inside])
+    requests["arrived_at_s"] -= begin_s
+    return replace(whole, requests=requests)
+
+
+def _begun(setting: Setting) -> Course:
+    begun = replace(setting, replicas_at_start=smallest_static(setting))
+    return Course(setting=begun, static_gpu_hours=simulate(begun, Static(begun.replicas_at_start)).gpu_hours)
