@@ -81,7 +81,7 @@ def node_status(facts: NodeFacts, now_s: float) -> Object:
     reason = "InvalidSpec" if facts.problem else (worst.reason or worst.phase.value) if worst else "Ready"
     return {
         "observedGeneration": facts.generation,
-        "time": _rfc3339(now_s),
+        "time": rfc3339(now_s),
         "agent": facts.agent,
         "address": facts.address or None,
         "disk": {
@@ -127,9 +127,9 @@ def _model(fact: ModelFact) -> Object:
         if is_moving
         else None,
         "fetchSeconds": None if fact.fetch_s is None else round(fact.fetch_s, 3),
-        "lastUsed": None if fact.used_at_s is None else _rfc3339(fact.used_at_s),
+        "lastUsed": None if fact.used_at_s is None else rfc3339(fact.used_at_s),
         "leases": fact.leases or None,
-        "retryAt": None if fact.retry_at_s is None else _rfc3339(fact.retry_at_s),
+        "retryAt": None if fact.retry_at_s is None else rfc3339(fact.retry_at_s),
     }
     return {name: value for name, value in fields.items() if value is not None}
 
@@ -148,5 +148,6 @@ def _has_progressed(status: Object, before: Object) -> bool:
     )
 
 
-def _rfc3339(at_s: float) -> str:
+def rfc3339(at_s: float) -> str:
+    """A time as Kubernetes writes it."""
     return datetime.fromtimestamp(int(at_s), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

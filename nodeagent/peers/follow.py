@@ -27,6 +27,7 @@ from nodeagent.peers.token import TokenFile
 
 POLL_S = 0.5  # of one small answer, to who fetches for all
 STILL_S = 30.0  # no byte more for so long: it will not come from there; its last sync may take some of it
+BUSY_POLL_S = 2.0
 BUSY_S = 120.0  # a crowd at one holder thins as others become holders
 LEADS_MAX = 3  # one that dies is replaced by the next; three in a row is no accident
 HOLDERS_MAX = 3  # asked in one round
@@ -83,7 +84,7 @@ class Peers:
                     return True
                 if self._clock.now_s() > patient_until_s:
                     return False
-                await self._clock.sleep(POLL_S)
+                await self._clock.sleep(BUSY_POLL_S)
             elif choice.lead is not None and leads < LEADS_MAX:
                 leads += 1
                 lead = (choice.lead,)

@@ -1,0 +1,186 @@
+"""When peers fail, are busy or stand still, somebody else is asked, and at last the origin: never nobody."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from cacheops.download import Transfer
+from cacheops.errors import CanceledError, InsufficientCapacityError
+from cacheops.model import ModelRef
+from cacheops.stock import WantedTree
+from cacheops.tasks import NodeWish
+from metrics.clock import ManualClock
+from nodeagent.errors import ApiError
+from nodeagent.peers.client import PeerLostError, PeerSource
+from nodeagent.peers.follow import BUSY_POLL_S, BUSY_S, LEADS_MAX, STILL_S, Peers
+from nodeagent.peers.token import TokenFile
+from nodeagent.report import rfc3339
+
+Object = dict[str, Any]
+Answer = Callable[[], web.Response]
+DIGEST = "d" * 64
+WISH = NodeWish(ref=ModelRef(uri="hf://a/b"), tree=WantedTree(key="k", digest=DIGEST, size_bytes=1))
+CLOSED = "127.0.0.1:9"  # discard: nobody listens
+
+
+@dataclass
+class Running:
+    """A fetch under way."""
+
+    wish: NodeWish = WISH
+    transfer: Transfer = field(default_factory=Transfer)
+    via: str = ""
+    waits_for: str = ""
+
+
+@dataclass
+class Town:
+    """Other nodes as the API tells of them; time passes by our own sleeping only."""
+
+    peers: Peers = field(init=False)
+    folder: Path
+    clock: ManualClock = field(default_factory=lambda: ManualClock(1000.0))
+    nodes: dict[str, tuple[str, str]] = field(default_factory=dict)  # name → phase, address
+    took: list[str] = field(default_factory=list)
+    is_down: bool = False
+
+    def __post_init__(self) -> None:
+        (self.folder / "token").write_text("a-token-that-all-agents-share\n")
+        self.peers = Peers("me", self, TokenFile(self.folder / "token"), self.clock)
+
+    async def list(self, _collection: str) -> AsyncIterator[Object]:
+        if self.is_down:
+            raise ApiError(0, "no answer")
+        for name, (phase, address) in self.nodes.items():
+            models = [{"digest": DIGEST, "phase": phase}]
+            yield {
+                "metadata": {"name": name},
+                "spec": {},
+                "status": {"address": address, "time": rfc3339(self.clock.now_s()), "models": models},
+            }
+
+    async def bring(self, take: Callable[[PeerSource], object], running: Running | None = None) -> bool:
+        return await self.peers.bring(running or Running(), take)
+
+
+@pytest.fixture
+def town(tmp_path: Path) -> Town:
+    return Town(tmp_path)
+
+
+@asynccontextmanager
+async def progressing(answer: Answer) -> AsyncIterator[str]:
+    """A peer that tells its progress; gives its address."""
+
+    async def progress(_request: web.Request) -> web.Response:
+        return answer()
+
+    app = web.Application()
+    app.add_routes([web.get(f"/v1/trees/{DIGEST}/progress", progress)])
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        yield f"127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
+
+
+def lost(_source: PeerSource) -> None:
+    raise PeerLostError("lies")
+
+
+async def test_without_peers_the_origin_is_asked_at_once(town: Town) -> None:
+    assert await town.bring(lost) is False
+    assert town.clock.now_s() == 1000.0
+
+
+async def test_an_api_that_is_down_is_no_reason_to_wait(town: Town) -> None:
+    town.is_down = True
+
+    assert await town.bring(lost) is False
+
+
+async def test_every_holder_that_lies_is_left_for_the_next_and_none_is_asked_twice(town: Town) -> None:
+    town.nodes = {f"n{number}": ("Ready", CLOSED) for number in range(5)}
+    asked = []
+
+    def take(source: PeerSource) -> None:
+        asked.append(source)
+        if len(asked) < 5:
+            lost(source)
+
+    assert await town.bring(take) is True
+    assert len(asked) == 5
+    assert await town.bring(lost) is False
+
+
+async def test_what_our_own_disk_refuses_is_nobody_elses_fault(town: Town) -> None:
+    town.nodes = {"n": ("Ready", CLOSED)}
+
+    def take(_source: PeerSource) -> None:
+        raise InsufficientCapacityError("no room")
+
+    with pytest.raises(InsufficientCapacityError):
+        await town.bring(take)
+
+
+async def test_holders_that_stay_busy_are_waited_for_within_bounds(town: Town) -> None:
+    town.nodes = {"n": ("Ready", CLOSED)}
+
+    def take(source: PeerSource) -> None:
+        source.staged_bytes()
+
+    async with progressing(lambda: web.Response(status=503, headers={"Retry-After": "1"})) as address:
+        town.nodes = {"n": ("Ready", address)}
+        assert await town.bring(take) is False
+
+    assert BUSY_S <= town.clock.now_s() - 1000.0 <= BUSY_S + 2 * BUSY_POLL_S
+
+
+async def test_who_fetches_for_all_is_waited_for_as_long_as_it_gets_on(town: Town) -> None:
+    told = iter(range(1, 400))
+    running = Running()
+    waited_for = set()
+
+    def answer() -> web.Response:
+        waited_for.add(running.waits_for)
+        staged_bytes = next(told)
+        return web.json_response({"published": staged_bytes == 399, "stagedBytes": staged_bytes})
+
+    async with progressing(answer) as address:
+        town.nodes = {"n": ("Fetching", address)}
+        assert await town.bring(lambda _source: None, running) is True
+
+    assert town.clock.now_s() - 1000.0 > 2 * STILL_S
+    assert (waited_for, running.waits_for, running.via) == ({"n"}, "", "")
+
+
+async def test_who_stands_still_or_dies_is_left_and_after_a_few_of_them_the_origin_is_asked(town: Town) -> None:
+    still = json.dumps({"published": False, "stagedBytes": 5})
+    async with progressing(lambda: web.Response(text=still)) as address:
+        town.nodes = {"still": ("Fetching", address)} | {f"dead-{n}": ("Fetching", CLOSED) for n in range(9)}
+        assert await town.bring(lost) is False
+
+    assert town.clock.now_s() - 1000.0 <= LEADS_MAX * (STILL_S + 1)
+
+
+async def test_a_fetch_that_nobody_needs_any_more_stops_waiting(town: Town) -> None:
+    running = Running()
+
+    def answer() -> web.Response:
+        running.transfer.stop.set()
+        return web.json_response({"published": False, "stagedBytes": 5})
+
+    async with progressing(answer) as address:
+        town.nodes = {"n": ("Fetching", address)}
+        with pytest.raises(CanceledError):
+            async with asyncio.timeout(20):
+                await town.bring(lost, running)
