@@ -22,6 +22,8 @@ from metrics.sample import EngineSample, PodSignals
 from metrics.target import ScrapeTarget, TimedTarget
 from metrics.window import Window
 
+# A pod that is read for the first time has said its word or failed by then: within a second, and its deadline.
+FIRST_WORD_S = 4.0
 # A service whose load keeps rising has all its pods read at most so often, in periods under load.
 ROUND_SPACING_PERIODS = 0.5
 # Places a golden section apart divide a period evenly, however many there are and whichever are free: with random ones
@@ -36,6 +38,7 @@ class _Track:
     """One pod: its window, what it said when its service last had a reason to look, how the last scrape went."""
 
     key: str
+    since_s: float  # when it was first to be read
     place: int = 0  # among the pods of its service; of one that goes, the next that comes has it
     window: Window = field(default_factory=Window)
     level: Level | None = None
@@ -44,6 +47,10 @@ class _Track:
     span_s: float = RATE_SPAN_MAX_S
     judged: EngineSample | None = None
     signals: PodSignals | None = None
+
+    def is_new(self, now_s: float) -> bool:
+        """Not heard yet, and no wonder."""
+        return self.window.newest is None and self.failure is None and now_s - self.since_s < FIRST_WORD_S
 
 
 class Collector:
@@ -152,6 +159,7 @@ class Collector:
         return Freshness(
             pods_scraped=len(fresh),
             pods_blind=len(tracks) - len(fresh),
+            pods_new=sum(track.is_new(now_s) for track in tracks),
             oldest_sample_age_s=max(fresh, default=None),
             scrape_failures=Counter(track.failure for track in tracks if track.failure is not None),
         )
@@ -170,7 +178,7 @@ class Collector:
         free = (place for place in itertools.count() if place not in taken)
         for uid in uids:
             if uid not in self._tracks:
-                self._tracks[uid] = _Track(key=key, place=next(free))
+                self._tracks[uid] = _Track(key=key, since_s=self._clock.now_s(), place=next(free))
 
     def _aim(self, key: str, pod: PodView, endpoint: MetricsEndpoint, period_s: float) -> None:
         """Read one pod at a period; most passes change nothing about it."""

@@ -36,14 +36,22 @@ def is_bad(condition: ConditionStatus) -> bool:
 
 
 def conditions_of(
-    *, mode: Mode, decision: Decision | None, problems: Mapping[str, Problem | None], upstream_problem: str = ""
+    *,
+    mode: Mode,
+    decision: Decision | None,
+    problems: Mapping[str, Problem | None],
+    upstream_problem: str = "",
+    pods_new: int = 0,
 ) -> tuple[Condition, ...]:
-    """PolicyValid, Enrolled, NotContested, DataFresh, ScalingActive. `upstream_problem`: what waits is not known."""
+    """PolicyValid, Enrolled, NotContested, DataFresh, ScalingActive.
+
+    `upstream_problem`: what waits is not known. `pods_new`: ready pods that nobody could have heard yet.
+    """
     return (
         _unless("PolicyValid", problems["policy"], "PolicyRead", "the policy is in force"),
         _unless("Enrolled", problems["enrolment"], "TargetFound", "the workload was found"),
         _unless("NotContested", problems["refusal"], "NoOtherScaler", "nobody else scales this workload"),
-        _data_fresh(decision, upstream_problem),
+        _data_fresh(decision, upstream_problem, pods_new),
         _scaling_active(mode, decision, problems),
     )
 
@@ -54,20 +62,22 @@ def _unless(kind: str, problem: Problem | None, reason: str, message: str) -> Co
     return Condition(type=kind, status="False", reason=problem.reason, message=problem.message)
 
 
-def _data_fresh(decision: Decision | None, upstream_problem: str) -> Condition:
+def _data_fresh(decision: Decision | None, upstream_problem: str, pods_new: int) -> Condition:
     if decision is None:
         return Condition(type="DataFresh", status="Unknown", reason="NotObserved", message="nothing was observed yet")
     supply = decision.supply
-    if upstream_problem and supply.blind == 0:
+    blind = max(0, supply.blind - pods_new)
+    if upstream_problem and blind == 0:
         unknown = Reason.UPSTREAM_UNKNOWN.value
         return Condition(type="DataFresh", status="False", reason=unknown, message=upstream_problem)
     if supply.ready == 0:
         return Condition(type="DataFresh", status="Unknown", reason="NoReadyPods", message="no pod is ready")
-    if supply.blind == 0:
-        message = f"all {supply.ready} ready pods have fresh samples"
+    if blind == 0:
+        said = f"{supply.ready - pods_new} of {supply.ready}" if pods_new else f"all {supply.ready}"
+        message = f"{said} ready pods have fresh samples{', the others have just become ready' if pods_new else ''}"
         return Condition(type="DataFresh", status="True", reason="Fresh", message=message)
-    reason = Reason.NO_FRESH_DATA if supply.blind >= supply.ready else Reason.PARTLY_BLIND
-    message = f"{supply.blind} of {supply.ready} ready pods: {sentence(reason)}"
+    reason = Reason.NO_FRESH_DATA if blind >= supply.ready else Reason.PARTLY_BLIND
+    message = f"{blind} of {supply.ready} ready pods: {sentence(reason)}"
     return Condition(type="DataFresh", status="False", reason=reason.value, message=message)
 
 

@@ -48,6 +48,7 @@ class Freshness:
 
     pods_scraped: int = 0
     pods_blind: int = 0
+    pods_new: int = 0  # of the blind: ready for a moment only, and not heard yet
     oldest_sample_age_s: float | None = None
     scrape_failures: Mapping[str, int] = field(default_factory=dict)  # pods by kind of failure
     history_problem: str = ""  # why demand of the past could not be read; empty: nothing is wrong
@@ -316,6 +317,7 @@ def _conditions(report: ServiceReport, known: Sequence[ConditionStatus], now_s: 
     facts = conditions_of(
         mode=report.mode,
         decision=report.decision,
+        pods_new=seen.pods_new,
         upstream_problem=seen.upstream_problem if seen.upstream_waiting_requests is None else "",
         problems={
             "policy": report.policy_problem,

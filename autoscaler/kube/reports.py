@@ -15,7 +15,7 @@ from autoscaler.queue import WakeQueue
 from metrics.clock import Clock
 
 # What comes alone is told at once; what follows within this time is told together at its end.
-SPACING_S = 5.0
+SPACING_S = 2.0
 # Told at once. Each waits for a few requests; a server that takes half a second for each still hears 30 per second.
 TELLING_MAX = 16
 # The slowest request is cut at 10 s, and the first report of a service takes three.

@@ -34,3 +34,14 @@ async def test_statuses_that_take_long_to_write_hold_up_no_decision(town) -> Non
 
         await town.after(60.0)
         assert [(await town.status(name))["replicas"]["desired"] for name in names] == [4] * len(names)
+
+
+async def test_replicas_that_come_are_no_reason_to_warn(town) -> None:
+    """A pod that became ready a moment ago was not heard yet: nobody has to look."""
+    async with town.cluster(), town.controller():
+        await town.deploy(replicas=1)
+        town.engines.requests = lambda _now_s: 40.0
+        await town.after(120)
+
+        assert await town.replicas() >= 5
+        assert not {"PartlyBlind", "NoFreshData", "Fresh"} & {reason for reason, _ in await town.events()}

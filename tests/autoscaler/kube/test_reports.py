@@ -56,7 +56,7 @@ async def test_the_first_is_told_at_once_and_of_what_follows_the_newest(
 ) -> None:
     for text in ("one", "two", "three", "four"):
         reports.put("a", told.saying(text))
-        await clock.sleep(1.0)
+        await clock.sleep(SPACING_S / 4)
     await clock.sleep(60.0)
 
     assert told.lines == [(0.0, "one"), (SPACING_S, "four")]
