@@ -32,6 +32,10 @@ A node's model cache in a folder: a model is there whole and verified, or not at
   warmtide cache ls ./models                       what is here, on its way, failed
   warmtide cache ls --cluster                      the same of a cluster's ModelCaches
 """
+CREDENTIALS = (
+    "Sources read HF_TOKEN and HF_ENDPOINT, and what every AWS client reads (AWS_ACCESS_KEY_ID, AWS_PROFILE, "
+    "AWS_ENDPOINT_URL_S3 …). Addresses that are not public, and plain http, need --allow-host."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +140,7 @@ def _parser() -> argparse.ArgumentParser:
         what = f"{command.help[0].upper()}{command.help[1:]}."
         usage = f"warmtide cache {command.name} (DIR | --cluster | --node NAME) {command.words} [options]"
         one = commands.add_parser(command.name, help=command.help, description=what, usage=" ".join(usage.split()))
+        one.epilog = CREDENTIALS if command.name in {"prefetch", "plan"} else None
         one.set_defaults(command=command)
         one.add_argument("words", nargs="*", metavar="WORD", help=_words_help(command))
         _add_common(one, command)
@@ -192,8 +197,10 @@ def _add_prefetch_options(one: argparse.ArgumentParser) -> None:
 
 def _add_plan_options(one: argparse.ArgumentParser) -> None:
     one.add_argument("--quota-gib", type=_rate, metavar="GIB", help="what the cache may hold at most")
-    one.add_argument("--high", type=float, default=HIGH_RATIO, metavar="SHARE", help="of the disk, never above")
-    one.add_argument("--low", type=float, default=LOW_RATIO, metavar="SHARE", help="of the disk, shed down to")
+    one.add_argument(
+        "--high", type=float, metavar="SHARE", help=f"of the disk (default: {HIGH_RATIO}, and below a kubelet's)"
+    )
+    one.add_argument("--low", type=float, metavar="SHARE", help=f"of the disk, shed down to (default: {LOW_RATIO})")
 
 
 def _add_verify_options(one: argparse.ArgumentParser) -> None:

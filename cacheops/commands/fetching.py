@@ -8,16 +8,16 @@ from contextlib import closing
 
 from cacheops.addresses import AddressRules
 from cacheops.bandwidth import Bandwidth
-from cacheops.commands.folder import folder_plan, shelved
+from cacheops.commands.folder import Shelved, shelved
 from cacheops.commands.output import MIB, actions, progress, say, size
 from cacheops.download import Transfer
 from cacheops.errors import CacheError, InvalidRequestError
 from cacheops.layout import Layout, open_cache
 from cacheops.manifest_file import Published
 from cacheops.model import ALLOW_DEFAULT, ModelManifest, ModelRef, Trust
-from cacheops.prefetch import bring, published_as, remember_failure
+from cacheops.prefetch import bring, check_room, published_as, remember_failure
 from cacheops.sources import Source, SourceSettings, open_source, settings_from_environment
-from cacheops.stock import WantedTree
+from cacheops.stock import Action, Cause, Verb, WantedTree
 from cacheops.uri import model_ref
 from metrics.clock import Clock, WallClock
 
@@ -32,7 +32,7 @@ def prefetch(options: argparse.Namespace) -> int:
     with closing(open_source(ref.uri, source_settings(options), clock)) as source:
         manifest = resolved(layout, source, ref, clock)
         if options.dry_run:
-            _explain(layout, manifest, now_s=clock.now_s())
+            _explain(layout, manifest)
             return 0
         with progress("fetching", manifest.bytes, lambda: transfer.staged_bytes, transfer.stop):
             published = bring(layout, manifest, source, transfer, now_s=clock.now_s())
@@ -88,7 +88,7 @@ def wanted_tree(manifest: ModelManifest) -> WantedTree:
     return WantedTree(key=manifest.storage_key, digest=manifest.digest, size_bytes=manifest.bytes)
 
 
-def _explain(layout: Layout, manifest: ModelManifest, *, now_s: float) -> None:
+def _explain(layout: Layout, manifest: ModelManifest) -> None:
     """What a prefetch would do, file by file."""
     trusted = Counter(entry.trust for entry in manifest.files)
     rests_on = ", ".join(f"{trusted[trust]} by {trust}" for trust in Trust if trusted[trust])
@@ -98,9 +98,23 @@ def _explain(layout: Layout, manifest: ModelManifest, *, now_s: float) -> None:
         say(f"  {entry.size_bytes:>14} {entry.algorithm:<9} {entry.path}")
     if len(manifest.files) > FILES_SHOWN:
         say(f"  and {len(manifest.files) - FILES_SHOWN} more")
-    todo = folder_plan(layout, shelved(layout), [wanted_tree(manifest)], now_s=now_s)
-    actions(
-        (action for action in todo.actions if action.key == manifest.storage_key), lambda key: manifest.ref.uri or key
+    if published_as(layout, manifest):
+        say(f"already published at {layout.tree(manifest.storage_key)}")
+        return
+    check_room(layout.staging(manifest.digest), manifest)
+    actions([_fetch(shelved(layout), manifest)], lambda _key: manifest.ref.uri)
+    say(f"would be published at {layout.tree(manifest.storage_key)}")
+
+
+def _fetch(seen: Shelved, manifest: ModelManifest) -> Action:
+    """What bringing it means for this folder, which has the room."""
+    staged_bytes = sum(part.disk_bytes for part in seen.held.staged if part.digest == manifest.digest)
+    cause = Cause.REVISION_CHANGED if manifest.storage_key in seen.by_key else Cause.WANTED
+    return Action(
+        verb=Verb.FETCH,
+        key=manifest.storage_key,
+        digest=manifest.digest,
+        grows_bytes=max(0, manifest.bytes - staged_bytes),
+        cause=Cause.RESUMES if staged_bytes else cause,
+        detail=f"{size(staged_bytes)} are staged already" if staged_bytes else "asked for by hand",
     )
-    state = "already" if published_as(layout, manifest) else "would be"
-    say(f"{state} published at {layout.tree(manifest.storage_key)}")

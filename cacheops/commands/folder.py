@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cacheops.budget import HIGH_RATIO, LOW_RATIO, Disk
@@ -23,8 +23,8 @@ class Bounds:
     """How far a folder's disk may be filled; the defaults are the node agent's."""
 
     quota_bytes: int | None = None
-    high_ratio: float = HIGH_RATIO
-    low_ratio: float = LOW_RATIO
+    high_ratio: float | None = None  # None: the default, and below what makes a kubelet evict
+    low_ratio: float | None = None
 
 
 DEFAULT_BOUNDS = Bounds()
@@ -88,9 +88,11 @@ def folder_plan(
             capacity_bytes=space.f_blocks * space.f_frsize,
             free_bytes=space.f_bavail * space.f_frsize,
             quota_bytes=bounds.quota_bytes,
-            high_ratio=bounds.high_ratio,
-            low_ratio=bounds.low_ratio,
+            high_ratio=HIGH_RATIO if bounds.high_ratio is None else bounds.high_ratio,
+            low_ratio=LOW_RATIO if bounds.low_ratio is None else bounds.low_ratio,
         )
+        if bounds.high_ratio is not None:  # whoever names the mark knows whether a kubelet shares the disk
+            disk = replace(disk, kubelet_free_ratio=0.0, kubelet_image_gc_ratio=1.0)
     except ValueError as exc:
         raise InvalidRequestError(f"cache {layout.root}: {exc}") from exc
     return plan(wanted, seen.inventory(layout), Limits(disk=disk), now_s=now_s)

@@ -32,7 +32,7 @@ from cacheops.transport import HttpRanges, RangeStream, Request, retry_after_of
 from cacheops.uri import SourceUri
 from metrics.clock import WallClock
 
-SILENCE_S = 10.0  # of the hub while it lists; the library asks six times
+SILENCE_S = 30.0  # of the hub while it lists, which may have to compute; the library asks six times
 PAGE_S = 60.0  # for one page, however it comes
 PAGE_BYTES_MAX = 16 << 20  # a page has 1,000 rows of some hundred bytes
 

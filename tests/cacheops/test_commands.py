@@ -13,6 +13,9 @@ import pytest
 from cacheops.cli import COMMANDS, main, parse
 from cacheops.layout import Layout, open_cache
 from cacheops.model import storage_key
+from cacheops.sources import SourceSettings
+from metrics.clock import WallClock
+from nodeagent.store import Leases, Store
 from simulations.origin import Fault, Origin
 
 MIB = 1 << 20
@@ -87,6 +90,14 @@ def test_a_pinned_model_stays_until_it_is_unpinned(say: Say, held: list[str], la
     assert names(layout) == set()
 
 
+def test_the_node_agent_keeps_what_was_pinned_by_hand(say: Say, held: list[str], layout: Layout) -> None:
+    say("pin", held[0])
+
+    trees = Store(layout, SourceSettings(), WallClock(), Leases()).look().inventory.trees
+
+    assert {tree.key: tree.is_pinned for tree in trees} == {held[0]: True, held[1]: False}
+
+
 def test_a_model_may_be_pinned_before_it_is_here(say: Say, uris: list[str]) -> None:
     assert say("pin", uris[0]) == (SOUND, f"{storage_key(uris[0])} {storage_key(uris[0])}: pinned: no plan evicts it\n")
 
@@ -151,7 +162,7 @@ def test_a_plan_names_what_is_wanted_and_what_is_here(say: Say, held: list[str],
     origin.add("/new/config.json", b"{}")
     origin.sums("/new/")
 
-    code, told = say("plan", f"{origin.url}/new/", "--allow-host", "127.0.0.1", "--quota-gib", "1")
+    code, told = say("plan", f"{origin.url}/new/", "--allow-host", "127.0.0.1", "--quota-gib", "0.1", "--high", "1")
 
     assert code == SOUND
     assert [line.split()[:2] for line in told.splitlines()[1:4]] == [
@@ -159,7 +170,7 @@ def test_a_plan_names_what_is_wanted_and_what_is_here(say: Say, held: list[str],
         ["Keep", "TooYoung"],
         ["Keep", "TooYoung"],
     ]
-    assert "may hold 1.00 GiB" in told
+    assert "may hold 102.40 MiB" in told
 
 
 def test_damage_is_found_named_and_mended(say: Say, held: list[str], uris: list[str], layout: Layout) -> None:
