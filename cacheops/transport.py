@@ -33,6 +33,8 @@ RETRY_AFTER_MAX_S = 3600.0
 _AGENT = "warmtide-cache"
 _CONTENT_RANGE = re.compile(r"^bytes (\d+)-(\d+)/(\d+)$")
 _SECONDS = re.compile(r"^[0-9]{1,9}$")
+# Of draft-ietf-httpapi-ratelimit-headers, as the hub sends it: nothing remains (r) for so many seconds (t).
+_QUOTA_RESET = re.compile(r";\s*r=0;\s*t=([0-9]{1,9})\b")
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
@@ -313,8 +315,10 @@ def _judged(answer: http.client.HTTPResponse, request: Request) -> int:
 
 
 def retry_after_of(header: Callable[[str], str | None]) -> float:
-    """Seconds that an answer asks to wait: a number, or a date, counted from the answer's own."""
+    """Seconds that an answer asks to wait: a number, a date counted from the answer's own, or a quota's reset."""
     text = header("Retry-After") or ""
+    if not text and (reset := _QUOTA_RESET.search(header("RateLimit") or "")):
+        text = reset[1]
     if _SECONDS.match(text):
         return min(float(text), RETRY_AFTER_MAX_S)
     try:
