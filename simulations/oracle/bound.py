@@ -110,7 +110,15 @@ class _Course:
         demand = self.demand
         steps = np.zeros((len(demand.requests), demand.bounds.high + 1, self._grid), dtype=np.uint8)
         costs = np.array([demand.interval_s, self.lead_time_s, price_s])
-        value_s = best_steps(demand.requests, demand.work_quanta, self._allowed, self._limits, costs, self._grid, steps)
+        value_s = best_steps(
+            demand.requests,
+            demand.work_quanta,
+            self._allowed,
+            self._limits,
+            costs,
+            np.zeros((3, *steps.shape[1:])),
+            steps,
+        )
         priced = _Priced(price_s, value_s, steps, 0.0)
         _, late = self.walked(priced, priced, 0)
         return _Priced(price_s, value_s, steps, late)

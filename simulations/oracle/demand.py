@@ -13,8 +13,9 @@ Assumptions that favour the oracle, so that its cost is a bound from below:
 * Within an interval arrivals are spread evenly.
 * A draining replica gives its work back at once. Whatever starts takes the shortest start-up there is.
 
-One goes against it: the number changes only at the border of two intervals (10 s in an hour), and prompts that repeat
-are not counted as cached. `bench_sim_oracle` holds every policy of every scenario against the result.
+One goes against it: the number changes only at the border of two intervals (10 s in an hour). `bench_sim_oracle`
+holds every policy of every scenario against the result. With a prefix cache all of a prompt but its last block is
+taken to be cached, which makes the bound a loose one.
 """
 
 import math
@@ -23,7 +24,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from simulations.compiled.layout import Records
 from simulations.policies.base import Bounds
+from simulations.replica import EngineConfig, StepTimes
 from simulations.world.setting import Setting
 
 Floats = NDArray[np.float64]
@@ -54,63 +57,81 @@ class Demand:
 
 
 def demand_of(setting: Setting) -> Demand:
-    """The fluid of a setting."""
-    arrived_at_s = setting.requests["arrived_at_s"]
+    """The fluid of a setting, part after part where it comes in parts."""
     intervals = max(1, min(INTERVALS_MAX, math.ceil(setting.span_s / INTERVAL_MIN_S)))
     interval_s = max(setting.span_s, INTERVAL_MIN_S) / intervals
-    work_s = work_of(setting)
-    index = np.minimum((arrived_at_s / interval_s).astype(np.int64), intervals - 1)
-    work = np.bincount(index, weights=work_s, minlength=intervals)
+    cost = Cost.of(setting)
+    requests, work = np.zeros(intervals, np.int64), np.zeros(intervals)
+    for part in (setting.requests, *(() if setting.more is None else setting.more())):
+        index = np.minimum((part["arrived_at_s"] / interval_s).astype(np.int64), intervals - 1)
+        requests += np.bincount(index, minlength=intervals)
+        work += np.bincount(index, weights=cost.work_s(part), minlength=intervals)
     quantum_s = interval_s / QUANTA_PER_INTERVAL
-    # Rounded down over the whole course, not interval by interval: never a quantum more than has come.
-    quanta = np.diff(np.floor(np.cumsum(work) / quantum_s), prepend=0.0).astype(np.int64)
     return Demand(
         interval_s=interval_s,
-        requests=np.bincount(index, minlength=intervals).astype(np.int64),
-        work_quanta=quanta,
-        allowed_quanta=(setting.ttft_s + resident_s(setting)) / quantum_s,
+        requests=requests,
+        # Rounded down over the whole course, not interval by interval: never a quantum more than has come.
+        work_quanta=np.diff(np.floor(np.cumsum(work) / quantum_s), prepend=0.0).astype(np.int64),
+        allowed_quanta=(setting.ttft_s + cost.resident_s(setting.requests)) / quantum_s,
         replicas_at_start=setting.replicas_at_start,
         bounds=setting.bounds,
     )
 
 
-def work_of(setting: Setting) -> Floats:
-    """Seconds of a replica that each request costs at least."""
-    prompt, _ = _lengths(setting)
-    times = setting.times
-    prefill_s = times.prefill_token_s * prompt + times.attention_pair_s * prompt * prompt / 2
-    return prefill_s + _decode_s(setting) + _shared_s(setting)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """What requests cost on a setting's machine at least; the same way of sharing a step's base for all of them."""
+
+    config: EngineConfig
+    times: StepTimes
+    shares_by_memory: bool  # else by seats
+
+    @classmethod
+    def of(cls, setting: Setting) -> "Cost":
+        """Whichever is scarcer to the first part of the traffic. Memory that prompts share is not scarce."""
+        by_memory, by_seats = (
+            cls(config=setting.config, times=setting.times, shares_by_memory=choice) for choice in (True, False)
+        )
+        if setting.config.caches_prefixes:
+            return by_seats
+        shares = [one._shared_s(setting.requests).sum() for one in (by_memory, by_seats)]
+        return by_memory if shares[0] >= shares[1] else by_seats
+
+    def work_s(self, requests: Records) -> Floats:
+        """Seconds of a replica, each."""
+        prompt, _ = _lengths(requests)
+        if self.config.caches_prefixes:  # all but the last block may be cached
+            prompt = np.minimum(prompt, self.config.block_size_tokens)
+        prefill_s = self.times.prefill_token_s * prompt + self.times.attention_pair_s * prompt * prompt / 2
+        return prefill_s + self._decode_s(requests) + self._shared_s(requests)
+
+    def resident_s(self, requests: Records) -> float:
+        """Work left in a replica whose KV cache is full of requests that have just begun to decode."""
+        prompt, output = _lengths(requests)
+        held_tokens = float(_token_steps(prompt, output).sum() / output.sum())
+        most = float(self.config.max_num_seqs)
+        if not self.config.caches_prefixes:
+            most = min(most, self.config.kv_capacity_tokens / held_tokens)
+        return most * float((self._decode_s(requests) + self._shared_s(requests)).mean())
+
+    def _decode_s(self, requests: Records) -> Floats:
+        """The steps after the first token."""
+        prompt, output = _lengths(requests)
+        steps = output - 1
+        read_tokens = steps * prompt + steps * (steps + 1) / 2
+        return self.times.decode_sequence_s * steps + self.times.kv_token_s * read_tokens
+
+    def _shared_s(self, requests: Records) -> Floats:
+        """The least of what all requests of a step share."""
+        prompt, output = _lengths(requests)
+        fixed_s = self.times.base_s + self.times.overhead_s
+        if self.shares_by_memory:
+            return fixed_s * _token_steps(prompt, output) / self.config.kv_capacity_tokens
+        return fixed_s * output / self.config.max_num_seqs
 
 
-def resident_s(setting: Setting) -> float:
-    """Work left in a replica whose KV cache is full of requests that have just begun to decode."""
-    prompt, output = _lengths(setting)
-    held_tokens = float(_token_steps(prompt, output).sum() / output.sum())
-    most = min(setting.config.max_num_seqs, setting.config.kv_capacity_tokens / held_tokens)
-    left_s = float((_decode_s(setting) + _shared_s(setting)).mean())
-    return most * left_s
-
-
-def _lengths(setting: Setting) -> tuple[Floats, Floats]:
-    requests = setting.requests
+def _lengths(requests: Records) -> tuple[Floats, Floats]:
     return requests["prompt_tokens"].astype(np.float64), requests["output_tokens"].astype(np.float64)
-
-
-def _decode_s(setting: Setting) -> Floats:
-    """The steps after the first token."""
-    prompt, output = _lengths(setting)
-    steps = output - 1
-    read_tokens = steps * prompt + steps * (steps + 1) / 2
-    return setting.times.decode_sequence_s * steps + setting.times.kv_token_s * read_tokens
-
-
-def _shared_s(setting: Setting) -> Floats:
-    """The least of what all requests of a step share, by memory or by seats, whichever is scarcer here."""
-    prompt, output = _lengths(setting)
-    fixed_s = setting.times.base_s + setting.times.overhead_s
-    by_memory = fixed_s * _token_steps(prompt, output) / setting.config.kv_capacity_tokens
-    by_seats = fixed_s * output / setting.config.max_num_seqs
-    return by_memory if by_memory.sum() >= by_seats.sum() else by_seats
 
 
 def _token_steps(prompt: Floats, output: Floats) -> Floats:

@@ -17,6 +17,8 @@ from .demand import Demand, demand_of
 
 MARGIN_MAX_RATIO = 3.0
 MARGIN_STEP_RATIO = 0.02  # how finely the margin is looked for
+# What a replica that goes still costs until its last request has ended: starts that take no time are not free.
+DRAIN_S = 30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +75,7 @@ def _carried_out(
     work = np.floor(np.cumsum(demand.work_quanta) * margin_ratio)
     busier = replace(demand, work_quanta=np.diff(work, prepend=0.0).astype(np.int64))
     try:
-        bound = cheapest(busier, lead_time_s=lead_time_s, attainment_ratio=attainment_ratio)
+        bound = cheapest(busier, lead_time_s=max(lead_time_s, DRAIN_S), attainment_ratio=attainment_ratio)
     except ValueError:
         return None
     policy = Planned(plan=bound.plan, interval_s=bound.interval_s, lead_time_s=lead_time_s, bounds=setting.bounds)

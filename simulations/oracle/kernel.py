@@ -29,30 +29,28 @@ def late_share(before: int, work: int, served: int, allowed: float) -> float:
 
 @jit
 def best_steps(
-    requests: Ints, work: Ints, allowed: float, limits: Ints, costs: Floats, grid: int, steps: Steps
+    requests: Ints, work: Ints, allowed: float, limits: Ints, costs: Floats, values: Floats, steps: Steps
 ) -> float:
     """The cheapest cost from the start; `steps[t, n, q]` is the number for interval t after n replicas and q quanta.
 
     `limits`: fewest, most, at the start, intervals until the first start-up can be ready, quanta a replica does.
-    `costs`: of a replica's interval, of a start, of a late request.
+    `costs`: of a replica's interval, of a start, of a late request. `values`: three tables like `steps[t]`, zeros.
     """
     low, high, begun, lead, speed = limits[0], limits[1], limits[2], limits[3], limits[4]
-    count = high + 1
-    following = np.zeros((count, grid))
-    current = np.zeros((count, grid))
-    stage = np.zeros((count, grid))
+    grid = values.shape[2]
     for interval in range(len(work) - 1, -1, -1):
+        following, current = (interval + 1) % 2, interval % 2
         most = high if interval >= lead else min(high, begun)
         for replicas in range(low, most + 1):
             served, per_late = replicas * speed, costs[2] * requests[interval]
             for before in range(grid):
                 after = min(max(before + work[interval] - served, 0), grid - 1)
                 share = late_share(before, work[interval], served, replicas * allowed)
-                stage[replicas, before] = costs[0] * replicas + per_late * share + following[replicas, after]
+                paid = costs[0] * replicas + per_late * share
+                values[2, replicas, before] = paid + values[following, replicas, after]
         for before in range(grid):
-            _choose(stage, current, steps[interval], before, low, most, high, costs[1])
-        following, current = current, following
-    return float(following[begun, 0])
+            _choose(values[2], values[current], steps[interval], before, low, most, high, costs[1])
+    return float(values[0, begun, 0])
 
 
 @jit

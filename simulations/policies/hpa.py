@@ -107,8 +107,9 @@ class ExternalMetric:
         total = self.total(seen, now_s)
         if total is None:
             return None
-        if self.is_average:
-            return wanted_by_average_value(total, tolerances, target=self.target, current=seen.replicas)
+        if self.is_average:  # by status.replicas: the pods that there are, not those asked for
+            present = sum(pod.phase is not PodPhase.TERMINATING for pod in seen.pods)
+            return wanted_by_average_value(total, tolerances, target=self.target, current=present)
         ready = len(ready_pods(seen))
         return wanted_by_value(total, tolerances, target=self.target, ready=ready, current=seen.replicas)
 

@@ -17,7 +17,7 @@ from simulations.oracle.foresight import with_hindsight
 from simulations.policies import NAMES, Site, build
 from simulations.policies.catalog import FORESIGHT
 from simulations.policies.static import Static
-from simulations.scenarios import SCENARIOS
+from simulations.scenarios import NAMES as SCENARIO_NAMES
 from simulations.world import Outcome, Setting, simulate
 from simulations.world.startup import StartupTimes
 
@@ -30,7 +30,7 @@ FULL_LEAD_S = 60.0
 
 
 def run() -> list[Figure]:
-    return [figure for name in SCENARIOS for figure in scenario_figures(name)]
+    return [figure for name in SCENARIO_NAMES for figure in scenario_figures(name)]
 
 
 def scenario_figures(name: str) -> Iterator[Figure]:

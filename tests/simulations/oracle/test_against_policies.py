@@ -1,13 +1,14 @@
 """The oracle's bound held against policies in simulated worlds, and what hindsight makes of it there."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from simulations.compiled.fleet import requests_of
 from simulations.oracle import cheapest, demand_of
-from simulations.oracle.demand import resident_s, work_of
+from simulations.oracle.demand import Cost
 from simulations.oracle.foresight import with_hindsight
 from simulations.policies import Bounds, Policy, Site, build
 from simulations.policies.static import Static
@@ -79,5 +80,30 @@ def test_the_work_of_a_request_is_that_of_its_steps_in_the_fullest_batch() -> No
     decode_s = 2 * TIMES.decode_sequence_s + (101 + 102) * TIMES.kv_token_s
     seats_s = 3 * (TIMES.base_s + TIMES.overhead_s) / CONFIG.max_num_seqs  # 256 such requests need a seventh of the KV
 
-    assert work_of(setting) == pytest.approx([prefill_s + decode_s + seats_s] * 2)
-    assert resident_s(setting) == pytest.approx(256 * (decode_s + seats_s))
+    cost = Cost.of(setting)
+
+    assert cost.work_s(requests) == pytest.approx([prefill_s + decode_s + seats_s] * 2)
+    assert cost.resident_s(requests) == pytest.approx(256 * (decode_s + seats_s))
+
+
+def test_a_course_in_parts_has_the_demand_of_the_whole() -> None:
+    whole = tide(3)
+    half = len(whole.requests) // 2
+    parts = replace(
+        whole,
+        requests=whole.requests[:half],
+        more=lambda: iter([whole.requests[half:]]),
+        ends_at_s=whole.span_s,
+    )
+
+    one, other = demand_of(whole), demand_of(parts)
+
+    assert (one.requests == other.requests).all()
+    assert (one.work_quanta == other.work_quanta).all()
+
+
+def test_what_a_prefix_cache_may_save_is_not_demanded() -> None:
+    plain = tide(3)
+    cached = replace(plain, config=replace(CONFIG, caches_prefixes=True))
+
+    assert demand_of(cached).work_quanta.sum() < 0.75 * demand_of(plain).work_quanta.sum()

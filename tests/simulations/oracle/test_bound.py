@@ -61,7 +61,7 @@ def test_the_programme_finds_what_an_exhaustive_search_finds(
     steps = np.zeros((len(work), 4, grid), dtype=np.uint8)
     costs = np.array([INTERVAL_S, lead_time_s, price_s])
 
-    value = best_steps(of.requests, of.work_quanta, 4.0, limits, costs, grid, steps)
+    value = best_steps(of.requests, of.work_quanta, 4.0, limits, costs, np.zeros((3, 4, grid)), steps)
 
     assert value == pytest.approx(exhaustive(of, lead_time_s=lead_time_s, price_s=price_s, allowed=4.0))
 
