@@ -9,6 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
+from autoscaler.caching.published import Published
 from autoscaler.caching.values import NodeOrder
 from autoscaler.caching.views import CacheView, GroupView
 from autoscaler.conflicts import Rivals, version_of
@@ -48,6 +49,8 @@ class Cluster:
         self.model_caches: dict[str, CacheView] = {}
         self.node_orders: dict[str, NodeOrder] = {}
         self.node_groups: dict[str, GroupView] = {}
+        self.published = Published()
+        self._caches_by_namespace: dict[str, dict[str, CacheView]] = {}
         self.caches_changed: Callable[[], None] = lambda: None  # of those three, and of nodes
         self.kserve_version: str | None = None
         self._pods_by_label: dict[_Label, set[str]] = defaultdict(set)
@@ -98,11 +101,13 @@ class Cluster:
     def model_cache_changed(self, key: str, _before: CacheView | None, after: CacheView | None) -> None:
         """A ModelCache."""
         _keep(self.model_caches, key, after)
+        _keep(self._caches_by_namespace.setdefault(key.partition("/")[0], {}), key, after)
         self.caches_changed()
 
-    def node_order_changed(self, key: str, _before: NodeOrder | None, after: NodeOrder | None) -> None:
+    def node_order_changed(self, key: str, before: NodeOrder | None, after: NodeOrder | None) -> None:
         """A NodeModelCache: what a node was told, or what its agent says."""
         _keep(self.node_orders, key, after)
+        self.published.changed(key, before, after)
         self.caches_changed()
 
     def node_group_changed(self, key: str, _before: GroupView | None, after: GroupView | None) -> None:
@@ -149,6 +154,10 @@ class Cluster:
             self._rebuild()
         now = self._targets
         return {key for key in before.keys() | now.keys() if before.get(key) != now.get(key)}
+
+    def model_caches_in(self, namespace: str) -> Iterable[CacheView]:
+        """ModelCaches of a namespace."""
+        return self._caches_by_namespace.get(namespace, {}).values()
 
     def rivals_of(self, deployment: str) -> tuple[ScalerView, ...]:
         """HPAs and ScaledObjects of a Deployment, as they are now."""

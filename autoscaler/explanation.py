@@ -4,7 +4,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
 from autoscaler.sentences import sentence
-from autoscaler.status import DecisionStatus, ForecastStatus, FreshnessStatus, LensStatus, ScaledServiceStatus
+from autoscaler.status import (
+    DecisionStatus,
+    ForecastStatus,
+    FreshnessStatus,
+    LensStatus,
+    ModelStatus,
+    ScaledServiceStatus,
+)
 from autoscaler.timestamps import duration, unix_s
 
 UNKNOWN = "-"
@@ -29,6 +36,7 @@ def explain(scaled_service: Mapping[str, Any], now_s: float) -> str:
             _lenses(decision),
             _steps(decision),
             _lead_times(status),
+            _model(status.get("model")),
             _forecast(status.get("forecast")),
         ]
     sections += [_conditions(status, now_s), _would_change(status, now_s), _recent_changes(status, now_s)]
@@ -163,6 +171,15 @@ def _lead_times(status: ScaledServiceStatus) -> list[str]:
         for lead in leads
     ]
     return ["Lead time: from asking for a replica to it being ready", *table(rows)]
+
+
+def _model(model: ModelStatus | None) -> list[str]:
+    if model is None:
+        return []
+    whose = f"ModelCache {model['cache']}" if "cache" in model else "the nodes' agents"
+    next_one = f"the next replica is expected to start {model['nextTier']}"
+    where = f" on {model['nextNodeClass']}" if model.get("nextNodeClass") else ""
+    return ["Weights", f"  on {model['warmNodes']} nodes by {whose}; {next_one}{where}"]
 
 
 def _forecast(forecast: ForecastStatus | None) -> list[str]:

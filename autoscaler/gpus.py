@@ -35,6 +35,7 @@ class GpuLedger:
         self._waiting: dict[str, int] = {}  # resource → count, of pods without a node
         self._answers: dict[_Ask, int | None] = {}  # until anything changes
         self._places: dict[_Ask, frozenset[str]] = {}  # until a node changes
+        self._roomy: dict[_Ask, frozenset[str]] = {}  # until anything changes
 
     def node_changed(self, name: str, after: NodeView | None) -> None:
         """A node came, changed or went."""
@@ -42,7 +43,7 @@ class GpuLedger:
             self._nodes.pop(name, None)
         else:
             self._nodes[name] = after
-        self._answers.clear()
+        self._forget_answers()
         self._places.clear()
 
     def pod_changed(self, before: PodView | None, after: PodView | None) -> None:
@@ -56,7 +57,7 @@ class GpuLedger:
                 held = self._waiting if node is None else self._used.setdefault(node, {})
                 for resource, count in gpus:
                     held[resource] = held.get(resource, 0) + sign * count
-        self._answers.clear()
+        self._forget_answers()
 
     def free_replicas(self, deployment: DeploymentView) -> int | None:
         """How many more pods of this Deployment would find a node now; None: it cannot be known."""
@@ -78,6 +79,18 @@ class GpuLedger:
         if ask not in self._places:
             self._places[ask] = frozenset(name for name, node in self._nodes.items() if _suits(node, ask))
         return self._places[ask]
+
+    def roomy(self, deployment: DeploymentView) -> frozenset[str]:
+        """Nodes on which one more pod of a Deployment would find its devices now."""
+        ask = _ask(deployment)
+        if ask not in self._roomy:
+            fitting = (node for node in self._nodes.values() if _fits(node, ask))
+            self._roomy[ask] = frozenset(node.name for node in fitting if not ask.gpus or self._slots(node, ask))
+        return self._roomy[ask]
+
+    def _forget_answers(self) -> None:
+        self._answers.clear()
+        self._roomy.clear()
 
     def _count(self, ask: _Ask) -> int | None:
         fitting = [node for node in self._nodes.values() if _fits(node, ask)]

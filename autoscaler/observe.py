@@ -4,10 +4,11 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from autoscaler.caching.sight import ModelSight
 from autoscaler.enrol import Target
 from autoscaler.kube.views import WARM_LABEL_PREFIX, DeploymentView, NodeView, PodView
 from autoscaler.policy.spec import Mode
-from autoscaler.policy.types import Decision, Observation, PodPhase, PodSeen, Reason, Step, Tier
+from autoscaler.policy.types import Decision, Landing, Observation, PodPhase, PodSeen, Reason, Step, Tier
 from autoscaler.schedule import floor_at
 from autoscaler.settings import ServicePolicy
 from autoscaler.upstream import NOBODY_ASKED, UpstreamReading
@@ -34,6 +35,9 @@ class Scene:
     history: tuple[tuple[float, float], ...] = ()
     upstream: UpstreamReading = NOBODY_ASKED
     server_ahead_s: float = 0.0  # of the clock that stamped the pods, to ours
+    model: ModelSight | None = None  # None: nobody keeps its weights on nodes
+    landing: Landing | None = None  # of the next replica, settled
+    budget_replicas: int | None = None  # the most that the namespace's quota allows
 
 
 def observation(scene: Scene, *, now_s: float) -> Observation:
@@ -55,6 +59,9 @@ def observation(scene: Scene, *, now_s: float) -> Observation:
         schedulable_replicas=scene.free_replicas,
         incumbent_replicas=scene.incumbent_replicas if scene.policy.spec.mode is not Mode.DIRECT else None,
         history=scene.history,
+        budget_replicas=scene.budget_replicas,
+        landing=scene.landing,
+        last_warm_copies=scene.model.last_copies(scene.pods) if scene.model else frozenset(),
     )
 
 
@@ -101,13 +108,19 @@ def _pod_seen(pod: PodView, scene: Scene, warm_label: str | None) -> PodSeen:
         ready_at_s=None if pod.ready_at_s is None else pod.ready_at_s - scene.server_ahead_s,
         node=pod.node,
         node_class=node.node_class if node else "",
-        tier=_tier(pod, node, signals, warm_label),
+        tier=_tier(pod, node, signals, scene.model, warm_label),
         signals=signals,
     )
 
 
-def _tier(pod: PodView, node: NodeView | None, signals: PodSignals | None, warm_label: str | None) -> Tier:
+def _tier(
+    pod: PodView, node: NodeView | None, signals: PodSignals | None, model: ModelSight | None, warm_label: str | None
+) -> Tier:
     if signals is not None and signals.is_awake is False:
         return Tier.HOT
-    on_node = node is not None and warm_label is not None and warm_label in node.labels
-    return Tier.WARM if on_node or _LOCAL_MODEL_LABEL in pod.labels else Tier.COLD
+    if _LOCAL_MODEL_LABEL in pod.labels:
+        return Tier.WARM
+    if model is not None:
+        return model.tier_on(pod.node, pod.created_at_s)
+    # Somebody else's label: it does not say since when.
+    return Tier.WARM if node is not None and warm_label is not None and warm_label in node.labels else Tier.COLD

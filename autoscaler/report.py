@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+from autoscaler.caching.sight import ModelSight
 from autoscaler.conditions import Problem, conditions_of, is_bad
 from autoscaler.errors import shorten
 from autoscaler.learned import pack
@@ -25,6 +26,7 @@ from autoscaler.status import (
     FreshnessStatus,
     LeadTimeStatus,
     LensStatus,
+    ModelStatus,
     ReplicasStatus,
     ScaledServiceStatus,
     SummaryStatus,
@@ -70,6 +72,7 @@ class ServiceReport:
     decision: Decision | None = None  # None: nothing could be decided; a problem says why
     freshness: Freshness = field(default_factory=Freshness)
     incumbent_replicas: int | None = None
+    model: ModelSight | None = None  # None: nobody keeps its weights on nodes
     policy_problem: Problem | None = None  # the newest policy cannot be used; the last good one stays in force
     enrolment_problem: Problem | None = None  # the workload is missing, the annotation is bad …
     refusal: Problem | None = None  # someone else scales this workload …
@@ -186,7 +189,18 @@ def _decided(decision: Decision, report: ServiceReport) -> ScaledServiceStatus:
         "capacity": _capacity(decision.capacity),
         "leadTimes": [_lead_time(lead) for lead in decision.lead_times[:LEAD_TIMES_MAX]],
     }
+    if report.model is not None:
+        status["model"] = _model(report.model)
     return status | ({"forecast": _forecast(decision.forecast)} if decision.forecast else {})
+
+
+def _model(model: ModelSight) -> ModelStatus:
+    status: ModelStatus = {"key": model.key, "warmNodes": len(model.usable)}
+    if model.cache:
+        status["cache"] = model.cache
+    if model.landing is not None:
+        status["nextTier"], status["nextNodeClass"] = model.landing.tier.value, shorten(model.landing.node_class)
+    return status
 
 
 def _decision(decision: Decision) -> DecisionStatus:
@@ -306,7 +320,7 @@ def _changes(
 
 def _kept(before: ScaledServiceStatus) -> ScaledServiceStatus:
     """What stays readable while nothing can be decided: the last decision, with its time."""
-    keys = ("summary", "replicas", "decision", "forecast", "leadTimes", "capacity")
+    keys = ("summary", "replicas", "decision", "forecast", "leadTimes", "model", "capacity")
     return cast(ScaledServiceStatus, {key: before[key] for key in keys if key in before})  # type: ignore[literal-required]  # keys are those of the type
 
 

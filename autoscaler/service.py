@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from autoscaler.caching.sight import ModelSight, SettledLanding
 from autoscaler.conditions import Problem
 from autoscaler.kube.views import DeploymentView
 from autoscaler.policy.memory import Memory
@@ -71,6 +72,8 @@ class Service:
     notices: deque[Notice] = field(default_factory=lambda: deque(maxlen=NOTICES_MAX))  # Events that are not yet sent
     contest: Contest = field(default_factory=Contest)
     upstream: UpstreamReading = NOBODY_ASKED  # as the last pass saw it
+    model: ModelSight | None = None  # likewise
+    landing: SettledLanding = field(default_factory=SettledLanding)
     failures: int = 0
     shown: object = None  # what the last rendered status said, in short
     shown_at_s: float = 0.0

@@ -125,6 +125,21 @@ class LeadTimeStatus(TypedDict):
     """How many were measured; 0: the policy's prior."""
 
 
+class ModelStatus(TypedDict, total=False):
+    """Where the model's weights lie."""
+
+    cache: str
+    """ModelCache that keeps them; absent: KServe's, or somebody else's."""
+    key: str
+    """Folder of the model on nodes."""
+    warmNodes: int
+    """Nodes that hold them and can start pods."""
+    nextTier: str
+    """What the next replica's start-up is expected to be, wherever it may land: warm or cold."""
+    nextNodeClass: str
+    """Class of node it may land on; empty: of several."""
+
+
 class CapacityStatus(TypedDict, total=False):
     """What one replica serves at the objective."""
 
@@ -227,6 +242,8 @@ class ScaledServiceStatus(TypedDict, total=False):
     """Demand expected when a replica asked for now would be ready."""
     leadTimes: list[LeadTimeStatus]
     """Measured start-up times."""
+    model: ModelStatus
+    """Where the model's weights lie; absent: nobody keeps them on nodes."""
     capacity: CapacityStatus
     """What one replica serves at the objective."""
     freshness: FreshnessStatus

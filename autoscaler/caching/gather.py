@@ -1,7 +1,8 @@
 """What the controller knows of the cluster → nodes and services as a pass over the caches sees them."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
+from functools import lru_cache
 
 from autoscaler.caching.placing import selects
 from autoscaler.caching.values import ModelUse, NodeSeen
@@ -27,23 +28,22 @@ def nodes_seen(cluster: Cluster, caches: Iterable[CacheView], default_quota_byte
     return [node for node in seen if node.gpus or node.order or any(selects(each, node) for each in selectors)]
 
 
-def uses_of(cluster: Cluster, caches: Mapping[str, CacheView], decided: Decided) -> list[ModelUse]:
+def uses_of(cluster: Cluster, decided: Decided) -> list[ModelUse]:
     """Enrolled services that read the model of a ModelCache of their namespace."""
     found = []
     for target in cluster.targets().values():
         deployment = cluster.deployments.get(target.deployment or "")
         if deployment is None:
             continue
-        view = cache_of(target, deployment, caches.values())
+        view = cache_of(target, deployment, cluster.model_caches_in(target.namespace))
         if view is not None and view.task is not None:
             found.append(_use(target, deployment, view.task.ref.storage_key, cluster, decided(target.key)))
     return found
 
 
 def cache_of(target: Target, deployment: DeploymentView, caches: Iterable[CacheView]) -> CacheView | None:
-    """The ModelCache whose model a service reads; the oldest of several."""
-    mine = [view for view in caches if view.task is not None and view.meta.namespace == target.namespace]
-    fitting = [view for view in mine if _reads(target, deployment, view)]
+    """Of the ModelCaches of its namespace the one whose model a service reads; the oldest of several."""
+    fitting = [view for view in caches if view.task is not None and _reads(target, deployment, view)]
     return min(fitting, key=lambda view: (view.created_at_s, view.meta.name), default=None)
 
 
@@ -56,6 +56,7 @@ def _reads(target: Target, deployment: DeploymentView, view: CacheView) -> bool:
     return claim in deployment.volume_claims or _repository(uri) in named
 
 
+@lru_cache(maxsize=1024)
 def _repository(uri: str) -> str:
     """`org/name` of a hub's model, as vLLM is told it."""
     try:

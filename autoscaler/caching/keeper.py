@@ -155,7 +155,7 @@ class Keeper:
         claims, decided_by = claims_of(holdings)
         nodes = self._teller.newest_nodes(nodes_seen(cluster, views.values(), self._quota_bytes))
         nodes = [node for node in nodes if node.order is not None or views]
-        uses = uses_of(cluster, views, self._decided)
+        uses = uses_of(cluster, self._decided)
         self._since = assigned_since(nodes, self._since, now_s=now_s)
         plan = await self._placed(claims, uses, nodes, now_s)
         orders = orders_of(plan, claims, uses, nodes, has_labels=self._teller.rights.labels)

@@ -38,6 +38,11 @@ class CacheView:
         return hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16]
 
     @property
+    def digest(self) -> str:
+        """Of what it was resolved to; empty: it was not."""
+        return str((self.status.get("resolved") or {}).get("digest") or "")
+
+    @property
     def resolved(self) -> Resolved | None:
         """What it was resolved to, by its status."""
         found = self.status.get("resolved")

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
+from autoscaler.caching.sight import sight_of
 from autoscaler.cluster import Cluster
 from autoscaler.collect import Collector
 from autoscaler.conditions import Problem
@@ -99,6 +100,7 @@ class KubeTarget:
         pods = world.cluster.pods_of(deployment)
         world.collector.watch(service.key, pods, self._policy)
         service.upstream = world.upstream.watch(service.key, self._policy.upstream)
+        service.model = sight_of(world.cluster, self._target, deployment)
         rivals = world.cluster.rivals_of(deployment.meta.key)
         scene = Scene(
             target=self._target,
@@ -112,6 +114,8 @@ class KubeTarget:
             history=world.past.take(service.key, deployment.meta.namespace, deployment.meta.name),
             upstream=service.upstream,
             server_ahead_s=world.server_ahead_s(),
+            model=service.model,
+            landing=service.landing.settle(service.model.landing if service.model else None, now_s),
         )
         return observation(scene, now_s=now_s)
 
@@ -222,6 +226,7 @@ def _report(world: World, service: Service, target: Target, found: Findings) -> 
         decision=found.decision,
         freshness=_freshness(world, service, max_age_s, now_s),
         incumbent_replicas=found.incumbent_replicas,
+        model=service.model,
         policy_problem=service.policy_problem,
         enrolment_problem=problem if is_about_us else None,
         refusal=None if is_about_us else problem,

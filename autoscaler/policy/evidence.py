@@ -7,7 +7,14 @@ from autoscaler.policy.demand import Demand, read_demand
 from autoscaler.policy.forecast import ForecastRecord, OpenBin, backfill, bin_length_s, feed, is_fit_for, open_bin
 from autoscaler.policy.latency import read_itl, read_ttft
 from autoscaler.policy.lead_time import typical_lead_time
-from autoscaler.policy.lenses import Reading, read_concurrency, read_kv_cache, read_queue, read_tokens
+from autoscaler.policy.lenses import (
+    Reading,
+    read_concurrency,
+    read_kv_cache,
+    read_queue,
+    read_tokens,
+    replicas_to_clear,
+)
 from autoscaler.policy.memory import Memory
 from autoscaler.policy.spec import PolicySpec
 from autoscaler.policy.supply import Fleet
@@ -81,8 +88,9 @@ def _read(
     readings = []
     usable = usable_tokens_per_s(capacity, policy)
     shown = capacity.demonstrated_tokens_per_s if targets.use_learned_capacity else None
+    clears = replicas_to_clear(demand, usable or shown)
     if targets.queue_requests is not None:
-        readings.append(read_queue(fleet, policy, waiting, demand, usable or shown))
+        readings.append(read_queue(fleet, policy, waiting, clears))
     if targets.kv_cache_usage_ratio is not None:
         readings.append(read_kv_cache(fleet, policy))
     if targets.running_requests is not None:
@@ -90,7 +98,7 @@ def _read(
     if targets.tokens_per_s is not None or targets.use_learned_capacity:
         readings.append(read_tokens(fleet, policy, demand, usable))
     if objectives.ttft_s is not None:
-        readings.append(read_ttft(fleet, policy, objectives.ttft_s))
+        readings.append(read_ttft(fleet, policy, objectives.ttft_s, clears))
     if objectives.itl_s is not None:
         readings.append(read_itl(fleet, policy, objectives.itl_s))
     return tuple(readings)
@@ -139,7 +147,8 @@ def watch_demand(
     """The forecast's record with the demand of now; history is taken in once. None where forecasts are off."""
     if not policy.forecast.enabled:
         return None
-    horizon_s = policy.forecast.horizon_s or typical_lead_time(memory.starts, policy.lead_time_prior_s).p80_s
+    lead = typical_lead_time(memory.starts, policy.lead_time_prior_s, seen.landing)
+    horizon_s = policy.forecast.horizon_s or lead.p80_s
     record, bin_ = memory.forecast, memory.open_bin
     if record is None or not is_fit_for(record, horizon_s):
         record, bin_ = ForecastRecord(bin_s=bin_length_s(horizon_s)), None

@@ -3,7 +3,7 @@
 import functools
 from dataclasses import dataclass
 
-from autoscaler.policy.types import LeadTime, PodPhase, PodSeen, Tier
+from autoscaler.policy.types import Landing, LeadTime, PodPhase, PodSeen, Tier
 
 # The newest start-ups kept per tier and node class: enough for a P95 of which one sample is not the master.
 KEPT_STARTS = 32
@@ -109,6 +109,17 @@ def lead_time_of(pod: PodSeen, records: tuple[StartRecord, ...], prior_s: float)
     return prior(prior_s)
 
 
-def typical_lead_time(records: tuple[StartRecord, ...], prior_s: float) -> LeadTime:
-    """What the next start-up is expected to take: the kind seen last, since nobody knows yet where it lands."""
-    return records[-1].learned if records else prior(prior_s)
+def typical_lead_time(records: tuple[StartRecord, ...], prior_s: float, landing: Landing | None = None) -> LeadTime:
+    """What the next start-up is expected to take: of the kind where it would land, else of the kind seen last."""
+    expected = records[-1].learned if records else prior(prior_s)
+    if landing is None or not records:
+        return expected
+    alike = [record.learned for record in records if record.learned.tier is landing.tier]
+    if alike:
+        return next((lead for lead in reversed(alike) if lead.node_class == landing.node_class), alike[-1])
+    # Weights that must come first were not measured yet: surely no faster than those that were there.
+    return max(expected, prior(prior_s), key=_p80_s) if landing.tier is Tier.COLD else expected
+
+
+def _p80_s(lead: LeadTime) -> float:
+    return lead.p80_s

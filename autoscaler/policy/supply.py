@@ -40,7 +40,8 @@ def take_stock(
     serving = len(signals) + seers.blind
     present = serving + rest.asleep + rest.starting + len(rest.overdue)
     missing = max(0, seen.replicas - present)
-    late_at_s = requested_at_s + typical_lead_time(starts, policy.lead_time_prior_s).p95_s if missing else math.inf
+    lead = typical_lead_time(starts, policy.lead_time_prior_s, seen.landing)
+    late_at_s = requested_at_s + lead.p95_s if missing else math.inf
     late = missing if late_at_s <= now_s else 0
     starting = rest.starting + missing - late
     return Fleet(

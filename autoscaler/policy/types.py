@@ -88,6 +88,14 @@ class PodSeen:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Landing:
+    """What the start-up of the next replica would have to bring, by the nodes on which it could start."""
+
+    tier: Tier
+    node_class: str = ""  # empty: of several classes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Observation:
     """All that a decision may know about one service; nothing else reaches it."""
 
@@ -105,6 +113,7 @@ class Observation:
     budget_replicas: int | None = None  # the most that the GPU budget allows in all; None: no budget
     incumbent_replicas: int | None = None  # what whoever scales today wants (advise mode)
     last_warm_copies: frozenset[str] = frozenset()  # pods that must not go: last warm copy of a pinned model
+    landing: Landing | None = None  # of the next replica; None: nobody knows where its weights lie
     history: tuple[tuple[float, float], ...] = ()  # back-filled (at_s, demand tokens/s), once after a start
     foretold: Outlook | None = None  # a forecast made elsewhere, instead of the service's own
 

@@ -334,3 +334,26 @@ async def test_a_new_leader_takes_over_what_the_nodes_were_told(story: Story) ->
     assert after == before
     assert story.asked == [uri]
     assert not [path for verb, path in client.requests if verb in ("create", "patch") and "nodemodelcaches" in path]
+
+
+async def test_a_start_on_a_node_that_had_the_weights_is_warm_and_one_before_them_is_cold(story: Story) -> None:
+    uri = story.model("alpha")
+    async with story.played("gpu-0", "gpu-1", "gpu-2"):
+        await story.town.deploy(replicas=1, model=uri)
+        await story.town.after(60)
+        assert "model" not in await story.town.status()
+
+        await story.cache("alpha", uri, places={"min": 3})
+        await story.town.after(400)
+        await story.town.policy(replicas={"min": 3, "max": 16})
+        await story.town.after(90)
+        status = await story.town.status()
+
+    assert status["model"] == {
+        "cache": "default/alpha",
+        "key": storage_key(uri),
+        "warmNodes": 3,
+        "nextTier": "warm",
+        "nextNodeClass": "H100",
+    }
+    assert {lead["tier"]: lead["starts"] for lead in status["leadTimes"]} == {"cold": 1, "warm": 2}

@@ -16,7 +16,7 @@ from autoscaler.policy.memory import Memory
 from autoscaler.policy.signals import STALLED_S, tokens_per_s, waiting_requests
 from autoscaler.policy.spec import ForecastSpec, LensTargets, Objectives, PolicySpec
 from autoscaler.policy.supply import take_stock
-from autoscaler.policy.types import Decision, LensReading, Observation, PodPhase, Reason, Supply, Tier
+from autoscaler.policy.types import Decision, Landing, LensReading, Observation, PodPhase, Reason, Supply, Tier
 from metrics.quantile import merge, quantile
 from metrics.sample import Histogram
 
@@ -284,6 +284,36 @@ def test_a_kind_of_start_up_that_was_never_seen_is_expected_as_the_prior_says() 
 
     assert lead_time_of(warm, records, 180.0).p50_s == 20.0
     assert lead_time_of(other, records, 180.0) == prior(180.0)
+
+
+@pytest.mark.parametrize(
+    ("landing", "p50_s"),
+    [
+        pytest.param(None, 20.0, id="unknown: the kind seen last"),
+        pytest.param(Landing(tier=Tier.COLD, node_class="A100"), 500.0, id="cold, of its class"),
+        pytest.param(Landing(tier=Tier.COLD, node_class="H100"), 400.0, id="cold, of another class: the last cold one"),
+        pytest.param(Landing(tier=Tier.WARM), 20.0, id="warm"),
+        pytest.param(Landing(tier=Tier.HOT), 20.0, id="never seen: the kind seen last"),
+    ],
+)
+def test_the_next_start_up_is_expected_as_those_where_it_lands(landing: Landing | None, p50_s: float) -> None:
+    records = tuple(
+        start_record(tier, node_class, (seconds,))
+        for tier, node_class, seconds in [
+            (Tier.COLD, "A100", 500.0),
+            (Tier.COLD, "L40S", 400.0),
+            (Tier.WARM, "A100", 20.0),
+        ]
+    )
+
+    assert typical_lead_time(records, 180.0, landing).p50_s == p50_s
+
+
+def test_a_cold_start_that_was_never_measured_is_expected_no_faster_than_the_prior() -> None:
+    records = (start_record(Tier.WARM, "A100", (20.0,)),)
+
+    assert typical_lead_time(records, 180.0, Landing(tier=Tier.COLD)) == prior(180.0)
+    assert typical_lead_time(records, 10.0, Landing(tier=Tier.COLD)).p50_s == 20.0
 
 
 def test_only_start_ups_seen_from_their_beginning_are_measured() -> None:

@@ -1,0 +1,86 @@
+"""What a service may know of its model's weights: which nodes hold them, since when, where the next replica starts."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from autoscaler.caching.gather import cache_of
+from autoscaler.cluster import Cluster
+from autoscaler.enrol import Target
+from autoscaler.kube.views import DeploymentView, PodView
+from autoscaler.policy.types import Landing, Tier
+from cacheops.model import storage_key
+
+# Free places come and go with every pod; an expectation that flips with them would have the forecast start over.
+LANDING_SETTLES_S = 300.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSight:
+    """One service's model."""
+
+    cache: str = ""  # namespace/name of its ModelCache; empty: KServe's, or somebody else's
+    key: str
+    since_s: Mapping[str, float] = field(default_factory=dict)  # node → since when it holds the weights
+    usable: frozenset[str] = frozenset()  # of them those that are up and not cordoned
+    landing: Landing | None = None
+    is_pinned: bool = False
+
+    def tier_on(self, node: str | None, created_at_s: float) -> Tier:
+        """What a pod of then found on its node: weights that came while it started were not there for it."""
+        return Tier.WARM if self.since_s.get(node or "", float("inf")) <= created_at_s else Tier.COLD
+
+    def last_copies(self, pods: Iterable[PodView]) -> frozenset[str]:
+        """Pods that must not go: of a pinned model that lies on no node, the oldest ready one holds the last copy."""
+        if not self.is_pinned or self.usable:
+            return frozenset()
+        ready = [pod for pod in pods if pod.ready_at_s is not None and not pod.is_terminating and not pod.is_over]
+        return frozenset(pod.name for pod in sorted(ready, key=lambda pod: (pod.created_at_s, pod.name))[:1])
+
+
+def sight_of(cluster: Cluster, target: Target, deployment: DeploymentView) -> ModelSight | None:
+    """None: nothing is known of this service's model, and nobody keeps it."""
+    view = cache_of(target, deployment, cluster.model_caches_in(target.namespace))
+    if view is not None and view.task is not None:
+        key, digest, is_pinned = view.task.ref.storage_key, view.digest, view.task.is_pinned
+    elif target.model_uri:
+        key, digest, is_pinned = storage_key(target.model_uri), "", False
+    else:
+        return None
+    since_s = cluster.published.nodes(key, digest)
+    if view is None and not since_s:
+        return None
+    roomy = cluster.gpus.roomy(deployment)
+    return ModelSight(
+        cache=view.meta.key if view else "",
+        key=key,
+        since_s=since_s,
+        usable=frozenset(name for name in since_s if (node := cluster.nodes.get(name)) and node.is_usable),
+        landing=_landing(cluster, roomy, since_s),
+        is_pinned=is_pinned,
+    )
+
+
+def _landing(cluster: Cluster, roomy: frozenset[str], since_s: Mapping[str, float]) -> Landing:
+    """Warm when it starts warm wherever the scheduler puts it. Where nothing is free a new node comes: cold."""
+    classes = {cluster.nodes[name].node_class for name in roomy if name in cluster.nodes}
+    tier = Tier.WARM if roomy and roomy <= since_s.keys() else Tier.COLD
+    return Landing(tier=tier, node_class=classes.pop() if len(classes) == 1 else "")
+
+
+@dataclass(slots=True)
+class SettledLanding:
+    """What a service goes by: worse at once, better after it has stood for a while."""
+
+    told: Landing | None = None
+    _better: Landing | None = None
+    _since_s: float = 0.0
+
+    def settle(self, seen: Landing | None, now_s: float) -> Landing | None:
+        """Note what is seen now; the answer is what to go by."""
+        if seen == self.told or self.told is None or seen is None or seen.tier is Tier.COLD:
+            self.told, self._better = seen, None
+        elif self._better != seen:
+            self._better, self._since_s = seen, now_s
+        elif now_s - self._since_s >= LANDING_SETTLES_S:
+            self.told, self._better = seen, None
+        return self.told
