@@ -59,7 +59,7 @@ def _main_real(options: argparse.Namespace) -> int:
         sys.stderr.write("warmtide demo: --trace is for the emulated engine: a trace's requests need a GPU\n")
         return 2
     options.folder.mkdir(parents=True, exist_ok=True)
-    view = PlainView(sys.stdout)
+    view = _view(plain=options.plain)
     demo = RealDemo(venv=venv, folder=options.folder, view=view, clock=WallClock(), seed=options.seed)
     return asyncio.run(_play_until_told(play_real(demo), view))
 

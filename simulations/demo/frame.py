@@ -30,12 +30,12 @@ class Moment:
 class Frame:
     """All that a view shows."""
 
-    seconds: float
-    requests: int
+    seconds: float | None  # how long it takes in all; None: nobody knows
+    requests: int | None  # how many there will be
     history: Sequence[Moment]  # oldest first, at least one
     decisions: Sequence[DecisionSeen]
     ttft_p95_s: float | None  # of the requests that ended within the last seconds
-    ttft_objective_s: float
+    ttft_objective_s: float | None  # None: there is none
 
     @property
     def now(self) -> Moment:

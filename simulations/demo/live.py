@@ -53,15 +53,16 @@ def draw(frame: Frame, width: int) -> RenderableType:
     table.add_column(no_wrap=True)
     for label, middle, right in _rows(frame, max(20, width)):
         table.add_row(label, middle, right)
-    title = f"Warmtide · {frame.now.at_s:.0f} of {frame.seconds:.0f} s"
+    whole = "" if frame.seconds is None else f"of {frame.seconds:.0f} "
+    title = f"Warmtide · {frame.now.at_s:.0f} {whole}s"
     return Panel(Group(table, Text(), _decisions(frame)), title=title, border_style="cyan")
 
 
 def _rows(frame: Frame, width: int) -> list[tuple[str, RenderableType, str]]:
     now = frame.now
-    slow = frame.ttft_p95_s is not None and frame.ttft_p95_s > frame.ttft_objective_s
+    objective_s = frame.ttft_objective_s
+    slow = None not in (frame.ttft_p95_s, objective_s) and (frame.ttft_p95_s or 0.0) > (objective_s or 0.0)
     ttft = Text("-" if frame.ttft_p95_s is None else f"{frame.ttft_p95_s:.2f} s", style="red" if slow else "green")
-    ended_ratio = (now.served + now.lost) / max(1, frame.requests)
 
     def spark(value: Callable[[Moment], float], style: str) -> Text:
         return Text(sparkline([value(moment) for moment in frame.history], width), style=style)
@@ -72,9 +73,17 @@ def _rows(frame: Frame, width: int) -> list[tuple[str, RenderableType, str]]:
         ("", _fleet(now), f"{now.starting} starting, {now.terminating} leaving"),
         ("queue", spark(lambda m: m.waiting_requests, "yellow"), f"{now.waiting_requests:.0f} waiting"),
         ("KV cache", _bar(now.kv_cache_usage_ratio, width), f"{now.kv_cache_usage_ratio:.0%}"),
-        ("requests", _bar(ended_ratio, width), f"{now.served} served, {now.lost} lost"),
-        ("TTFT p95", ttft, f"objective {frame.ttft_objective_s:g} s"),
+        ("requests", _progress(frame, width), f"{now.served} served, {now.lost} lost"),
+        ("TTFT p95", ttft, "no objective" if objective_s is None else f"objective {objective_s:g} s"),
     ]
+
+
+def _progress(frame: Frame, width: int) -> RenderableType:
+    """How many of all requests have ended; where there is no end to see, how many are on their way."""
+    now = frame.now
+    if frame.requests is None:
+        return Text(f"{now.outstanding_requests} on their way")
+    return _bar((now.served + now.lost) / max(1, frame.requests), width)
 
 
 def _bar(share: float, width: int) -> ProgressBar:

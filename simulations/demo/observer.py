@@ -1,5 +1,8 @@
 """Looks at the running demo a few times a second: builds frames for the view and rows for the timeline."""
 
+from collections.abc import Sequence
+from typing import Protocol
+
 from autoscaler.policy.types import PodPhase
 from metrics.clock import Clock
 from simulations.cluster.loadgen import LoadGenerator, Outcome, RequestRecord
@@ -8,22 +11,31 @@ from simulations.demo.sensors import Gauges
 from simulations.demo.setting import TTFT_OBJECTIVE_S, Setting
 from simulations.demo.verdict import percentile
 from simulations.demo.watching import Watched
-from simulations.demo.workload import Traffic
+from simulations.trace import Arrival
 
 PERIOD_S = 0.5
 RECENT_S = 5.0  # what "now" means for rates and quantiles of single requests
 STARTING = (PodPhase.STARTING, PodPhase.UNSCHEDULABLE, PodPhase.GATED)
 
 
-class Observer:
-    """Gathers what is known at one moment."""
+class Asked(Protocol):
+    """All requests, or those so far, in the order in which they are sent."""
 
-    def __init__(self, setting: Setting, traffic: Traffic, load: LoadGenerator, watched: Watched, clock: Clock) -> None:
+    @property
+    def arrivals(self) -> Sequence[Arrival]: ...
+
+
+class Observer:
+    """Gathers what is known at one moment. Without a setting there is no end to be seen, and no objective."""
+
+    def __init__(
+        self, setting: Setting | None, traffic: Asked, load: LoadGenerator, watched: Watched, clock: Clock
+    ) -> None:
         self.watched = watched
         self.gauges = Gauges()
         self.history: list[Moment] = []
         self._setting = setting
-        self._arrivals = traffic.arrivals
+        self._traffic = traffic
         self._load = load
         self._clock = clock
         self._served = 0
@@ -69,17 +81,18 @@ class Observer:
     def frame(self) -> Frame:
         """What a view shows now."""
         ttfts = [ttft for record in self._recent if (ttft := record.ttft_s) is not None]
+        setting = self._setting
         return Frame(
-            seconds=self._setting.seconds,
-            requests=len(self._arrivals),
+            seconds=setting.seconds if setting else None,
+            requests=len(self._traffic.arrivals) if setting else None,
             history=self.history,
             decisions=self.watched.decisions,
             ttft_p95_s=percentile(ttfts, 0.95),
-            ttft_objective_s=TTFT_OBJECTIVE_S,
+            ttft_objective_s=TTFT_OBJECTIVE_S if setting else None,
         )
 
     def _demand(self, at_s: float) -> float:
-        recent = self._arrivals[: self._load.sent]
+        recent = self._traffic.arrivals[: self._load.sent]
         tokens = 0
         for arrival in reversed(recent):
             if arrival.at_s <= at_s - RECENT_S:

@@ -37,9 +37,10 @@ class PlainView:
 def summary(frame: Frame) -> str:
     """One line on the state of things."""
     now = frame.now
+    whole = "" if frame.requests is None else f" of {frame.requests}"
     ttft = "-" if frame.ttft_p95_s is None else f"{frame.ttft_p95_s:.2f} s"
     return (
         f"{now.at_s:6.1f} s  {now.demand_tokens_per_s:6.0f} tokens/s in, {now.waiting_requests:3.0f} waiting, "
         f"KV {now.kv_cache_usage_ratio:3.0%}, replicas {now.ready} ready + {now.starting} starting "
-        f"+ {now.terminating} leaving, {now.served} of {frame.requests} served, {now.lost} lost, TTFT p95 {ttft}"
+        f"+ {now.terminating} leaving, {now.served}{whole} served, {now.lost} lost, TTFT p95 {ttft}"
     )

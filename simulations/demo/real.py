@@ -7,7 +7,7 @@ compressed: a start takes what a real server takes on this machine, about half a
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from metrics.clock import Clock
@@ -21,10 +21,11 @@ from simulations.demo import objects
 from simulations.demo.children import Children
 from simulations.demo.cluster import ADMIN_KUBECONFIG, CONTROLLER_KUBECONFIG, READY
 from simulations.demo.frame import View
+from simulations.demo.observer import Observer
 from simulations.demo.real_course import Course, follow
 from simulations.demo.real_verdict import RealVerdict, as_text, judge_real
 from simulations.demo.run import LOOK_S, RESULTS, WHY, controller_arguments, demo_error, write_why
-from simulations.demo.sensors import Gauges, follow_gauges
+from simulations.demo.sensors import follow_gauges
 from simulations.demo.set_up import SCALING_POLICIES, install
 from simulations.demo.setting import NAMESPACE
 from simulations.demo.watching import POD_LABELS, Watched
@@ -40,7 +41,6 @@ DRAIN_S = 30
 STABILIZATION_S = 5
 UP_WITHIN_S = 60.0
 SCALED_WITHIN_S = 2 * HEALTHY_WITHIN_S  # two servers start while the first one is busy
-SAY_EVERY_S = 5.0
 ARGUMENTS = [
     "--max-num-seqs=4",
     "--max-num-batched-tokens=512",
@@ -66,11 +66,13 @@ class Crowd:
 
     users: int = BUSY_USERS
     tokens: tuple[int, int] = BUSY_TOKENS
+    arrivals: list[Arrival] = field(default_factory=list)  # so far
 
     def request(self, at_s: float) -> Arrival:
         """A user's next request."""
         prompt_tokens, output_tokens = self.tokens
-        return Arrival(at_s=at_s, prompt_tokens=prompt_tokens, output_tokens=output_tokens)
+        self.arrivals.append(Arrival(at_s=at_s, prompt_tokens=prompt_tokens, output_tokens=output_tokens))
+        return self.arrivals[-1]
 
 
 @dataclass(slots=True)
@@ -80,7 +82,6 @@ class Scene:
     backends: Backends
     watched: Watched
     course: Course
-    gauges: Gauges
 
 
 async def play_real(demo: RealDemo) -> RealVerdict:
@@ -116,21 +117,22 @@ async def _with_processes(demo: RealDemo) -> tuple[Scene, RealVerdict]:
 
 
 async def _on_cluster(demo: RealDemo, api: HttpApi) -> tuple[Scene, RealVerdict]:
-    scene = Scene(Backends(), Watched(), Course(), Gauges())
+    scene = Scene(Backends(), Watched(), Course())
     crowd = Crowd()
     async with Proxy(scene.backends) as proxy, asyncio.TaskGroup() as group:
         load = LoadGenerator(proxy.url, SERVED_NAME, demo.clock, seed=demo.seed)
+        observer = Observer(None, crowd, load, scene.watched, demo.clock)
         background = [
             group.create_task(follow_backends(api, scene.backends, NAMESPACE, POD_LABELS)),
             group.create_task(follow(api, scene.watched, scene.course, demo.clock.now_s)),
-            group.create_task(follow_gauges(scene.backends, scene.gauges, demo.clock)),
+            group.create_task(follow_gauges(scene.backends, observer.gauges, demo.clock)),
         ]
         demo.view.say("waiting for the first vLLM server")
         await _until(demo, lambda: _is_steady(scene, 1), "the first vLLM server", HEALTHY_WITHIN_S)
         scene.watched.begin(demo.clock.now_s())
-        background.append(group.create_task(_narrate(demo, scene, load)))
+        background.append(group.create_task(observer.run(demo.view)))
         async with asyncio.TaskGroup() as playing:
-            sent = playing.create_task(load.converse(lambda: crowd.users, crowd.request))
+            sent = playing.create_task(load.converse(lambda: crowd.users, crowd.request, on_end=observer.take))
             await _direct(demo, scene, crowd)
         await _until(demo, lambda: _knows_starts(scene), "the lead time to be reported", UP_WITHIN_S * 2)
         for task in background:
@@ -166,21 +168,6 @@ def _is_steady(scene: Scene, replicas: int) -> bool:
 
 def _knows_starts(scene: Scene) -> bool:
     return any(lead["starts"] > 1 for lead in scene.course.status.get("leadTimes") or ())
-
-
-async def _narrate(demo: RealDemo, scene: Scene, load: LoadGenerator) -> None:
-    """A line per change of the number, and one on the state of things now and then, for ever."""
-    told = 0
-    while True:
-        for decision in scene.watched.decisions[told:]:
-            demo.view.say(f"{decision.at_s:6.1f} s  {decision.before} → {decision.after} replicas: {decision.reason}")
-        told = len(scene.watched.decisions)
-        phases = ", ".join(f"{count} {phase.value}" for phase, count in sorted(scene.watched.phases.items()))
-        demo.view.say(
-            f"          {scene.gauges.waiting_requests:.0f} waiting, KV {scene.gauges.kv_cache_usage_ratio:.0%}, "
-            f"pods: {phases}; {len(load.records)} requests ended"
-        )
-        await demo.clock.sleep(SAY_EVERY_S)
 
 
 async def _until(demo: RealDemo, holds: Callable[[], bool], what: str, within_s: float) -> None:

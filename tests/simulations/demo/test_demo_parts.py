@@ -246,6 +246,19 @@ def test_the_live_view_draws_what_matters() -> None:
         assert word in text
 
 
+def test_both_views_show_a_run_whose_end_nobody_knows() -> None:
+    out, console = StringIO(), Console(file=StringIO(), width=120, force_terminal=True, color_system=None)
+    endless = replace(frame(moment(outstanding_requests=5)), seconds=None, requests=None, ttft_objective_s=None)
+
+    PlainView(out).show(endless)
+    console.print(draw(endless, 40))
+
+    text = console.file.getvalue()  # type: ignore[attr-defined]  # it is the StringIO above
+    assert "7 served, 0 lost" in out.getvalue()
+    for word in ("5 on their way", "no objective", " s ─"):
+        assert word in text
+
+
 @pytest.mark.parametrize(
     ("values", "width", "line"),
     [
