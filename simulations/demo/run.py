@@ -17,6 +17,7 @@ from simulations.demo.children import Children
 from simulations.demo.cluster import ADMIN_KUBECONFIG, CONTROLLER_KUBECONFIG, READY
 from simulations.demo.frame import View, write_timeline
 from simulations.demo.observer import Observer
+from simulations.demo.recording import write_requests
 from simulations.demo.sensors import follow_gauges
 from simulations.demo.set_up import enrol, install
 from simulations.demo.setting import MODEL, NAMESPACE, OUTPUT_RATIO, REPLICAS_MIN, SWING, Setting
@@ -28,8 +29,8 @@ from simulations.errors import DemoError
 
 UP_WITHIN_S = 60.0  # each step of coming up; seconds on an idle machine
 LOOK_S = 0.05
-RESULTS, TIMELINE, WHY = "results.json", "timeline.csv", "why.txt"
-LEFT_FROM_LAST_TIME = (ADMIN_KUBECONFIG, CONTROLLER_KUBECONFIG, READY, RESULTS, TIMELINE, WHY)
+RESULTS, TIMELINE, REQUESTS, WHY = "results.json", "timeline.csv", "requests.csv", "why.txt"
+LEFT_FROM_LAST_TIME = (ADMIN_KUBECONFIG, CONTROLLER_KUBECONFIG, READY, RESULTS, TIMELINE, REQUESTS, WHY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,7 @@ async def play(demo: Demo) -> Verdict:
     except BaseExceptionGroup as group:
         raise demo_error(group) from group
     write_timeline(demo.folder / TIMELINE, observer.history)
+    write_requests(demo.folder / REQUESTS, played.records)
     verdict = _judged(demo, played)
     verdict.write(demo.folder / RESULTS)
     demo.view.say(f"\n{as_text(verdict)}")
