@@ -18,6 +18,8 @@ CAUTIOUS_QUANTILE = 0.25
 KV_FULL_RATIO = 0.90
 # What a replica once served stands for half after an hour: the mix of requests may have changed.
 DEMONSTRATED_HALF_LIFE_S = 3600.0
+# Over less it is a burst: a replica that has just joined reads prompts only, which is the faster half of its work.
+SHOWN_OVER_S = 20.0
 # Smaller news are not worth a new record.
 NEWS_RATIO = 1.02
 # Replicas whose saturation is followed at a time; the rest of a larger fleet teaches nothing new.
@@ -83,7 +85,8 @@ def learn_capacity(record: CapacityRecord, fleet: Fleet, policy: PolicySpec) -> 
 
 def _with_best(record: CapacityRecord, fleet: Fleet) -> CapacityRecord:
     """Remember the most that a replica has served; it fades."""
-    best = max([rate for rate in fleet.tokens_per_s if rate], default=0.0)
+    shown = zip(fleet.signals, fleet.tokens_per_s, strict=True)
+    best = max([rate for sample, rate in shown if rate and sample.window_s >= SHOWN_OVER_S], default=0.0)
     known, at_s = record.learned.demonstrated_tokens_per_s, fleet.newest_sample_s
     if known is not None:
         age_s = max(0.0, at_s - record.demonstrated_at_s)

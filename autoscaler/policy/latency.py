@@ -2,7 +2,7 @@
 
 import math
 
-from autoscaler.policy.lenses import ROUNDING, Reading, Signal, silent
+from autoscaler.policy.lenses import QUEUE_CALM_RATIO, ROUNDING, Reading, Signal, at_most, silent
 from autoscaler.policy.spec import PolicySpec
 from autoscaler.policy.supply import Fleet
 from autoscaler.policy.types import LensReading, Reason
@@ -17,10 +17,13 @@ GROWTH_MAX_RATIO = 2.0
 ALONE_REQUESTS = 2.0
 
 
-def read_ttft(fleet: Fleet, policy: PolicySpec, objective_s: float) -> Reading:
-    """Time to first token."""
+def read_ttft(fleet: Fleet, policy: PolicySpec, objective_s: float, clears: int | None) -> Reading:
+    """Time to first token. It tells of requests that waited up to a window ago: what waits now says how many to add."""
     signal = Signal(name="ttft", reason=Reason.FOLLOWING_TTFT, unit="s", target=objective_s)
-    return _read(signal, [s.ttft_s for s in fleet.signals if s.ttft_s is not None], fleet, policy)
+    reading = _read(signal, [s.ttft_s for s in fleet.signals if s.ttft_s is not None], fleet, policy)
+    if (reading.lens.replicas or 0) > fleet.coming and _is_helped(fleet, policy):
+        return _asks(signal, fleet.coming, reading.lens.value, "over the objective, but the queue is gone: none may go")
+    return reading if clears is None else at_most(reading, max(clears, fleet.coming), "by latency")
 
 
 def read_itl(fleet: Fleet, policy: PolicySpec, objective_s: float) -> Reading:
@@ -91,6 +94,13 @@ def _asks(signal: Signal, replicas: int, value_s: float | None, note: str) -> Re
         note=note,
     )
     return Reading(lens, replicas)
+
+
+def _is_helped(fleet: Fleet, policy: PolicySpec) -> bool:
+    """Whether more replicas were ordered or came since, and what was late has been served: their effect comes first."""
+    calm = (policy.targets.queue_requests or 1.0) * QUEUE_CALM_RATIO * len(fleet.signals)
+    is_grown = fleet.coming > fleet.serving or _served_all_along(fleet) < len(fleet.signals)
+    return is_grown and sum([waiting or 0.0 for waiting in fleet.waiting_requests]) <= calm
 
 
 def _has_no_window(fleet: Fleet) -> bool:

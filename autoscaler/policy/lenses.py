@@ -87,13 +87,15 @@ def silent(signal: Signal, note: str, *, is_missing: bool = True) -> Reading:
     return Reading(lens, 0, False, is_missing)
 
 
-def read_queue(
-    fleet: Fleet,
-    policy: PolicySpec,
-    upstream_waiting: float,
-    demand: Demand | None,
-    capacity_tokens_per_s: float | None,
-) -> Reading:
+def replicas_to_clear(demand: Demand | None, capacity_tokens_per_s: float | None) -> int | None:
+    """Replicas that serve what arrives and the backlog in time; None where there is none, or capacity is not known."""
+    if demand is None or not capacity_tokens_per_s or not demand.backlog_tokens:
+        return None
+    arriving = demand.tokens_per_s + demand.growth_tokens_per_s
+    return math.ceil(min(arriving / capacity_tokens_per_s, REPLICAS_MAX) - ROUNDING)
+
+
+def read_queue(fleet: Fleet, policy: PolicySpec, upstream_waiting: float, clears: int | None) -> Reading:
     """Waiting requests over what a replica may hold; never more than clears the queue, once capacity is known."""
     target = policy.targets.queue_requests or math.inf
     signal = Signal(name="queue", reason=Reason.FOLLOWING_QUEUE, unit="waiting requests per replica", target=target)
@@ -103,18 +105,15 @@ def read_queue(
     total = Total(sum(waits) + upstream_waiting, len(waits))
     reading = _replicas_for(signal, total, fleet, shrink_ratio=QUEUE_CALM_RATIO, policy=policy)
     reading = reading._replace(is_use=False, is_silent=not waits and fleet.serving > 0)
-    if demand is None or not capacity_tokens_per_s or not demand.backlog_tokens:
-        return reading
-    arriving = demand.tokens_per_s + demand.growth_tokens_per_s
-    clears = math.ceil(min(arriving / capacity_tokens_per_s, REPLICAS_MAX) - ROUNDING)
-    return _at_most(reading, max(clears, fleet.coming))
+    return reading if clears is None else at_most(reading, max(clears, fleet.coming), "by requests")
 
 
-def _at_most(reading: Reading, clears: int) -> Reading:
+def at_most(reading: Reading, clears: int, by: str) -> Reading:
+    """No more than clears the queue: what waits says that there are too few replicas, not how many are missing."""
     lens = reading.lens
     if lens.replicas is None or lens.replicas <= clears:
         return reading
-    note = f"{lens.replicas} by requests; {clears} clear the queue within {BACKLOG_DRAIN_S:g} s"
+    note = f"{lens.replicas} {by}; {clears} clear the queue within {BACKLOG_DRAIN_S:g} s"
     lens = LensReading(
         name=lens.name,
         reason=lens.reason,

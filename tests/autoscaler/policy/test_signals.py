@@ -89,6 +89,36 @@ def test_long_prompts_that_run_alone_are_no_reason_to_grow() -> None:
     assert "alone" in lens(decision, "ttft").note
 
 
+@pytest.mark.parametrize(
+    ("waiting_requests", "since_s", "replicas"),
+    [(1.0, -10.0, 3), (2.0, -10.0, 4), (1.0, -1000.0, 6)],
+    ids=["helped and calm", "helped, still waiting", "calm, nobody came"],
+)
+def test_latencies_of_before_the_help_came_ask_for_no_more(
+    waiting_requests: float, since_s: float, replicas: int
+) -> None:
+    late = latencies(requests=100.0, mean_s=3.0)
+    samples = [signals(NOW_S, ttft_s=late, waiting_requests=waiting_requests) for _ in range(3)]
+    pods = tuple(
+        ready(f"pod-{index}", sample, since_s=NOW_S + (since_s if index == 2 else -1000.0))
+        for index, sample in enumerate(samples)
+    )
+    spec = replace(SPEC, targets=replace(SPEC.targets, queue_requests=3.0))
+
+    reading = lens(decided(Observation(service="prod/llama", replicas=3, pods=pods), spec), "ttft")
+
+    assert reading.replicas == replicas
+
+
+def test_latency_asks_for_no_more_than_clears_the_queue() -> None:
+    late = latencies(requests=100.0, mean_s=3.0)
+    samples: list[PodSignals | None] = [signals(NOW_S, ttft_s=late, waiting_requests=6.0) for _ in range(4)]
+    known = replace(SPEC, targets=replace(SPEC.targets, tokens_per_s=4000.0))
+
+    assert lens(decided(fleet(samples)), "ttft").replicas == 8
+    assert lens(decided(fleet(samples), known), "ttft").replicas == 5
+
+
 def test_the_time_between_tokens_has_a_lens_of_its_own() -> None:
     spec = replace(SPEC, objectives=Objectives(ttft_s=None, itl_s=0.2))
     slow = latencies(requests=500, mean_s=0.5)
@@ -241,6 +271,14 @@ def test_the_most_that_was_served_fades_with_the_hours() -> None:
     assert first.learned.demonstrated_tokens_per_s == 10_000.0
     assert learn_capacity(first, soon, SPEC).learned.demonstrated_tokens_per_s == 10_000.0
     assert learn_capacity(first, late, SPEC).learned.demonstrated_tokens_per_s == 4000.0
+
+
+def test_a_burst_of_prompts_on_a_replica_that_has_just_joined_shows_no_capacity() -> None:
+    joined = learned([fleet([signals(NOW_S, prompt_tokens_per_s=9000.0, window_s=5.0)])])
+    settled = learned([fleet([signals(NOW_S, prompt_tokens_per_s=9000.0, window_s=20.0)])])
+
+    assert joined.learned.demonstrated_tokens_per_s is None
+    assert settled.learned.demonstrated_tokens_per_s == 10_000.0
 
 
 def test_replicas_that_serve_nothing_demonstrate_nothing() -> None:
