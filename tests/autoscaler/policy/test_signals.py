@@ -112,11 +112,11 @@ def test_latencies_of_before_the_help_came_ask_for_no_more(
 
 def test_latency_asks_for_no_more_than_clears_the_queue() -> None:
     late = latencies(requests=100.0, mean_s=3.0)
-    samples: list[PodSignals | None] = [signals(NOW_S, ttft_s=late, waiting_requests=6.0) for _ in range(4)]
+    samples = [signals(NOW_S, ttft_s=late, waiting_requests=6.0)] * 4
     known = replace(SPEC, targets=replace(SPEC.targets, tokens_per_s=4000.0))
 
-    assert lens(decided(fleet(samples)), "ttft").replicas == 8
-    assert lens(decided(fleet(samples), known), "ttft").replicas == 5
+    assert lens(decided(fleet([*samples])), "ttft").replicas == 8
+    assert lens(decided(fleet([*samples]), known), "ttft").replicas == 5
 
 
 def test_the_time_between_tokens_has_a_lens_of_its_own() -> None:
