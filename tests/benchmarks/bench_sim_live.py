@@ -17,7 +17,7 @@ from simulations.outputs.charts import drawing, line, nice_top
 
 PICTURE = Path(__file__).parents[2] / "build" / "bench" / "sim-live.html"
 STYLE = """
-body { font: 16px system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color-scheme: light dark; }
+body { font: 16px system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
 svg { width: 100%; height: 12rem; border-left: 1px solid #999; border-bottom: 1px solid #999; }
 polyline { fill: none; stroke-width: 2; vector-effect: non-scaling-stroke; }
 .live { stroke: #c8442f; } .sim { stroke: #2f7f86; }
