@@ -17,6 +17,7 @@ COMMANDS = {
     "compare": "policies side by side: attainment, latency, GPU-hours",
     "tune": "a ScalingPolicy for this traffic, judged on other traffic",
     "oracle": "what hindsight would have paid: a bound that no policy can beat",
+    "replay": "a policy on the past of a service, beside what was done",
     "scenarios": "the scenarios that ship, and their files",
     "trace": "inspect, convert, resample, scale, splice and plot recorded traffic",
     "calibrate": "what a real server did, as a profile that simulates it",

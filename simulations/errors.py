@@ -3,6 +3,7 @@
 SimulationError
 ├── UsageError    a command was called with what cannot be: whoever called it
 │   └── ScenarioError   a scenario file is not what it should be
+├── ReplayError   the past is not known: whoever keeps the records
 ├── TraceError    the traffic file is not what it should be: whoever brought it
 └── DemoError     a part of the embedded world did not come up or died: read the named log
 """
@@ -22,6 +23,10 @@ class UsageError(SimulationError):
 
 class ScenarioError(UsageError):
     """A scenario was refused; names the scenario, the field and its value."""
+
+
+class ReplayError(SimulationError):
+    """What happened cannot be read; names the record and what it lacks."""
 
 
 class TraceError(SimulationError):

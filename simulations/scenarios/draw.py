@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -109,7 +110,12 @@ class Recorded:
         return windowed if self.scale == AS_IT_IS else scaled(windowed, self.scale, np.random.default_rng(seed))
 
 
-Traffic = Generated | Recorded
+class Traffic(Protocol):
+    """Anything that gives requests by seed."""
+
+    def chunks(self, seed: int) -> Iterator[Chunk]:
+        """In order of time, from 0 on."""
+        ...
 
 
 def _at(figures: RateFigures, at_s: Floats, *, is_smooth: bool) -> Floats:
