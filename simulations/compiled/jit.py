@@ -35,16 +35,16 @@ def jit(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def inner(function: Callable[P, R]) -> Callable[P, R]:
-    """The same for what only compiled code calls, and inlined there. It has no way in from Python: that would crash."""
-    return _compiled(function, forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+    """The same, become part of each compiled function that calls it, which saves compiling it on its own."""
+    return _compiled(function, inline="always")
 
 
 def inner_apart(function: Callable[P, R]) -> Callable[P, R]:
-    """The same, not inlined: what is long and rare, or called from several places."""
+    """The same for what is long and called from several places. It has no way in from Python: that would crash."""
     return _compiled(function, no_cpython_wrapper=True, no_cfunc_wrapper=True)
 
 
-def _compiled(function: Callable[P, R], **options: bool) -> Callable[P, R]:
+def _compiled(function: Callable[P, R], **options: bool | str) -> Callable[P, R]:
     if not IS_COMPILED:
         return function
     settings: dict[str, Any] = {

@@ -95,7 +95,7 @@ def _first_ready_at_s(replicas: Records) -> float:
     return ready_at_s
 
 
-@inner_apart
+@inner
 def _react(world: World, replica: Record, at_s: float) -> None:
     """A request came: an idle replica begins with it, a run of equal steps ends with the one under way."""
     machine = world.machine[0]

@@ -68,7 +68,7 @@ def _take(world: World, replica: Record, blocks: int) -> None:
         replica["free_blocks"] -= blocks
 
 
-@inner
+@inner_apart
 def _admissible(world: World, replica: Record, used_tokens: int) -> int:
     """Tokens of the first waiting request that the step can compute, 0 where it must wait on."""
     machine, number = world.machine[0], replica["wait_head"]
@@ -90,7 +90,7 @@ def _admissible(world: World, replica: Record, used_tokens: int) -> int:
     return int(count)
 
 
-@inner_apart
+@inner
 def _step(world: World, replica: Record, admissible: int, may_admit: bool) -> None:
     """One step: the decoding ones, whose blocks are taken already, then the prefill under way, then new requests."""
     machine = world.machine[0]

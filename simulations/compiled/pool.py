@@ -34,7 +34,7 @@ def take_blocks(world: World, replica: Record, count: int) -> None:
         _spare(world.nodes, replica, number)
 
 
-@inner_apart
+@inner
 def look_up(world: World, replica: Record, number: int, tokens: int) -> int:
     """Blocks that hold the known beginning of a waiting request, but never its last token: that is computed anew."""
     size, prefix = world.machine[0]["block_size_tokens"], world.prefixes[number]
