@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _SERVICE_ACCOUNT_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 _HOME_NAMESPACE = "warmtide"
+_AGENT_ROOT = "/var/lib/warmtide"  # as in manifests/components/node-agent
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -106,6 +107,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--allow-network", action="append", default=[], type=network_of, metavar="CIDR", help=network)
     quota = "most that models take on a node that is in no LocalModelNodeGroup, such as 500Gi (default: watermarks)"
     add("--cache-quota", type=quantity_bytes, metavar="SIZE", help=quota)
+    root = "the agents' folder on the nodes, for volumes over models (default: %(default)s)"
+    add("--cache-root", default=_AGENT_ROOT, metavar="DIR", help=root)
     add("--otlp-endpoint", help="OTLP/HTTP receiver for traces and metrics (default: none)")
     return parser
 

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from autoscaler.caching.resolve import List
-from autoscaler.caching.start import CacheOptions, keeper_of
-from autoscaler.caching.tell import Teller
+from autoscaler.caching.start import CacheOptions, Hands, keeper_of
 from autoscaler.cluster import Cluster
 from autoscaler.collect import Collector
 from autoscaler.controller import SWEEP, Controller
@@ -145,9 +144,9 @@ class Program:
         )
         book = PolicyBook(self._cluster.policies, options.home_namespace)
         self._controller = Controller(world, book, self._queue, Metering(telemetry))
-        teller = Teller(writer, world.publisher, clock)
+        hands = Hands(client=client, writer=writer, publisher=world.publisher, clock=clock)
         decided = self._controller.decision_of
-        self._keeper = keeper_of(self._cluster, teller, decided, options.caches, connections.list_model)
+        self._keeper = keeper_of(self._cluster, hands, decided, options.caches, connections.list_model)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Everything at once, until stopped; a part that dies takes the process with it."""

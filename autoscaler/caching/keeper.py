@@ -20,8 +20,10 @@ from autoscaler.caching.resolve import Failed, Resolver
 from autoscaler.caching.tell import Teller
 from autoscaler.caching.values import Holding, ModelUse, NodeSeen, Resolved
 from autoscaler.caching.views import CacheView
+from autoscaler.caching.volumes import Volumes, served_tree
 from autoscaler.cluster import Cluster
-from autoscaler.errors import NotLeadingError, RetryLaterError
+from autoscaler.conditions import Condition
+from autoscaler.errors import ApiFailure, NotLeadingError, RetryLaterError
 from autoscaler.kube.budget import backoff_s
 from metrics.clock import Clock
 
@@ -54,18 +56,26 @@ class Found:
     orders: Sequence[Order]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tools:
+    """What a keeper works with."""
+
+    resolver: Resolver
+    teller: Teller
+    volumes: Volumes
+    quota_bytes: int | None
+    root: str  # the agents' folder on the nodes
+
+
 class Keeper:
     """The loop over all model caches."""
 
-    def __init__(
-        self, cluster: Cluster, resolver: Resolver, teller: Teller, decided: Decided, quota_bytes: int | None
-    ) -> None:
+    def __init__(self, cluster: Cluster, tools: Tools, decided: Decided, clock: Clock) -> None:
         self._cluster = cluster
-        self._resolver = resolver
-        self._teller = teller
+        self._tools = tools
+        self._resolver, self._teller = tools.resolver, tools.teller
         self._decided = decided
-        self._quota_bytes = quota_bytes
-        self._clock: Clock = teller.clock
+        self._clock = clock
         self._since: dict[tuple[str, str], float] = {}
         self._changed = asyncio.Event()
         self._places = asyncio.Semaphore(WRITES_MAX)
@@ -78,6 +88,7 @@ class Keeper:
         """Leadership came or went: what was believed is old."""
         self._since.clear()
         self._teller.start_over()
+        self._tools.volumes.start_over()
         self.wake()
 
     async def run(self) -> None:
@@ -122,8 +133,26 @@ class Keeper:
         await self._teller.rights.learn()
         found = await self._decide(views)
         went_well = await self._all(self._tell_node(order, found.nodes[order.node]) for order in found.orders)
-        reports = await self._all(self._tell_cache(each) for each in self._reports(found))
+        volumes = await self._volumes(found)
+        reports = await self._all(self._tell_cache(each) for each in self._reports(found, volumes))
         return went_well and reports
+
+    async def _volumes(self, found: Found) -> Mapping[str, Condition]:
+        """One claim for each ModelCache that asks for one and whose size is known."""
+        trees = [
+            served_tree(holding, self._tools.root)
+            for claim in found.claims.values()
+            for holding in claim.all
+            if holding.task.has_volume
+        ]
+        rights = self._teller.rights
+        try:
+            return await self._tools.volumes.keep(trees, is_allowed=rights.volumes, has_labels=rights.labels)
+        except ApiFailure as exc:
+            log.warning("volumes: %s", exc)
+            words = f"the API server does not do it: {exc}"
+            failed = Condition(type="Volume", status="False", reason="VolumeFailed", message=words)
+            return {f"{tree.namespace}/{tree.cache}": failed for tree in trees}
 
     async def _all(self, writes: Iterable[Coroutine[Any, Any, bool]]) -> bool:
         async with asyncio.TaskGroup() as group:
@@ -153,7 +182,7 @@ class Keeper:
         now_s, cluster = self._clock.now_s(), self._cluster
         holdings = [holding for view in views.values() if (holding := self._holding(view)) is not None]
         claims, decided_by = claims_of(holdings)
-        nodes = self._teller.newest_nodes(nodes_seen(cluster, views.values(), self._quota_bytes))
+        nodes = self._teller.newest_nodes(nodes_seen(cluster, views.values(), self._tools.quota_bytes))
         nodes = [node for node in nodes if node.order is not None or views]
         uses = uses_of(cluster, self._decided)
         self._since = assigned_since(nodes, self._since, now_s=now_s)
@@ -194,7 +223,7 @@ class Keeper:
             return None
         return Holding(task=view.task, created_at_s=view.created_at_s, resolved=resolved)
 
-    def _reports(self, found: Found) -> Iterator[CacheReport]:
+    def _reports(self, found: Found, volumes: Mapping[str, Condition]) -> Iterator[CacheReport]:
         placement = found.plan.placement
         shortfalls = {shortfall.key: shortfall for shortfall in placement.shortfalls}
         for name, view in found.views.items():
@@ -211,4 +240,5 @@ class Keeper:
                 is_expired=key in found.plan.expired,
                 nodes=found.nodes,
                 labels=self._teller.rights.condition() if is_placed else None,
+                volume=volumes.get(name),
             )

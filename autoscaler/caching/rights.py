@@ -16,13 +16,14 @@ ASKED_AGAIN_S = 600.0
 
 
 class Rights:
-    """Whether nodes may be labelled."""
+    """Whether nodes may be labelled and volumes made."""
 
     def __init__(self, writer: Writer, clock: Clock) -> None:
         self._writer = writer
         self._clock = clock
         self._until_s = 0.0
         self.labels = False
+        self.volumes = False
 
     def start_over(self) -> None:
         """Ask again."""
@@ -46,6 +47,7 @@ class Rights:
             return
         self._until_s = self._clock.now_s() + ASKED_AGAIN_S
         self.labels = await self._may({"verb": "patch", "resource": "nodes"})
+        self.volumes = await self._may({"verb": "create", "resource": "persistentvolumes"})
 
     async def _may(self, attributes: Mapping[str, str]) -> bool:
         body = {
