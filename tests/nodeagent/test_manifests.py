@@ -16,7 +16,8 @@ from simulations.cluster.http_api import HttpApi
 
 Object = dict[str, Any]
 
-FOLDER = Path(__file__).parents[2] / "manifests" / "components" / "node-agent"
+COMPONENTS = Path(__file__).parents[2] / "manifests" / "components"
+FOLDER = COMPONENTS / "node-agent"
 RBAC = "rbac.authorization.k8s.io"
 ROLES = Resource(RBAC, "v1", "clusterroles", "ClusterRole", namespaced=False)
 BINDINGS = Resource(RBAC, "v1", "clusterrolebindings", "ClusterRoleBinding", namespaced=False)
@@ -63,6 +64,40 @@ def test_its_arguments_are_ones_it_knows_and_its_mounts_where_it_looks() -> None
     assert mounts[str(options.kubelet_pods)]["mountPropagation"] == "HostToContainer"
     assert str(options.root) in mounts
     assert container["ports"][0]["containerPort"] == int(options.listen.rpartition(":")[2])
+
+
+def patched(documents: Object, patches: list[Object]) -> Object:
+    """A JSON patch that only adds."""
+    for patch in patches:
+        assert patch["op"] == "add"
+        *path, last = patch["path"].split("/")[1:]
+        assert last == "-"
+        place: Any = documents
+        for part in path:
+            place = place[int(part) if part.isdigit() else part]
+        place.append(patch["value"])
+    return documents
+
+
+def test_with_peers_it_listens_where_its_port_says_and_reads_the_token_where_the_secret_is() -> None:
+    folder = COMPONENTS / "node-agent-peers"
+    patches = yaml.safe_load((folder / "daemon_set.yaml").read_text(encoding="utf-8"))
+    [policy] = yaml.safe_load_all((folder / "network_policy.yaml").read_text(encoding="utf-8"))
+
+    daemon_set = patched(documents("daemon_set.yaml")[0], patches)
+
+    spec = daemon_set["spec"]["template"]["spec"]
+    [container] = spec["containers"]
+    options = _parser().parse_args(container["args"])
+    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+    [mount] = [mount for mount in container["volumeMounts"] if mount["name"] == "peers"]
+    assert ports["peers"] == int(options.peer_listen.rpartition(":")[2])
+    assert options.peer_token_file.parent == Path(mount["mountPath"])
+    assert "POD_IP" in {variable["name"] for variable in container["env"]}
+    assert {rule["ports"][0]["port"] for rule in policy["spec"]["ingress"]} == set(ports)
+    agents = daemon_set["spec"]["template"]["metadata"]["labels"]
+    assert policy["spec"]["podSelector"]["matchLabels"] == agents
+    assert policy["spec"]["ingress"][0]["from"] == [{"podSelector": {"matchLabels": agents}}]
 
 
 def test_it_may_touch_no_nodes_no_pods_and_no_secrets() -> None:
