@@ -20,7 +20,7 @@ from cacheops.download import BUFFER_BYTES  # noqa: E402  (the path comes first)
 from cacheops.journal import CHUNK_BYTES  # noqa: E402
 from cacheops.layout import open_cache  # noqa: E402
 from simulations.hub import hub_process  # noqa: E402
-from simulations.kills import Fire, endure  # noqa: E402
+from simulations.kills import Fire, Toll, endure  # noqa: E402
 
 MIB = 1 << 20
 KILLS = int(os.environ.get("WARMTIDE_BENCH_KILLS", "100"))
@@ -33,28 +33,14 @@ SEED = 6
 
 def run() -> list[Figure]:
     with tempfile.TemporaryDirectory(prefix="warmtide-bench-") as place:
-        folder = Path(place) / "hub" / "org" / "large"
-        folder.mkdir(parents=True)
-        sums = {}
-        for number, size_mib in enumerate(SIZES_MIB):
-            data = os.urandom(size_mib * MIB)
-            (folder / f"model-{number}.safetensors").write_bytes(data)
-            sums[f"model-{number}.safetensors"] = hashlib.sha256(data).hexdigest()
+        sums = make_model(Path(place) / "hub" / "org" / "large")
         layout = open_cache(Path(place) / "cache")
         words = ["--allow-host", "127.0.0.1", "--allow-host", "localhost", "--workers", str(WORKERS)]
         words += ["--mib-per-s", str(RATE_MIB_PER_S), "--output", "json"]
         with hub_process(Path(place) / "hub") as hub:
+            fetch = [sys.executable, "-m", "warmtide", "cache", "prefetch", str(layout.root), "hf://org/large", *words]
             fire = Fire(
-                command=[
-                    sys.executable,
-                    "-m",
-                    "warmtide",
-                    "cache",
-                    "prefetch",
-                    str(layout.root),
-                    "hf://org/large",
-                    *words,
-                ],
+                command=fetch,
                 environment={"HF_ENDPOINT": hub.endpoint, "PYTHONPATH": str(ROOT)},
                 layout=layout,
                 sha256_by_path=sums,
@@ -64,6 +50,22 @@ def run() -> list[Figure]:
             toll = endure(fire, KILLS, random.Random(SEED))
         for inner, _, _ in os.walk(layout.root):
             os.chmod(inner, 0o700)
+    return figures(toll)
+
+
+def make_model(folder: Path) -> dict[str, str]:
+    """Random files; their digests by name."""
+    folder.mkdir(parents=True)
+    sums = {}
+    for number, size_mib in enumerate(SIZES_MIB):
+        data = os.urandom(size_mib * MIB)
+        (folder / f"model-{number}.safetensors").write_bytes(data)
+        sums[f"model-{number}.safetensors"] = hashlib.sha256(data).hexdigest()
+    return sums
+
+
+def figures(toll: Toll) -> list[Figure]:
+    """What it came to; the first wrong tree would have ended the run."""
     allowed_mib = WORKERS * (CHUNK_BYTES + BUFFER_BYTES) / MIB
     worst_mib = toll.worst_again_bytes / MIB
     again_ratio = toll.again_bytes / max(1, toll.fetched_bytes)
