@@ -50,6 +50,7 @@ class KubeClient:
         self._budget = RequestBudget(clock)
         self._server_clock = ServerClock()
         self._api: ApiClient | None = None
+        self._watches: set[aiohttp.ClientResponse] = set()  # that are open
         self._loaded_at_s = 0.0
         self.on_answer: Callable[[str, int], None] = lambda _verb, _code: None  # telemetry's hook
 
@@ -130,6 +131,7 @@ class KubeClient:
         }
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=silence_s)
         response = await self._answer("GET", path, query=query, timeout=timeout)
+        self._watches.add(response)
         try:
             yield {"type": STREAM_OPEN, "object": {}}
             async for line in _lines(response.content):
@@ -137,6 +139,7 @@ class KubeClient:
         except (aiohttp.ClientError, OSError, TimeoutError) as exc:
             raise Unreachable(0, "WatchBroken", f"watching {path}: {_words(exc)}") from exc
         finally:
+            self._watches.discard(response)
             response.close()
 
     async def _json(
@@ -181,6 +184,10 @@ class KubeClient:
             await renewed.close()
             return True
         old, self._api = self._opened(), renewed
+        # aiohttp forgets who reads from a connection that its pool closes, and the reader's time limit with it: a watch
+        # would wait for ever for what no longer comes.
+        for response in self._watches:
+            response.close()
         await old.close()
         return True
 

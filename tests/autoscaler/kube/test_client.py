@@ -5,6 +5,8 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import trustme
+import yaml
 from aiohttp import web
 
 from autoscaler.errors import (
@@ -169,6 +171,37 @@ async def test_a_new_authority_is_read_from_the_file_without_a_restart(tmp_path:
             server.write_kubeconfig(path)
             clock.advance(60.0)
             assert (await client.get("/version"))["major"]
+    await asyncio.sleep(0.1)  # TLS connections close a moment after their session
+
+
+def use_client_certificate(kubeconfig: Path) -> None:
+    """Any: the stand-in asks for none, and the client replaces its connections when it reads one again."""
+    issued = trustme.CA().issue_cert("controller.example.org")
+    files = {"client-certificate": kubeconfig.with_suffix(".crt"), "client-key": kubeconfig.with_suffix(".key")}
+    files["client-certificate"].write_bytes(issued.cert_chain_pems[0].bytes())
+    files["client-key"].write_bytes(issued.private_key_pem.bytes())
+    config = yaml.safe_load(kubeconfig.read_text(encoding="utf-8"))
+    config["users"][0]["user"] |= {name: str(file) for name, file in files.items()}
+    kubeconfig.write_text(yaml.safe_dump(config), encoding="utf-8")
+
+
+async def test_a_watch_on_connections_that_are_replaced_ends_and_is_not_silent_for_ever(tmp_path: Path) -> None:
+    clock = ManualClock(1000.0)
+    async with ApiServer(options=ServerOptions(tls=True)) as server:
+        path = server.write_kubeconfig(tmp_path / "kubeconfig")
+        use_client_certificate(path)
+        async with KubeClient.from_config(path, clock=clock) as client:
+            version = [version async for _items, version in client.pages(CONFIG_MAPS)][-1]
+            events = client.watch(CONFIG_MAPS, resource_version=version, timeout_s=30)
+            assert (await anext(events))["type"] == STREAM_OPEN
+
+            clock.advance(60.0)
+            server.fail_next(401)
+            await client.list(CONFIG_MAPS)
+
+            async with asyncio.timeout(5):
+                with pytest.raises(Unreachable, match="WatchBroken"):
+                    await anext(events)
     await asyncio.sleep(0.1)  # TLS connections close a moment after their session
 
 
