@@ -10,6 +10,7 @@ from simulations.fleet import replay_static
 from simulations.replica import EngineConfig, StepTimes
 from simulations.trace import Arrival
 
+CLOSE_S = 1e-6  # what a closed form and a sum over steps may differ by
 BLOCK_TOKENS = 4
 CONTEXT_TOKENS = 64
 REQUESTS_MAX = 24
