@@ -18,7 +18,7 @@ from yaml import YAMLError
 
 from autoscaler.errors import ApiFailure, BadSpecError, Unauthorized, Unreachable, api_failure
 from autoscaler.kube.budget import RequestBudget
-from autoscaler.kube.resources import STREAM_OPEN, Object
+from autoscaler.kube.resources import STREAM_OPEN, WATCH_SILENT, Object
 from autoscaler.kube.skew import ServerClock
 from metrics.clock import Clock, WallClock
 
@@ -31,7 +31,8 @@ PAGE_OBJECTS = 500
 BODY_BYTES_MAX = 64 * 1024 * 1024
 # etcd's default request limit is 1.5 MiB: no object, hence no watch line, can be much larger.
 LINE_BYTES_MAX = 8 * 1024 * 1024
-# Bookmarks come about once a minute; a stream silent for two is dead (a half-open connection tells nobody).
+# Bookmarks come about once a minute; a stream silent for two may be dead (a half-open connection tells nobody). It may
+# also be of a kind of which the server has seen no change since it started: of those it sends no bookmarks.
 WATCH_SILENCE_S = 120.0
 # Credentials are read again after a 401, authorities after a certificate that they do not vouch for; not in a loop.
 RELOAD_SPACING_S = 10.0
@@ -136,7 +137,9 @@ class KubeClient:
             yield {"type": STREAM_OPEN, "object": {}}
             async for line in _lines(response.content):
                 yield _event(line, path)
-        except (aiohttp.ClientError, OSError, TimeoutError) as exc:
+        except TimeoutError as exc:
+            raise Unreachable(0, WATCH_SILENT, f"watching {path}: nothing for {silence_s:g} s") from exc
+        except (aiohttp.ClientError, OSError) as exc:
             raise Unreachable(0, "WatchBroken", f"watching {path}: {_words(exc)}") from exc
         finally:
             self._watches.discard(response)

@@ -7,6 +7,8 @@ Object = dict[str, Any]
 
 # The first "event" of every watch: the server accepted it, though it may have nothing to tell for a while.
 STREAM_OPEN = "OPEN"
+# Why a watch ended that had nothing to tell for so long that its connection may be gone.
+WATCH_SILENT = "WatchSilent"
 
 
 @dataclass(frozen=True, slots=True)

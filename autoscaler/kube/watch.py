@@ -13,7 +13,7 @@ from typing import Generic, Protocol, TypeVar
 
 from autoscaler.errors import ApiFailure, Forbidden, NotFound, Unreachable
 from autoscaler.kube.budget import RETRY_AFTER_MAX_S, backoff_s
-from autoscaler.kube.resources import STREAM_OPEN, Object, Resource
+from autoscaler.kube.resources import STREAM_OPEN, WATCH_SILENT, Object, Resource
 from metrics.clock import Clock
 
 # The server ends a watch after this; client-go draws from 5 to 10 minutes, too.
@@ -123,10 +123,12 @@ class Informer(Generic[T]):
             try:
                 await self._watch_once()
             except Unreachable as exc:
-                if exc.reason == "WatchGarbled" or self._failures >= REWATCHES_MAX:
-                    raise
-                await self._failed(exc)
-                continue
+                if exc.reason != WATCH_SILENT:
+                    if exc.reason == "WatchGarbled" or self._failures >= REWATCHES_MAX:
+                        raise
+                    await self._failed(exc)
+                    continue
+                log.debug("%s: %s", self._path, exc)  # every two minutes where nothing happens: no news for anybody
             finally:
                 self._is_connected = False
             if self._clock.now_s() - started_at_s < WATCH_SPACING_S:

@@ -22,7 +22,7 @@ from autoscaler.errors import (
     Unreachable,
 )
 from autoscaler.kube.client import KubeClient
-from autoscaler.kube.resources import DEPLOYMENTS, PODS, STREAM_OPEN, Object
+from autoscaler.kube.resources import DEPLOYMENTS, PODS, STREAM_OPEN, WATCH_SILENT, Object
 from metrics.clock import ManualClock
 from simulations.cluster.apiserver.rbac import User
 from simulations.cluster.apiserver.server import ApiServer, ServerOptions
@@ -216,6 +216,17 @@ async def test_a_watch_tells_that_it_is_open_and_then_what_changes(client: KubeC
 
     assert opened["type"] == STREAM_OPEN
     assert (added["type"], added["object"]["metadata"]["name"]) == ("ADDED", "new")
+
+
+async def test_a_watch_with_nothing_to_tell_ends_as_silent(client: KubeClient) -> None:
+    version = [version async for _items, version in client.pages(CONFIG_MAPS)][-1]
+    events = client.watch(CONFIG_MAPS, resource_version=version, timeout_s=30, silence_s=0.1)
+    assert (await anext(events))["type"] == STREAM_OPEN
+
+    with pytest.raises(Unreachable) as caught:
+        await anext(events)
+
+    assert caught.value.reason == WATCH_SILENT
 
 
 async def test_a_watch_from_a_forgotten_version_is_expired(server: ApiServer, client: KubeClient) -> None:

@@ -11,7 +11,7 @@ import pytest
 from autoscaler.errors import ApiFailure, TooLargeResourceVersion, Unreachable, api_failure
 from autoscaler.kube import watch
 from autoscaler.kube.client import KubeClient
-from autoscaler.kube.resources import SCALED_OBJECTS, STREAM_OPEN, Object, Resource
+from autoscaler.kube.resources import SCALED_OBJECTS, STREAM_OPEN, WATCH_SILENT, Object, Resource
 from autoscaler.kube.watch import Informer, Watched
 from metrics.clock import ManualClock, WallClock
 from simulations.cluster.apiserver.rbac import User
@@ -214,6 +214,7 @@ def config(name: str) -> Object:
 
 GARBLED = Unreachable(0, "WatchGarbled", "an HTML page")
 BROKEN = Unreachable(0, "WatchBroken", "connection reset")
+SILENT = Unreachable(0, WATCH_SILENT, "nothing for 120 s")
 
 
 @pytest.mark.parametrize(
@@ -226,6 +227,7 @@ BROKEN = Unreachable(0, "WatchBroken", "connection reset")
         pytest.param([BROKEN], 1, id="a broken connection watches again"),
         pytest.param([BROKEN] * 3, 1, id="so do three"),
         pytest.param([BROKEN] * 4, 2, id="four in a row relist"),
+        pytest.param([SILENT] * 6, 1, id="a silent one watches again however often"),
         pytest.param([[]], 1, id="the server's own timeout watches again"),
     ],
 )
