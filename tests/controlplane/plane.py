@@ -6,7 +6,9 @@ library only; the programs come from `build.sh`.
 
 A program that dies is started again at once, as a kubelet does with a static pod. For tests of that,
 WARMTIDE_PLANE_HOME names a folder with NAME.pid of each program; while NAME.hold exists there, a dead
-program stays dead. WARMTIDE_PLANE_ETCD is etcd's address.
+program stays dead. WARMTIDE_PLANE_ETCD is etcd's address. For tests of credentials the folder also has
+`clients.crt` and `clients.key`, whom the API server believes client certificates, `sa.key`, which signs
+tokens, and `certs/apiserver.crt` and `.key`, the server's own, which it reads when it starts.
 """
 
 import argparse
@@ -108,6 +110,7 @@ def apiserver_command(binaries: Path, home: Path, etcd: str, port: int) -> list[
         f"--secure-port={port}",
         f"--cert-dir={home / 'certs'}",
         f"--token-auth-file={home / 'tokens.csv'}",
+        f"--client-ca-file={home / 'clients.crt'}",
         "--authorization-mode=RBAC",
         "--service-account-issuer=https://kubernetes.default.svc",
         f"--service-account-key-file={home / 'sa.key'}",
@@ -116,6 +119,12 @@ def apiserver_command(binaries: Path, home: Path, etcd: str, port: int) -> list[
         "--disable-admission-plugins=ServiceAccount",
         "--endpoint-reconciler-type=none",
     ]
+
+
+def make_authority(key: Path, certificate: Path) -> None:
+    """For client certificates, good for a day."""
+    request = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=plane"]
+    subprocess.run([*request, "-keyout", str(key), "-out", str(certificate)], check=True, capture_output=True)
 
 
 def write_kubeconfig(path: Path, port: int) -> None:
@@ -163,6 +172,7 @@ def plane(
 
         (home / "tokens.csv").write_text(f'{ADMIN_TOKEN},admin,admin,"system:masters"\n', encoding="utf-8")
         subprocess.run(["openssl", "genrsa", "-out", str(home / "sa.key"), "2048"], check=True, capture_output=True)
+        make_authority(home / "clients.key", home / "clients.crt")
         client, peer = (f"http://127.0.0.1:{free_port()}" for _ in range(2))
         wait_until_ready(f"{client}/health", start("etcd", etcd_command(binaries, home / "data", client, peer)))
         port = free_port()

@@ -13,7 +13,7 @@ import re
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -208,6 +208,13 @@ class Town(Site):
             return found
         return 0
 
+    async def is_served(self) -> bool:
+        """Whether the API server answers."""
+        with suppress(ApiError):
+            await self.api.list(NAMESPACES)
+            return True
+        return False
+
     async def ready(self) -> int:
         with suppress(ApiError):
             found = await self.api.get(DEPLOYMENTS, self.space, self.deployment)
@@ -254,13 +261,25 @@ class Town(Site):
 
     @asynccontextmanager
     async def controller(
-        self, identity: str = "one", *, server: str = "", token: str = "", clock_off_s: float = 0.0
+        self,
+        identity: str = "one",
+        *,
+        server: str = "",
+        token: str = "",
+        clock_off_s: float = 0.0,
+        user: Mapping[str, str] | None = None,
+        authority: Path | None = None,
     ) -> AsyncIterator[Process]:
-        """A controller process; killed at the end if it still runs."""
+        """A controller process; killed at the end if it still runs. `user`: other credentials than a token."""
         log, token_file = self.folder / f"{identity}.log", self.folder / f"{identity}.token"
         token_file.write_text(token or await self.token(), encoding="utf-8")
         kubeconfig = self.folder / f"{identity}.kubeconfig"
-        kubeconfig.write_text(json.dumps(kubeconfig_of(server or self.server, token_file)), encoding="utf-8")
+        config = kubeconfig_of(server or self.server, token_file)
+        if user is not None:
+            config["users"][0]["user"] = dict(user)
+        if authority is not None:
+            config["clusters"][0]["cluster"] = {"server": self.server, "certificate-authority": str(authority)}
+        kubeconfig.write_text(json.dumps(config), encoding="utf-8")
         with log.open("wb") as out:
             child = await asyncio.create_subprocess_exec(
                 *(sys.executable, *program(clock_off_s), "--kubeconfig", str(kubeconfig), "--identity", identity),
