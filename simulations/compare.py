@@ -47,7 +47,12 @@ def compare(setting: Setting, names: Sequence[str], tell: Telling) -> Iterator[R
 
 def _static_attainment(setting: Setting, replicas: int) -> float:
     fleet = replay_compiled(
-        forget_course(setting.requests), replicas, setting.config, setting.times, router=setting.router
+        forget_course(setting.requests),
+        replicas,
+        setting.config,
+        setting.times,
+        router=setting.router,
+        names=setting.names,
     )
     ttft_s = fleet.requests["first_token_at_s"] - fleet.requests["arrived_at_s"]
     return float(np.mean(ttft_s <= setting.ttft_s))

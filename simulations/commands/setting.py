@@ -11,9 +11,9 @@ from simulations.errors import UsageError
 from simulations.policies import NAMES, Bounds
 from simulations.replica import PROFILES
 from simulations.scenarios import NAMES as SCENARIO_NAMES
-from simulations.scenarios import Scenario, load_scenario, servable
+from simulations.scenarios import Scenario, load_scenario
 from simulations.scenarios.draw import Recorded
-from simulations.traces import FORMATS, joined
+from simulations.traces import FORMATS
 from simulations.world import Setting
 
 SEED_DEFAULT = 1
@@ -90,18 +90,8 @@ def _or(given: Value | None, default: Value) -> Value:
 
 def setting_of(scenario: Scenario, seed: int) -> Setting:
     """A scenario with a seed, ready to be simulated."""
-    requests, refused = servable(joined(list(scenario.chunks(seed))), scenario.engine)
     try:
-        setting = Setting(
-            requests=requests,
-            config=scenario.engine,
-            times=scenario.times,
-            bounds=scenario.bounds,
-            replicas_at_start=scenario.bounds.low,
-            startup=scenario.startup,
-            ttft_s=scenario.ttft_s,
-            seed=seed,
-        )
+        setting, refused = scenario.setting(seed)
     except ValueError as exc:
         raise UsageError(str(exc)) from exc
     if refused:

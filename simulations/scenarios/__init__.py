@@ -6,9 +6,9 @@ from pathlib import Path
 
 from simulations.errors import ScenarioError
 
-from .scenario import Scenario, servable
+from .scenario import Scenario, block_names
 
-__all__ = ["NAMES", "Scenario", "load_scenario", "servable"]
+__all__ = ["NAMES", "Scenario", "block_names", "load_scenario"]
 
 _FILES = resources.files("simulations.scenarios") / "files"
 NAMES = tuple(sorted(entry.name.removesuffix(".yaml") for entry in _FILES.iterdir() if entry.name.endswith(".yaml")))

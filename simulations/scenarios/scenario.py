@@ -1,16 +1,19 @@
 """A scenario: traffic, the machine that serves it, and what its users expect."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from simulations.compiled.layout import Records
+from simulations.compiled.names import BlockNames
 from simulations.compiled.records import requests_of
 from simulations.policies.base import Bounds
 from simulations.replica import EngineConfig, StepTimes
 from simulations.scenarios.draw import Traffic
-from simulations.traces import Chunk, joined
+from simulations.traces import Blocks, Chunk, joined
+from simulations.traces.chunk import Longs
+from simulations.world import Setting
 from simulations.world.startup import StartupTimes
 
 
@@ -34,12 +37,56 @@ class Scenario:
 
     def make(self, seed: int) -> Records:
         """The same at once, as the engine takes it: without what a server would refuse."""
-        return servable(joined(list(self.chunks(seed))), self.engine)[0]
+        return self.setting(seed)[0].requests
+
+    def setting(self, seed: int) -> tuple[Setting, int]:
+        """All of it, ready to be simulated, and how many requests were left out; ValueError where none is left.
+
+        Where the traffic says what prompts share, the servers cache it, as vLLM does unless it is told not to.
+        """
+        kept, refused = servable(joined(list(self.chunks(seed))), self.engine)
+        names = None if kept.blocks is None else block_names(kept, self.engine.block_size_tokens)
+        setting = Setting(
+            requests=requests_of(kept.at_s, kept.prompt_tokens, kept.output_tokens),
+            config=replace(self.engine, caches_prefixes=names is not None),
+            times=self.times,
+            bounds=self.bounds,
+            replicas_at_start=self.bounds.low,
+            startup=self.startup,
+            ttft_s=self.ttft_s,
+            seed=seed,
+            names=names,
+        )
+        return setting, refused
 
 
-def servable(found: Chunk, config: EngineConfig) -> tuple[Records, int]:
-    """The requests that a server takes, as records, and how many it does not: empty, or too long for the model."""
+def servable(found: Chunk, config: EngineConfig) -> tuple[Chunk, int]:
+    """The requests that a server takes, and how many it does not: empty, or too long for the model."""
     total_tokens = found.prompt_tokens.astype(np.int64) + found.output_tokens
     fits = (found.prompt_tokens > 0) & (found.output_tokens > 0) & (total_tokens <= config.max_model_len_tokens)
     kept = found.take(np.flatnonzero(fits))
-    return requests_of(kept.at_s, kept.prompt_tokens, kept.output_tokens), len(found) - len(kept)
+    return kept, len(found) - len(kept)
+
+
+def block_names(found: Chunk, block_size_tokens: int) -> BlockNames:
+    """A trace's blocks as the engine has them: more and smaller, as far as the prompt fills them and shares them."""
+    blocks = found.blocks
+    if blocks is None:
+        raise ValueError("the traffic has no block ids")
+    smaller, odd = divmod(blocks.block_tokens, block_size_tokens)
+    if odd or not smaller:
+        raise ValueError(f"blocks of {blocks.block_tokens} tokens do not divide into blocks of {block_size_tokens}")
+    full = found.prompt_tokens.astype(np.int64) // block_size_tokens
+    counts = np.minimum(_shared(blocks) * smaller, full)
+    starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
+    within = np.arange(starts[-1]) - np.repeat(starts[:-1], counts)
+    ids = blocks.ids[np.repeat(blocks.starts[:-1], counts) + within // smaller]
+    return BlockNames(names=ids * smaller + within % smaller, starts=starts)
+
+
+def _shared(blocks: Blocks) -> Longs:
+    """How many of each request's first blocks another has, too: an id stands for a block and all before it."""
+    _, places, counts = np.unique(blocks.ids, return_inverse=True, return_counts=True)
+    is_shared = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts[places] > 1)])
+    shared: Longs = is_shared[blocks.starts[1:]] - is_shared[blocks.starts[:-1]]
+    return shared

@@ -76,14 +76,5 @@ def carry_out(trial: Trial) -> Figures:
 @lru_cache(maxsize=SETTINGS_KEPT)
 def _setting(scenario: Scenario, seed: int) -> Setting:
     """The traffic of a seed; it starts with as many replicas as the smallest fixed fleet that holds has."""
-    setting = Setting(
-        requests=scenario.make(seed),
-        config=scenario.engine,
-        times=scenario.times,
-        bounds=scenario.bounds,
-        replicas_at_start=scenario.bounds.low,
-        startup=scenario.startup,
-        ttft_s=scenario.ttft_s,
-        seed=seed,
-    )
+    setting, _ = scenario.setting(seed)
     return replace(setting, replicas_at_start=smallest_static(setting))

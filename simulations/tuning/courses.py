@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from simulations.compare import smallest_static
 from simulations.compiled.layout import Records
 from simulations.compiled.records import forget_course
@@ -74,7 +76,8 @@ def _part(whole: Setting, begin_s: float, span_s: float) -> Setting | None:
         return None
     requests: Records = forget_course(whole.requests[inside])
     requests["arrived_at_s"] -= begin_s
-    return replace(whole, requests=requests)
+    first, last = np.flatnonzero(inside)[[0, -1]].tolist()
+    return replace(whole, requests=requests, names=whole.names and whole.names.part(first, last + 1))
 
 
 def _begun(setting: Setting) -> Course:

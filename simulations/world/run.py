@@ -42,7 +42,12 @@ class _Run:
         nodes = setting.bounds.high * NODES_PER_REPLICA
         self._setting, self._policy, self._cadence = setting, policy, policy.cadence
         self._fleet = CompiledFleet(
-            forget_course(setting.requests), setting.config, setting.times, slots=nodes, router=setting.router
+            forget_course(setting.requests),
+            setting.config,
+            setting.times,
+            slots=nodes,
+            router=setting.router,
+            names=setting.names,
         )
         self._parts = iter(()) if setting.more is None else setting.more()
         self._known_to_s = float(setting.requests["arrived_at_s"][-1])

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from simulations.compiled.fleet import Router
 from simulations.compiled.layout import Records
+from simulations.compiled.names import BlockNames
 from simulations.policies.base import Bounds
 from simulations.replica import EngineConfig, StepTimes
 from simulations.world.startup import StartupTimes
@@ -29,6 +30,7 @@ class Setting:
     router: Router = Router.LEAST_OUTSTANDING
     more: Callable[[], Iterator[Records]] | None = None
     ends_at_s: float | None = None  # None: with the last arrival
+    names: BlockNames | None = None  # of the blocks that `requests` share; a prefix cache knows them by these
 
     def __post_init__(self) -> None:
         if not len(self.requests):
@@ -42,6 +44,8 @@ class Setting:
             )
         if self.more is not None and self.ends_at_s is None:
             raise ValueError("a setting whose requests come in parts needs ends_at_s")
+        if self.names is not None and (self.more is not None or self.names.requests != len(self.requests)):
+            raise ValueError("a setting with names of blocks needs one list of them for each request, and all at once")
 
     @property
     def span_s(self) -> float:

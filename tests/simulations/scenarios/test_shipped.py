@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from simulations import cli, derive_figures
+from simulations.compiled.fleet import replay_compiled
 from simulations.prefixes import CAPACITIES, lru_hit_ratio
 from simulations.scenarios import NAMES, Scenario, load_scenario
 from simulations.scenarios.draw import Generated
@@ -143,3 +144,20 @@ def test_the_command_lists_them_and_prints_a_file_to_begin_with(
     assert [line.split()[0] for line in listed.splitlines() if not line.startswith(" ")] == list(NAMES)
     assert "AzureLLMInferenceTrace_code.csv (CC-BY-4.0)" in listed
     assert load_scenario(str(tmp_path / "own.yaml")).make(1).tobytes() == load_scenario("code-hour").make(1).tobytes()
+
+
+def test_prompts_that_begin_alike_are_served_from_a_prefix_cache() -> None:
+    traffic = replace(generated(load_scenario("agents-hour")), requests_per_s=0.3)
+    setting, _ = replace(load_scenario("agents-hour"), traffic=traffic).setting(1)
+    drawn = joined(list(traffic.chunks(1))).blocks
+    assert setting.names is not None
+    assert drawn is not None
+
+    fleet = replay_compiled(setting.requests, 1, setting.config, setting.times, names=setting.names)
+
+    blocks = setting.requests["prompt_tokens"].astype(np.int64) // 16
+    assert (np.diff(setting.names.starts) <= blocks).all()
+    hits = fleet.cached_tokens.sum() / setting.requests["prompt_tokens"].sum()
+    expected = lru_hit_ratio(drawn, setting.config.kv_capacity_tokens // 512)
+    assert hits == pytest.approx(expected, abs=0.05)  # running requests hold some of the cache
+    assert hits > 0.1
