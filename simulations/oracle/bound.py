@@ -3,7 +3,7 @@
 Late requests get a price (Lagrange). For any price the optimum of cost plus price x lateness, less price x the
 lateness that is allowed, is no more than any plan that keeps the objective costs: the bound from below is the largest
 of these. The bound from above is a plan that keeps it, put together from those of the price just too low and of the
-price just high enough.
+price just high enough, and trimmed while some lateness is left to spend.
 """
 
 import math
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .demand import QUANTA_PER_INTERVAL, Demand
-from .kernel import Ints, Steps, best_steps, follow
+from .kernel import Ints, Steps, best_steps, follow, late_requests
 
 SECONDS_PER_HOUR = 3600.0
 # The grid holds twice what may be on time with the most replicas: beyond, more work changes nothing for long.
@@ -20,6 +20,8 @@ GRID_RATIO = 2.0
 GRID_MAX = 4096
 # Prices are tried until two neighbours differ by no more than this; the gap between both bounds is then far smaller.
 PRICE_RATIO = 1.02
+# By how many intervals a plan is trimmed at a time, the largest first, and how often at one place.
+TRIMS, TRIMS_EACH = (64, 16, 4, 1, 1), 32
 PRICE_MIN_S, PRICE_MAX_S = 1e-3, 1e7  # replica-seconds that one late request may cost
 
 
@@ -57,7 +59,7 @@ def cheapest(demand: Demand, *, lead_time_s: float, attainment_ratio: float) -> 
             f"attainment must be in (0, 1] and the lead time ≥ 0 s, got {attainment_ratio} and {lead_time_s}"
         )
     course = _Course(demand, lead_time_s)
-    allowed = (1.0 - attainment_ratio) * float(demand.requests.sum())
+    allowed = _allowed(demand, attainment_ratio)
     free = course.priced(0.0)
     if free.late <= allowed:
         return _bound(course, (free, free), free.value_s, attainment_ratio)
@@ -65,9 +67,10 @@ def cheapest(demand: Demand, *, lead_time_s: float, attainment_ratio: float) -> 
     if low.late <= allowed:
         low, high = free, low
     if high.late > allowed:
+        late = (high.late + demand.hopeless) / float(demand.requests.sum() + demand.hopeless)
         raise ValueError(
-            f"{high.late / float(demand.requests.sum()):.2%} of the requests are late with the most replicas "
-            f"({demand.bounds.high}); at most {1 - attainment_ratio:.2%} may be"
+            f"{late:.2%} of the requests are late with the most replicas ({demand.bounds.high}), "
+            f"{demand.hopeless} of them by their own prompt; at most {1 - attainment_ratio:.2%} may be"
         )
     lower_s = max(one.value_s - one.price_s * allowed for one in (low, high))
     while high.price_s > PRICE_RATIO * low.price_s and high.late < low.late:
@@ -77,10 +80,15 @@ def cheapest(demand: Demand, *, lead_time_s: float, attainment_ratio: float) -> 
     return _bound(course, (low, high), lower_s, attainment_ratio)
 
 
+def _allowed(demand: Demand, attainment_ratio: float) -> float:
+    """How many of those that can be on time may be late."""
+    return (1.0 - attainment_ratio) * float(demand.requests.sum() + demand.hopeless) - demand.hopeless
+
+
 def _bound(course: "_Course", pair: tuple[_Priced, _Priced], lower_s: float, attainment_ratio: float) -> Bound:
     demand = course.demand
-    allowed = (1.0 - attainment_ratio) * float(demand.requests.sum())
-    plan = course.mixed(*pair, allowed)
+    allowed = _allowed(demand, attainment_ratio)
+    plan = course.trimmed(course.mixed(*pair, allowed), allowed)
     return Bound(
         attainment_ratio=attainment_ratio,
         lead_time_s=course.lead_time_s,
@@ -160,6 +168,35 @@ class _Course:
             else:
                 high = middle - 1 if is_later_laxer else middle
         return best
+
+    def trimmed(self, plan: Ints, allowed: float) -> Ints:
+        """The same plan with replicas that come later, go earlier or stay away, as long as the objective is kept."""
+        for span in TRIMS:
+            for at in np.flatnonzero(np.diff(plan)) + 1:
+                plan = self._trimmed_at(plan, int(at), span, allowed)
+        return plan
+
+    def _trimmed_at(self, plan: Ints, at: int, span: int, allowed: float) -> Ints:
+        """At a step of the plan: up, it comes a span later; down, a span earlier; again while that helps."""
+        for _ in range(TRIMS_EACH):
+            shorter = plan.copy()
+            if plan[at] > plan[at - 1]:
+                shorter[at : at + span] = np.minimum(plan[at : at + span], plan[at - 1])
+                moved = at + span
+            else:
+                first = max(0, at - span)
+                shorter[first:at] = np.minimum(plan[first:at], plan[at])
+                moved = first
+            if self.cost_s(shorter) >= self.cost_s(plan) or self._late(shorter) > allowed:
+                return plan
+            plan, at = shorter, moved
+            if not 0 < at < len(plan):
+                return plan
+        return plan
+
+    def _late(self, plan: Ints) -> float:
+        demand = self.demand
+        return late_requests(demand.requests, demand.work_quanta, self._allowed, self._limits, plan)
 
     def _better(self, best: Ints, plan: Ints, keeps: bool) -> Ints:
         return plan if keeps and self.cost_s(plan) < self.cost_s(best) else best

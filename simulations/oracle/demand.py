@@ -44,11 +44,12 @@ class Demand:
     """Per interval: requests, and their work in quanta; what a replica may have before it and still be on time."""
 
     interval_s: float
-    requests: Ints
-    work_quanta: Ints
+    requests: Ints  # that can be on time
+    work_quanta: Ints  # of all
     allowed_quanta: float  # per ready replica
     replicas_at_start: int
     bounds: Bounds
+    hopeless: int = 0  # requests whose own prompt takes longer than the objective
 
     @property
     def quantum_s(self) -> float:
@@ -61,10 +62,12 @@ def demand_of(setting: Setting) -> Demand:
     intervals = max(1, min(INTERVALS_MAX, math.ceil(setting.span_s / INTERVAL_MIN_S)))
     interval_s = max(setting.span_s, INTERVAL_MIN_S) / intervals
     cost = Cost.of(setting)
-    requests, work = np.zeros(intervals, np.int64), np.zeros(intervals)
+    requests, work, hopeless = np.zeros(intervals, np.int64), np.zeros(intervals), 0
     for part in (setting.requests, *(() if setting.more is None else setting.more())):
         index = np.minimum((part["arrived_at_s"] / interval_s).astype(np.int64), intervals - 1)
-        requests += np.bincount(index, minlength=intervals)
+        can_be = cost.ttft_s(part) <= setting.ttft_s
+        hopeless += int(len(part) - can_be.sum())
+        requests += np.bincount(index[can_be], minlength=intervals)
         work += np.bincount(index, weights=cost.work_s(part), minlength=intervals)
     quantum_s = interval_s / QUANTA_PER_INTERVAL
     return Demand(
@@ -75,6 +78,7 @@ def demand_of(setting: Setting) -> Demand:
         allowed_quanta=(setting.ttft_s + cost.resident_s(setting.requests)) / quantum_s,
         replicas_at_start=setting.replicas_at_start,
         bounds=setting.bounds,
+        hopeless=hopeless,
     )
 
 
@@ -99,11 +103,21 @@ class Cost:
 
     def work_s(self, requests: Records) -> Floats:
         """Seconds of a replica, each."""
+        return self._prefill_s(self._computed(requests)) + self._decode_s(requests) + self._shared_s(requests)
+
+    def ttft_s(self, requests: Records) -> Floats:
+        """To the first token on a replica that does nothing else."""
+        prompt = self._computed(requests)
+        steps = np.ceil(prompt / self.config.max_num_batched_tokens)
+        return steps * (self.times.base_s + self.times.overhead_s) + self._prefill_s(prompt)
+
+    def _computed(self, requests: Records) -> Floats:
         prompt, _ = _lengths(requests)
-        if self.config.caches_prefixes:  # all but the last block may be cached
-            prompt = np.minimum(prompt, self.config.block_size_tokens)
-        prefill_s = self.times.prefill_token_s * prompt + self.times.attention_pair_s * prompt * prompt / 2
-        return prefill_s + self._decode_s(requests) + self._shared_s(requests)
+        # All but the last block may be cached.
+        return np.minimum(prompt, self.config.block_size_tokens) if self.config.caches_prefixes else prompt
+
+    def _prefill_s(self, prompt: Floats) -> Floats:
+        return self.times.prefill_token_s * prompt + self.times.attention_pair_s * prompt * prompt / 2
 
     def resident_s(self, requests: Records) -> float:
         """Work left in a replica whose KV cache is full of requests that have just begun to decode."""

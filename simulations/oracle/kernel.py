@@ -92,3 +92,14 @@ def follow(
         late += requests[interval] * late_share(level, work[interval], served, replicas * allowed)
         level = max(level + work[interval] - served, 0)
     return late
+
+
+@jit
+def late_requests(requests: Ints, work: Ints, allowed: float, limits: Ints, plan: Ints) -> float:
+    """The late requests of a plan."""
+    level, late = 0, 0.0
+    for interval in range(len(work)):
+        served = plan[interval] * limits[4]
+        late += requests[interval] * late_share(level, work[interval], served, plan[interval] * allowed)
+        level = max(level + work[interval] - served, 0)
+    return late

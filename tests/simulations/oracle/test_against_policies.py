@@ -107,3 +107,16 @@ def test_what_a_prefix_cache_may_save_is_not_demanded() -> None:
     cached = replace(plain, config=replace(CONFIG, caches_prefixes=True))
 
     assert demand_of(cached).work_quanta.sum() < 0.75 * demand_of(plain).work_quanta.sum()
+
+
+def test_a_prompt_that_takes_longer_than_the_objective_is_late_whatever_is_paid() -> None:
+    setting = tide(3)
+    setting.requests["prompt_tokens"][:50] = 30_000
+    demand = demand_of(setting)
+
+    static = simulate(replace(setting, replicas_at_start=10), Static(10))
+
+    assert demand.hopeless == 50
+    assert static.attainment_ratio <= 1 - 50 / len(setting.requests)
+    with pytest.raises(ValueError, match="50 of them by their own prompt"):
+        cheapest(demand, lead_time_s=0.0, attainment_ratio=1 - 49 / len(setting.requests))

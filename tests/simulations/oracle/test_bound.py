@@ -108,7 +108,7 @@ def test_a_short_dip_is_not_worth_a_start() -> None:
 
 
 def test_too_few_replicas_are_said_to_be_too_few() -> None:
-    with pytest.raises(ValueError, match=r"late with the most replicas \(3\); at most 1.00%"):
+    with pytest.raises(ValueError, match=r"the most replicas \(3\), 0 of them by their own prompt; at most 1.00%"):
         cheapest(demand([80] * 60), lead_time_s=60.0, attainment_ratio=0.99)
 
 
