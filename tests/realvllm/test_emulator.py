@@ -6,6 +6,8 @@ just after its run, read by the same sampler; the duration is a ratio.
 """
 
 import asyncio
+import os
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from itertools import pairwise
@@ -31,12 +33,21 @@ LONG_PROMPT = 1500  # three steps of 512 tokens
 PHASES = ((20, 8), (28, 2), (60, 12), (70, 3))
 LENGTHS = ((700, 500), (300, 200), (900, 400), (600, 300), (100, 600))  # prompt and answer, 3 to 11 of the 32 blocks
 # Bounds on what may differ, real ÷ emulated or the other way round.
-REQUESTS_APART = 3  # the last users' requests are sent or not by a moment's chance
-TOKENS_RATIO = 1.05
-MEAN_RATIO = 1.15  # means of running, waiting and KV usage
-PEAK_REQUESTS = 2  # of waiting
-PREEMPTIONS_RATIO = 1.6
-DURATION_RATIO = 1.6  # the one thing that the load of the machine changes between calibration and run
+RATIOS = {
+    "generation_tokens": 1.05,
+    "prompt_tokens": 1.05,
+    "running_mean": 1.15,
+    "waiting_mean": 1.15,
+    "kv_mean_ratio": 1.15,
+    "preemptions": 1.6,
+    "duration_s": 1.6,  # the one thing that the load of the machine changes between calibration and run
+}
+DIFFERENCES = {
+    "requests": 3.0,  # the last users' requests are sent or not by a moment's chance
+    "waiting_peak": 2.0,
+}
+# How often the comparison is repeated; the median of each figure is held against its bound. A turn takes two minutes.
+TURNS = int(os.environ.get("WARMTIDE_VLLM_TURNS", "1"))
 # What a CPU server says of its cache that a GPU server, which the emulator is, says otherwise.
 CPU_LABELS = {"kv_cache_memory_bytes", "num_gpu_blocks_override"}
 
@@ -160,23 +171,27 @@ def histogram(sample: EngineSample, name: str) -> Histogram:
     return found
 
 
-async def test_the_same_requests_take_the_same_course(server: Any, limits: EngineConfig) -> None:
-    steps = await fitted(server.url)
-    real = await course_of(server.url)
-    steps = mean_steps(steps, await fitted(server.url))
+async def one_turn(real_url: str, limits: EngineConfig) -> dict[str, float]:
+    """Both servers through the same course, one after the other: how far apart they are, figure by figure."""
+    steps = await fitted(real_url)
+    real = await course_of(real_url)
+    steps = mean_steps(steps, await fitted(real_url))
     async with serving(ServerOptions(model_name=SERVED_NAME, engine=limits, step_times=steps)) as emulator:
         emulated = await course_of(emulator.url)
     print(f"\n{steps}\nreal     {real}\nemulated {emulated}")
-
-    assert abs(real.requests - emulated.requests) <= REQUESTS_APART
-    assert ratio(real.generation_tokens, emulated.generation_tokens) <= TOKENS_RATIO
-    assert ratio(real.prompt_tokens, emulated.prompt_tokens) <= TOKENS_RATIO
     assert real.preemptions > 0
-    assert ratio(real.preemptions, emulated.preemptions) <= PREEMPTIONS_RATIO
-    assert abs(real.waiting_peak - emulated.waiting_peak) <= PEAK_REQUESTS
-    assert ratio(real.duration_s, emulated.duration_s) <= DURATION_RATIO
-    for name in ("running_mean", "waiting_mean", "kv_mean_ratio"):
-        assert ratio(getattr(real, name), getattr(emulated, name)) <= MEAN_RATIO, name
+    apart = {name: ratio(getattr(real, name), getattr(emulated, name)) for name in RATIOS}
+    return apart | {name: abs(getattr(real, name) - getattr(emulated, name)) for name in DIFFERENCES}
+
+
+async def test_the_same_requests_take_the_same_course(server: Any, limits: EngineConfig) -> None:
+    turns = [await one_turn(server.url, limits) for _ in range(TURNS)]
+    medians = {name: statistics.median(turn[name] for turn in turns) for name in turns[0]}
+    for name, bound in (RATIOS | DIFFERENCES).items():
+        each = ", ".join(f"{turn[name]:.3g}" for turn in turns)
+        print(f"{name}: {medians[name]:.3g} apart (bound {bound:g}), turn by turn {each}")
+
+    assert {name: apart for name, apart in medians.items() if apart > (RATIOS | DIFFERENCES)[name]} == {}
 
 
 def ratio(one: float, other: float) -> float:
