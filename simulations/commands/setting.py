@@ -9,6 +9,7 @@ from typing import TypeVar
 from simulations.calibration.profile_file import read_profile
 from simulations.errors import UsageError
 from simulations.policies import NAMES, Bounds
+from simulations.policies.catalog import FORESIGHT
 from simulations.replica import PROFILES
 from simulations.scenarios import NAMES as SCENARIO_NAMES
 from simulations.scenarios import Scenario, load_scenario
@@ -102,7 +103,9 @@ def setting_of(scenario: Scenario, seed: int) -> Setting:
 def policy_names(given: str) -> tuple[str, ...]:
     """Names of policies, separated by commas."""
     names = tuple(name.strip() for name in given.split(",") if name.strip())
-    unknown = [name for name in names if name not in NAMES]
+    unknown = [name for name in names if name not in (*NAMES, FORESIGHT)]
     if unknown or not names:
-        raise UsageError(f"no policy named {', '.join(unknown) or repr(given)}; there are: {', '.join(NAMES)}")
+        raise UsageError(
+            f"no policy named {', '.join(unknown) or repr(given)}; there are: {', '.join((*NAMES, FORESIGHT))}"
+        )
     return names

@@ -1,9 +1,10 @@
 """AIBrix' own autoscalers, APA and KPA, on the KV cache usage of its samples (target 0.5).
 
 After `pkg/controller/podautoscaler/{algorithm/apa.go,algorithm/kpa.go,context/context.go,podautoscaler_controller.go}`
-of vllm-project/aibrix 0.7. `as_released` keeps three bugs of that release: KPA divides a mean per pod by a target per
-pod and so forgets how many pods there are; its panic has no memory; and the cooldown takes the highest recent number
-upwards and the lowest downwards, where one low reading in 300 s decides. Without it the three are as documented.
+of vllm-project/aibrix v0.7.0-rc.3. `as_released` keeps three bugs of that release: KPA divides a mean per pod by a
+target per pod and so forgets how many pods there are; its panic has no memory; and the cooldown takes the highest
+recent number upwards and the lowest downwards, where one low reading in 300 s decides. Without it the three are as
+documented.
 """
 
 import math

@@ -1,9 +1,9 @@
 """NVIDIA Dynamo's planner for aggregated workers: its load loop and its throughput loop.
 
 After `components/src/dynamo/planner/core/{load_scaling,throughput_scaling}.py` and `core/load/predictors.py` of
-ai-dynamo/dynamo 1.x. Load (target "throughput"): every 5 s, one more when any worker's KV cache, queued prompts
-counted in, is over 100 %, one fewer when all are under 60 %; nothing while a change is under way. Throughput: every
-180 s, the next interval's requests and lengths by ARIMA over what one engine serves within the objectives. Dynamo
+ai-dynamo/dynamo 1.6 (0c6da1e). Load (target "throughput"): every 5 s, one more when any worker's KV cache, queued
+prompts counted in, is over 100 %, one fewer when all are under 60 %; nothing while a change is under way. Throughput:
+every 180 s, the next interval's requests and lengths by ARIMA over what one engine serves within the objectives. Dynamo
 learns that from forward passes; here it comes from the same coefficients that the simulated engine runs on.
 """
 

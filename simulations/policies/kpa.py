@@ -1,6 +1,7 @@
 """Knative's pod autoscaler: concurrency over a stable and a panic window.
 
-After `pkg/autoscaler/scaling/autoscaler.go`; the defaults are those of `config-autoscaler`.
+After `pkg/autoscaler/scaling/autoscaler.go` of knative.dev/serving v0.51; the defaults are those of its
+`config/core/configmaps/autoscaler.yaml`.
 """
 
 import math

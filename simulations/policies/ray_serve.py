@@ -1,8 +1,8 @@
 """Ray Serve's default: ongoing requests over a target per replica, once the same direction has lasted.
 
-After `python/ray/serve/autoscaling_policy.py` and `config.py` of Ray 2.5x: reports every 10 s averaged over 30 s,
-target 2, 30 s upwards, 600 s downwards. Its delays count ticks of 0.1 s; between two reports the ticks see the same
-numbers, so seconds say the same.
+After `python/ray/serve/autoscaling_policy.py` and `config.py` of ray-project/ray at 00590c4 (2026): reports every 10 s
+averaged over 30 s, target 2, 30 s upwards, 600 s downwards. Its delays count ticks of 0.1 s; between two reports the
+ticks see the same numbers, so seconds say the same.
 """
 
 import math

@@ -1,7 +1,7 @@
 """SkyServe: requests per second of the last minute over a target per replica, after as many equal looks.
 
-After `RequestRateAutoscaler` in `sky/serve/autoscalers.py` and `sky/serve/constants.py` of skypilot 0.9: looks every
-20 s, 300 s upwards, 1200 s downwards. Arrivals are what ended plus what more is outstanding.
+After `RequestRateAutoscaler` in `sky/serve/autoscalers.py` and `sky/serve/constants.py` of skypilot-org/skypilot at
+4b81f5d: looks every 20 s, 300 s upwards, 1200 s downwards. Arrivals are what ended plus what more is outstanding.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""A number that never changes."""
+"""A number that never changes: a Deployment without an autoscaler."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""llm-d's workload-variant-autoscaler 0.5 with one variant: by saturation (v1) and by tokens (v2).
+"""llm-d's workload-variant-autoscaler 0.5.1 with one variant: by saturation (v1) and by tokens (v2).
 
 After `internal/saturation/analyzer.go` and `internal/engines/{analyzers/saturation_v2,pipeline/cost_aware_optimizer}`
 of llm-d/llm-d-workload-variant-autoscaler. Every 15 s it publishes the number it wants, from peaks of one minute; the
