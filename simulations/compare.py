@@ -46,6 +46,8 @@ def compare(setting: Setting, names: Sequence[str], tell: Telling) -> Iterator[R
 
 
 def _static_attainment(setting: Setting, replicas: int) -> float:
+    if setting.more is not None:  # too many to be replayed at once
+        return simulate(replace(setting, replicas_at_start=replicas), Static(replicas)).attainment_ratio
     fleet = replay_compiled(
         forget_course(setting.requests),
         replicas,

@@ -39,7 +39,8 @@ def show(setting: Setting, names: Sequence[str]) -> tuple[list[Row], bool]:
     """Print each row as it comes; the rows that were done, and whether those are all."""
     rows: list[Row] = []
     columns = _columns(setting, names)
-    sys.stdout.write(f"{len(setting.requests):,} requests in {setting.span_s / 3600:.1f} h\n")
+    more = "" if setting.more is None else "more than "
+    sys.stdout.write(f"{more}{len(setting.requests):,} requests in {setting.span_s / 3600:.1f} h\n")
     try:
         with screen(len(names) + 1, "static") as on:
             on.head(columns)

@@ -21,6 +21,7 @@ from simulations.errors import INTERRUPTED, ReplayError, UsageError
 from simulations.imports.choose import chosen
 from simulations.policies import NAMES, Bounds
 from simulations.replays import Change, Course, Drawn, History, Past, Service, read_decisions, read_past
+from simulations.traces.chunk import Longs
 from simulations.world import Outcome, Setting, simulate
 from simulations.world.startup import StartupTimes
 
@@ -84,7 +85,7 @@ def run(options: argparse.Namespace) -> int:
         setting = replace(setting, bounds=bounds)
     begun = setting.bounds.clamp(known.course.at(0.0)) if known.course else setting.bounds.low
     setting = replace(setting, replicas_at_start=begun)
-    sys.stdout.write(f"{known.says}\nsimulated on {scenario.profile}: {len(setting.requests):,} requests\n\n")
+    sys.stdout.write(f"{known.says}\nsimulated on {scenario.profile}: {_counts(setting, 1)[0]:,} requests\n\n")
     return _beside(options, setting, known, names)
 
 
@@ -132,7 +133,7 @@ def _course(outcome: Outcome) -> Course:
 def _print_course(setting: Setting, known: Known, courses: dict[str, Course]) -> None:
     """Mean replicas over time."""
     step_s = setting.span_s / ROWS
-    counts = np.histogram(setting.requests["arrived_at_s"], bins=ROWS, range=(0.0, setting.span_s))[0]
+    counts = _counts(setting, ROWS)
     columns = [
         Column("from", 16, is_text=True),
         Column("requests/s", 10),
@@ -150,6 +151,14 @@ def _print_course(setting: Setting, known: Known, courses: dict[str, Course]) ->
         sys.stdout.write(text.rstrip() + "\n")
 
 
+def _counts(setting: Setting, bins: int) -> Longs:
+    """Requests in equal parts of the span."""
+    counts = np.zeros(bins, np.int64)
+    for part in (setting.requests, *(() if setting.more is None else setting.more())):
+        counts += np.histogram(part["arrived_at_s"], bins=bins, range=(0.0, setting.span_s))[0]
+    return counts
+
+
 def _when(known: Known, at_s: float) -> str:
     if known.begin_s is None:
         return f"{at_s / 60:.0f} min"
@@ -157,10 +166,10 @@ def _when(known: Known, at_s: float) -> str:
 
 
 def _write(path: Path, step_s: float, setting: Setting, courses: dict[str, Course]) -> None:
-    marks = np.arange(0.0, setting.span_s + step_s, step_s)
-    counts = np.histogram(setting.requests["arrived_at_s"], bins=marks)[0]
+    steps = max(1, round(setting.span_s / step_s))
+    counts = _counts(setting, steps)
     rows = [",".join(("at_s", "requests_per_s", *courses))]
-    for at_s, count in zip(marks.tolist(), counts.tolist(), strict=False):
+    for at_s, count in zip((np.arange(steps) * step_s).tolist(), counts.tolist(), strict=True):
         rows.append(",".join(map(str, (at_s, round(count / step_s, 4), *(one.at(at_s) for one in courses.values())))))
     try:
         path.write_text("\n".join(rows) + "\n", encoding="utf-8")

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 
@@ -15,6 +16,8 @@ from simulations.traces import Blocks, Chunk, joined
 from simulations.traces.chunk import Longs
 from simulations.world import Setting
 from simulations.world.startup import StartupTimes
+
+IN_MEMORY_MAX = 3_000_000  # requests: half a gigabyte with their course
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -43,21 +46,58 @@ class Scenario:
         """All of it, ready to be simulated, and how many requests were left out; ValueError where none is left.
 
         Where the traffic says what prompts share, the servers cache it, as vLLM does unless it is told not to.
+        More requests than IN_MEMORY_MAX are read in parts, anew for each policy.
         """
-        kept, refused = servable(joined(list(self.chunks(seed))), self.engine)
+        head: list[Chunk] = []
+        rest = self.chunks(seed)
+        for chunk in rest:
+            head.append(chunk)
+            if sum(map(len, head)) > IN_MEMORY_MAX:
+                return self._in_parts(seed, joined(head), rest)
+        kept, refused = servable(joined(head), self.engine)
         names = None if kept.blocks is None else block_names(kept, self.engine.block_size_tokens)
-        setting = Setting(
-            requests=requests_of(kept.at_s, kept.prompt_tokens, kept.output_tokens),
-            config=replace(self.engine, caches_prefixes=names is not None),
+        plain = self._plain(kept, seed)
+        config = replace(self.engine, caches_prefixes=names is not None)
+        return replace(plain, config=config, names=names), refused
+
+    def _in_parts(self, seed: int, head: Chunk, rest: Iterator[Chunk]) -> tuple[Setting, int]:
+        """The first part, and the way to the others; what remains is read once to know when it ends."""
+        if head.blocks is not None:
+            limit = f"{IN_MEMORY_MAX:,} requests that share blocks"
+            raise ValueError(f"expected at most {limit}; cut the trace: warmtide sim trace convert --end 1d")
+        first, refused = servable(head, self.engine)
+        ends_at_s = float(head.at_s[-1])
+        for chunk in rest:
+            refused += servable(chunk, self.engine)[1]
+            ends_at_s = float(chunk.at_s[-1])
+        more = partial(_parts_after, self, seed, len(head))
+        return replace(self._plain(first, seed), more=more, ends_at_s=ends_at_s), refused
+
+    def _plain(self, kept: Chunk, seed: int) -> Setting:
+        return Setting(
+            requests=_records(kept),
+            config=self.engine,
             times=self.times,
             bounds=self.bounds,
             replicas_at_start=self.bounds.low,
             startup=self.startup,
             ttft_s=self.ttft_s,
             seed=seed,
-            names=names,
         )
-        return setting, refused
+
+
+def _parts_after(scenario: Scenario, seed: int, rows: int) -> Iterator[Records]:
+    """The requests after the first so many rows of a scenario's traffic."""
+    for chunk in scenario.chunks(seed):
+        skipped = min(rows, len(chunk))
+        rows -= skipped
+        kept, _ = servable(chunk.between(skipped, len(chunk)), scenario.engine)
+        if len(kept):
+            yield _records(kept)
+
+
+def _records(kept: Chunk) -> Records:
+    return requests_of(kept.at_s, kept.prompt_tokens, kept.output_tokens)
 
 
 def servable(found: Chunk, config: EngineConfig) -> tuple[Chunk, int]:

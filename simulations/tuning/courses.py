@@ -42,6 +42,8 @@ class Courses:
 def split_courses(scenario: Scenario, seed: int, seeds: int, setting_of: SettingOf) -> Courses:
     """Days where the traffic has at least two, thirds of a shorter recording, seeds of what is drawn."""
     first = setting_of(scenario, seed)
+    if first.more is not None:
+        raise UsageError(f"{scenario.name} is too large to be tuned on; thin it: warmtide sim trace scale --rate 0.1")
     if first.span_s >= DAYS_MIN * DAY_S:
         return _by_time(first, DAY_S, "days")
     if isinstance(scenario.traffic, Recorded):

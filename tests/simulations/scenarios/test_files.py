@@ -7,9 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from simulations import cli
+from simulations.compare import smallest_static
 from simulations.errors import ScenarioError
-from simulations.scenarios import load_scenario
+from simulations.policies.static import Static
+from simulations.scenarios import load_scenario, scenario
 from simulations.scenarios.config import parse_scenario
+from simulations.traces import source
+from simulations.world import simulate
 
 OWN = """\
 says: ours
@@ -107,3 +111,21 @@ def test_any_text_is_a_scenario_or_a_scenario_error(text: str) -> None:
     except ScenarioError as exc:
         said = str(exc)
         assert said
+
+
+def test_a_course_too_long_for_memory_is_read_in_parts_with_the_same_outcome(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [f"{number / 8},{9000 if number % 50 == 7 else 600},90\n" for number in range(4000)]
+    (tmp_path / "trace.csv").write_text(TRACE.splitlines()[0] + "\n" + "".join(rows), encoding="utf-8")
+    (tmp_path / "own.yaml").write_text(OWN.replace("  rateRatio: 2\n", ""), encoding="utf-8")
+    own = load_scenario(str(tmp_path / "own.yaml"))
+    monkeypatch.setattr(source.blocks, "__kwdefaults__", {"block_bytes": 4096})  # many small chunks
+    whole, refused = own.setting(1)
+    monkeypatch.setattr(scenario, "IN_MEMORY_MAX", 700)
+    parts, refused_in_parts = own.setting(1)
+
+    assert len(parts.requests) < 1200 < len(whole.requests)
+    assert refused == refused_in_parts == 79
+    assert smallest_static(parts) == smallest_static(whole)
+    assert simulate(parts, Static(2)) == simulate(whole, Static(2))
