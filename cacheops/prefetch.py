@@ -99,26 +99,36 @@ def read_failure(layout: Layout, key: str) -> Failure | None:
 
 def remember_failure(layout: Layout, uri: str, key: str, error: CacheError, *, now_s: float) -> Failure:
     """Write down why, and when the next try is due."""
-    before = read_failure(layout, key)
-    attempts = 1 + (before.attempts if before else 0)
-    wait_s = retry_after_s(error.reason, attempts, wait_s=error.wait_s)
-    failure = Failure(
-        uri=uri,
-        reason=error.reason,
-        message=str(error)[:1000],
-        attempts=attempts,
-        failed_at_s=now_s,
-        retry_at_s=now_s + wait_s,
-    )
+    failure = next_failure(read_failure(layout, key), uri, error, now_s=now_s)
+    write_failure(layout, key, failure)
+    return failure
+
+
+def write_failure(layout: Layout, key: str, failure: Failure) -> bool:
+    """Whether it could be: a disk that is full or closed cannot be told so."""
     body = {name: getattr(failure, name) for name in Failure.__dataclass_fields__}
     fresh = layout.failure(key).with_suffix(".new")
     try:
         fresh.write_text(json.dumps(body) + "\n", encoding="utf-8")
         fresh.rename(layout.failure(key))
     except OSError:
-        with suppress(OSError):  # a disk that is full or closed cannot be told so; the caller has the error itself
+        with suppress(OSError):
             fresh.unlink(missing_ok=True)
-    return failure
+        return False
+    return True
+
+
+def next_failure(before: Failure | None, uri: str, error: CacheError, *, now_s: float) -> Failure:
+    """What failed now after what failed before."""
+    attempts = 1 + (before.attempts if before else 0)
+    return Failure(
+        uri=uri,
+        reason=error.reason,
+        message=str(error)[:1000],
+        attempts=attempts,
+        failed_at_s=now_s,
+        retry_at_s=now_s + retry_after_s(error.reason, attempts, wait_s=error.wait_s),
+    )
 
 
 def forget_failure(layout: Layout, key: str) -> None:

@@ -20,7 +20,7 @@ from nodeagent.errors import ApiError, NotThereError
 from nodeagent.facts import facts_of
 from nodeagent.fetches import Fetches
 from nodeagent.kube import LOCAL_MODEL_NODES, NODE_MODEL_CACHES
-from nodeagent.report import ModelFact, NodeFacts, is_worth_writing, kserve_status, node_status
+from nodeagent.report import ModelFact, NodeFacts, is_worth_writing, kserve_status, node_status, rfc3339
 from nodeagent.store import Store, View
 from nodeagent.wishes import LocalModel, Wishes, local_models, wishes_of
 
@@ -110,6 +110,7 @@ class Agent:
             log.warning("the API: %s", exc)
         except CacheError as exc:
             log.warning("%s: %s", exc.reason, exc)
+            await self._report_trouble(exc)
         else:
             return True
         return False
@@ -221,6 +222,16 @@ class Agent:
         )
         await self._report_own(self.facts, now_s)
         await self._report_kserve({fact.key: fact for fact in models})
+
+    async def _report_trouble(self, trouble: CacheError) -> None:
+        """The disk itself cannot be looked at: say so at once, and that we live; what it held is not known now."""
+        now_s = self._clock.now_s()
+        self._shared = {}
+        self._written = _Written()
+        if self._has_cache:
+            with contextlib.suppress(ApiError):  # the next pass tells it
+                words = {"reason": trouble.reason.value, "time": rfc3339(now_s)}
+                await self._api.patch_status(NODE_MODEL_CACHES, self._options.node, words)
 
     async def _report_own(self, facts: NodeFacts, now_s: float) -> None:
         status, written = node_status(facts, now_s), self._written

@@ -1,7 +1,8 @@
 """The cache on this node's disk, as the agent works with it. Everything here blocks: call it in a thread."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from cacheops.budget import Disk
 from cacheops.download import Transfer
 from cacheops.errors import (
     CacheError,
+    CanceledError,
     FailureReason,
     InsufficientCapacityError,
     IntegrityMismatchError,
@@ -25,10 +27,10 @@ from cacheops.model import ModelManifest, ModelRef, Trust
 from cacheops.mounts import Leases as Leases
 from cacheops.mounts import mounted_keys, read_table
 from cacheops.pins import pinned_keys
-from cacheops.prefetch import Failure, bring, forget_failure, remember_failure, stage_and_publish
+from cacheops.prefetch import Failure, forget_failure, next_failure, read_failure, stage_and_publish, write_failure
 from cacheops.publish import remove
 from cacheops.scrub import Record, forget, look, next_due, record_of, scrub
-from cacheops.sources import Source, SourceSettings, open_source
+from cacheops.sources import SourceSettings, open_source
 from cacheops.stock import Cause, HeldTree, Inventory, Partial
 from cacheops.tasks import NodeWish
 from cacheops.warm import warm
@@ -76,6 +78,7 @@ class Store:
         self._clock = clock
         self._leases = leases
         self._warm: dict[str, str] = {}  # key → digest that was read into the page cache
+        self._failures: dict[str, Failure] = {}  # that the disk would not take, by key
         self._used = layout.own / "used"
 
     def look(self) -> View:
@@ -114,8 +117,9 @@ class Store:
             failures={
                 ModelRef(uri=failure.uri).storage_key: failure
                 for failure in held.failures
-                if failure.reason is not FailureReason.CANCELED  # by us, at a restart: nothing to wait for
-            },
+                if failure.reason is not FailureReason.CANCELED  # by hand, at the command line: nothing to wait for
+            }
+            | self._failures,
             capacity_bytes=space.f_blocks * space.f_frsize,
             free_bytes=space.f_bavail * space.f_frsize,
             records={tree.path.name: record_of(self._layout, tree) for tree in held.trees},
@@ -124,50 +128,44 @@ class Store:
 
     def resolve(self, ref: ModelRef) -> ModelManifest:
         """The files of a model; a failure is remembered."""
-        try:
-            return open_source(ref.uri, self._settings, self._clock).resolve(ref)
-        except CacheError as exc:
-            remember_failure(self._layout, ref.uri, ref.storage_key, exc, now_s=self._clock.now_s())
-            raise
+        with self._remembering(ref), closing(open_source(ref.uri, self._settings, self._clock)) as source:
+            return source.resolve(ref)
 
     def fetch(self, wish: NodeWish, transfer: Transfer) -> Published:
         """Bring one model from its origin, just the one that was asked for; a failure is remembered."""
-        source = open_source(wish.ref.uri, self._settings, self._clock)
-        try:
-            manifest = self._listed(wish, source)
-            return bring(self._layout, manifest, source, transfer, now_s=self._clock.now_s())
-        finally:
-            source.close()
-
-    def _listed(self, wish: NodeWish, source: Source) -> ModelManifest:
-        """The files at the origin, if they are what was asked for."""
-        ref = wish.ref
-        try:
+        ref, digest = wish.ref, wish.tree.digest
+        with self._remembering(ref), closing(open_source(ref.uri, self._settings, self._clock)) as source:
             manifest = source.resolve(ref)
-            if manifest.digest != wish.tree.digest:
-                words = f"the source lists digest {manifest.digest[:16]}, wanted is {wish.tree.digest[:16]}"
+            if manifest.digest != digest:
+                words = f"the source lists digest {manifest.digest[:16]}, wanted is {digest[:16]}"
                 raise IntegrityMismatchError(f"{ref.uri}: {words}")
             check_trust(manifest, allow_unverified=wish.allow_unverified)
-        except CacheError as exc:
-            remember_failure(self._layout, ref.uri, ref.storage_key, exc, now_s=self._clock.now_s())
-            raise
-        return manifest
+            return stage_and_publish(self._layout, manifest, source, transfer, now_s=self._clock.now_s())
 
     def take(self, wish: NodeWish, transfer: Transfer, source: PeerSource) -> Published:
         """Bring one model from a peer. Only what our own disk refuses is remembered: there are others to ask."""
-        ref = wish.ref
-        now_s = self._clock.now_s()
-        manifest = source.manifest(ref)
+        manifest = source.manifest(wish.ref)
         check_trust(manifest, allow_unverified=wish.allow_unverified)
+        now_s, digest = self._clock.now_s(), wish.tree.digest
+        with self._remembering(wish.ref, (InsufficientCapacityError, StorageError)):
+            return stage_and_publish(self._layout, manifest, source, transfer, now_s=now_s, source_digest=digest)
+
+    @contextmanager
+    def _remembering(self, ref: ModelRef, what: tuple[type[CacheError], ...] = (CacheError,)) -> Iterator[None]:
+        """Keep a failure with the time of the next try: on the disk, and here where the disk takes nothing."""
+        key = ref.storage_key
         try:
-            done = stage_and_publish(
-                self._layout, manifest, source, transfer, now_s=now_s, source_digest=wish.tree.digest
-            )
-        except (InsufficientCapacityError, StorageError) as exc:
-            remember_failure(self._layout, ref.uri, ref.storage_key, exc, now_s=now_s)
+            yield
+        except CanceledError:
+            raise  # by us, at a restart: nothing to wait for
+        except what as exc:
+            before = self._failures.get(key) or read_failure(self._layout, key)
+            failure = next_failure(before, ref.uri, exc, now_s=self._clock.now_s())
+            if not write_failure(self._layout, key, failure):
+                self._failures[key] = failure
             raise
-        forget_failure(self._layout, ref.storage_key)
-        return done
+        self._failures.pop(key, None)
+        forget_failure(self._layout, key)
 
     def evict(self, tree: Published) -> None:
         """Take a tree away, in one rename. Nothing of it is mounted: that was seen a moment ago."""
@@ -201,20 +199,17 @@ class Store:
     def mend(self, tree: Published, transfer: Transfer, peer: PeerSource | None = None) -> None:
         """Bring just the bad files of a tree, from a peer or from its origin."""
         part = missing(tree, record_of(self._layout, tree).faults)
-        ref, revision = tree.manifest.ref, tree.manifest.resolved_revision
-        source = peer or open_source(ref.uri, self._settings, self._clock, resolved_revision=revision)
-        try:
-            if peer is not None:
-                peer.manifest(ref)
-            heal(self._layout, tree, part, source, transfer, now_s=self._clock.now_s())
-        except CacheError as exc:
-            if peer is None or isinstance(exc, InsufficientCapacityError | StorageError):
-                remember_failure(self._layout, ref.uri, ref.storage_key, exc, now_s=self._clock.now_s())
-            raise
-        finally:
-            if peer is None:
-                source.close()
-        forget_failure(self._layout, ref.storage_key)
+        ref, now_s = tree.manifest.ref, self._clock.now_s()
+        if peer is not None:
+            peer.manifest(ref)
+            with self._remembering(ref, (InsufficientCapacityError, StorageError)):
+                return heal(self._layout, tree, part, peer, transfer, now_s=now_s)
+        revision = tree.manifest.resolved_revision
+        with (
+            self._remembering(ref),
+            closing(open_source(ref.uri, self._settings, self._clock, resolved_revision=revision)) as source,
+        ):
+            heal(self._layout, tree, part, source, transfer, now_s=now_s)
 
     def staging_of(self, tree: Published) -> str:
         """Where its bad files gather."""
