@@ -96,7 +96,7 @@ SERIES: dict[str, tuple[list[Object], Object | None, Course]] = {
     ),
     "pods-walk": ([each_pod("10")], {"scaleDown": CALM}, Course(per_pod=walk(6, 2, 20))),
     "pods-plain": ([each_pod("10")], None, Course(per_pod=SWING)),
-    "pods-silent": ([each_pod("10")], {"scaleDown": rules(0)}, Course(per_pod=walk(7, 3, 22), silent=1)),
+    "pods-silent": ([each_pod("10")], {"scaleDown": rules(0)}, Course(per_pod=walk(7, 2, 45), silent=1)),
     "pods-pending": ([each_pod("10")], {"scaleDown": rules(0)}, Course(per_pod=walk(8, 4, 18))),
     "both": ([each_pod("10"), total("5")], {"scaleDown": CALM}, Course(per_pod=walk(9, 2, 15), totals=TIDE)),
     "both-gaps": ([each_pod("10"), total("5")], {"scaleDown": rules(0)}, Course(per_pod=walk(10, 2, 15), totals=GAPS)),

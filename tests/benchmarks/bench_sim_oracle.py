@@ -24,7 +24,10 @@ from simulations.world.startup import StartupTimes
 LEAD_TIMES_S = (60.0, 180.0, 600.0)
 ATTAINMENT_RATIO = 0.99
 GAP_MAX_RATIO = 0.02
+# Degrees of eagerness that are tried; of courses longer than some hours fewer, or this takes the night.
 EAGERNESS_RATIOS = (0.7, 1.0, 1.4)
+LONG_S = 4 * 3600.0
+SEARCHED_RATIOS = (0.7, 0.85, 1.0, 1.2, 1.4, 1.7, 2.0)
 # Policies with their makers' parameters are far from the bound at most lead times: all of them are run at one.
 FULL_LEAD_S = 60.0
 
@@ -71,7 +74,7 @@ def outcomes(setting: Setting) -> Iterator[tuple[str, float, Outcome]]:
     for replicas in {max(setting.bounds.low, start - 1), start, min(setting.bounds.high, start + 1)}:
         yield f"static-{replicas}", FULL_LEAD_S, simulate(setting, Static(replicas))
     for name in (*NAMES, FORESIGHT):
-        for eagerness in EAGERNESS_RATIOS:
+        for eagerness in EAGERNESS_RATIOS if setting.span_s <= LONG_S else (1.0,):
             yield f"{name}_x{eagerness:g}", FULL_LEAD_S, outcome_of(setting, name, eagerness, FULL_LEAD_S)
     for lead_s in LEAD_TIMES_S[1:]:
         yield f"warmtide_{lead_s:.0f}_s", lead_s, outcome_of(with_lead(setting, lead_s), "warmtide", 1.0, lead_s)
@@ -109,6 +112,7 @@ def cheapest_at(setting: Setting, name: str) -> float | None:
     """GPU-hours at the objective, the cheapest of some degrees of eagerness."""
     if name == "static":
         return simulate(setting, Static(setting.replicas_at_start)).gpu_hours
-    runs = [outcome_of(setting, name, eagerness, FULL_LEAD_S) for eagerness in (0.7, 0.85, 1.0, 1.2, 1.4, 1.7, 2.0)]
+    ratios = SEARCHED_RATIOS if setting.span_s <= LONG_S else EAGERNESS_RATIOS
+    runs = [outcome_of(setting, name, eagerness, FULL_LEAD_S) for eagerness in ratios]
     kept = [run.gpu_hours for run in runs if run.attainment_ratio >= ATTAINMENT_RATIO]
     return min(kept, default=None)
