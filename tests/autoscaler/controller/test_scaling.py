@@ -32,7 +32,7 @@ async def test_statuses_that_take_long_to_write_hold_up_no_decision(town) -> Non
 
             assert [await town.replicas(name) for name in names] == [replicas] * len(names)
 
-        await town.after(60.0)
+        await town.after(40.0)
         assert [(await town.status(name))["replicas"]["desired"] for name in names] == [4] * len(names)
 
 
