@@ -26,7 +26,7 @@ def read_leaving_no_trace(fd: int, buffer: memoryview, position: int) -> int:
     except OSError as exc:
         if exc.errno not in {errno.EAGAIN, errno.EOPNOTSUPP}:
             raise
-    absent = list(_absent(fd, position, len(buffer)))
+    absent = absent_ranges(fd, position, len(buffer))
     os.posix_fadvise(fd, position, len(buffer), os.POSIX_FADV_RANDOM)  # read-ahead would bring pages nobody counts
     count = os.preadv(fd, [buffer], position)
     for start, stop in absent:
@@ -34,8 +34,12 @@ def read_leaving_no_trace(fd: int, buffer: memoryview, position: int) -> int:
     return count
 
 
-def _absent(fd: int, position: int, size: int) -> Iterator[tuple[int, int]]:
+def absent_ranges(fd: int, position: int, size: int) -> list[tuple[int, int]]:
     """Stretches of whole pages that are not cached now, as far as the kernel tells: the owner of a file it does."""
+    return list(_absent(fd, position, size))
+
+
+def _absent(fd: int, position: int, size: int) -> Iterator[tuple[int, int]]:
     first = position - position % mmap.PAGESIZE
     pages = -(-(position + size - first) // mmap.PAGESIZE)
     residence = _residence(fd, first, pages)

@@ -1,7 +1,7 @@
 """The cache on this node's disk, as the agent works with it. Everything here blocks: call it in a thread."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,7 +20,7 @@ from cacheops.errors import (
 )
 from cacheops.guard import shown
 from cacheops.heal import heal, missing
-from cacheops.inventory import contents
+from cacheops.inventory import Staged, contents
 from cacheops.layout import Layout, discard, empty_trash, why_unclaimed
 from cacheops.manifest_file import Published
 from cacheops.model import ModelManifest, ModelRef, Trust
@@ -107,19 +107,10 @@ class Store:
             )
             for tree in held.trees
         )
-        partials = tuple(
-            Partial(digest=part.digest, size_bytes=part.disk_bytes, touched_at_s=part.touched_at_s)
-            for part in held.staged
-        )
         return View(
-            inventory=Inventory(trees=trees, partials=partials),
+            inventory=Inventory(trees=trees, partials=tuple(_partial(part) for part in held.staged)),
             published={tree.path.name: tree for tree in held.trees},
-            failures={
-                ModelRef(uri=failure.uri).storage_key: failure
-                for failure in held.failures
-                if failure.reason is not FailureReason.CANCELED  # by hand, at the command line: nothing to wait for
-            }
-            | self._failures,
+            failures=_by_key(held.failures) | self._failures,
             capacity_bytes=space.f_blocks * space.f_frsize,
             free_bytes=space.f_bavail * space.f_frsize,
             records={tree.path.name: record_of(self._layout, tree) for tree in held.trees},
@@ -226,6 +217,19 @@ class Store:
             leases=leases,
             is_warm=self._warm.get(key) == tree.source_digest,
         )
+
+
+def _partial(staged: Staged) -> Partial:
+    return Partial(digest=staged.digest, size_bytes=staged.disk_bytes, touched_at_s=staged.touched_at_s)
+
+
+def _by_key(failures: Iterable[Failure]) -> dict[str, Failure]:
+    """By folder; what somebody ended by hand at the command line is nothing to wait for."""
+    return {
+        ModelRef(uri=failure.uri).storage_key: failure
+        for failure in failures
+        if failure.reason is not FailureReason.CANCELED
+    }
 
 
 def check_trust(manifest: ModelManifest, *, allow_unverified: bool) -> None:

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from cacheops.download import Transfer
-from cacheops.errors import CacheError, FailureReason
+from cacheops.errors import CacheError, FailureReason, InvalidRequestError
 from cacheops.layout import Layout, open_cache
 from cacheops.manifest_file import Published
+from cacheops.page_cache import absent_ranges, read_leaving_no_trace
 from cacheops.prefetch import read_failure
 from cacheops.scrub import PERIOD_S, next_due, record_of
 from cacheops.sources import AddressRules, SourceSettings, open_source
@@ -41,12 +42,12 @@ class Node:
         self.wish = self.wished()
         self.tree: Published = self.store.fetch(self.wish, Transfer(retry_first_s=0.01))
 
-    def wished(self) -> NodeWish:
-        ref = model_ref(f"{self.origin.url}/m/")
+    def wished(self, path: str = "/m/", *, allow_unverified: bool = False) -> NodeWish:
+        ref = model_ref(f"{self.origin.url}{path}")
         with closing(open_source(ref.uri, self.settings, self.clock)) as source:
             found = source.resolve(ref)
         tree = WantedTree(key=ref.storage_key, digest=found.digest, size_bytes=found.bytes)
-        return NodeWish(ref=ref, tree=tree)
+        return NodeWish(ref=ref, tree=tree, allow_unverified=allow_unverified)
 
     def faults(self) -> set[str]:
         """What a start and then a whole reading find."""
@@ -259,3 +260,37 @@ def test_a_record_of_an_earlier_publication_says_nothing_of_this_one(node: Node)
     node.store.fetch(node.wish, Transfer())
 
     assert node.store.look().faults(node.tree.path.name) == {}
+
+
+def test_what_nobody_vouches_for_is_refused_unless_allowed_and_then_recorded(node: Node) -> None:
+    with pytest.raises(InvalidRequestError, match="allowUnverified is false"):
+        node.store.fetch(node.wished(f"/m/{A}"), Transfer())
+    [failure] = node.store.look().failures.values()
+    assert (failure.reason, failure.retry_at_s > node.clock.now_s()) == (FailureReason.INVALID_REQUEST, True)
+
+    taken = node.store.fetch(node.wished(f"/m/{A}", allow_unverified=True), Transfer())
+
+    assert [entry.first_use for entry in taken.manifest.files] == [True]
+    assert [entry.first_use for entry in node.tree.manifest.files] == [False, False, False]
+    assert node.store.look().failures == {}
+
+
+def test_of_what_is_read_again_only_that_stays_cached_which_was(tmp_path: Path) -> None:
+    path, mib = tmp_path / "weights", 1 << 20
+    path.write_bytes(os.urandom(4 * mib))
+    warm = (mib, mib + 65536)
+    with path.open("rb") as file:
+        fd = file.fileno()
+        os.fsync(fd)
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_RANDOM)
+        if absent_ranges(fd, 0, 4 * mib) != [(0, 4 * mib)]:
+            pytest.skip("this file system keeps its files in memory")
+        os.pread(fd, warm[1] - warm[0], warm[0])
+
+        position, buffer = 0, memoryview(bytearray(2 * mib))
+        while count := read_leaving_no_trace(fd, buffer, position):
+            position += count
+
+        assert position == 4 * mib
+        assert absent_ranges(fd, 0, 4 * mib) == [(0, warm[0]), (warm[1], 4 * mib)]

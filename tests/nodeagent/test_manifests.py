@@ -7,9 +7,9 @@ import pytest
 import yaml
 
 from cacheops.crds import node_model_cache
-from nodeagent.__main__ import _parser
 from nodeagent.errors import ApiError
 from nodeagent.kube import NODE_MODEL_CACHES, NodeApi
+from nodeagent.options import parser
 from simulations.cluster.api import CRDS, Resource
 from simulations.cluster.apiserver import ApiServer, User
 from simulations.cluster.http_api import HttpApi
@@ -58,7 +58,7 @@ def test_the_agent_is_neither_root_nor_privileged_and_writes_only_its_cache() ->
 
 def test_its_arguments_are_ones_it_knows_and_its_mounts_where_it_looks() -> None:
     [container] = pod_spec()["containers"]
-    options = _parser().parse_args(container["args"])
+    options = parser().parse_args(container["args"])
 
     mounts = {mount["mountPath"]: mount for mount in container["volumeMounts"]}
     assert mounts[str(options.kubelet_pods)]["mountPropagation"] == "HostToContainer"
@@ -88,7 +88,7 @@ def test_with_peers_it_listens_where_its_port_says_and_reads_the_token_where_the
 
     spec = daemon_set["spec"]["template"]["spec"]
     [container] = spec["containers"]
-    options = _parser().parse_args(container["args"])
+    options = parser().parse_args(container["args"])
     ports = {port["name"]: port["containerPort"] for port in container["ports"]}
     [mount] = [mount for mount in container["volumeMounts"] if mount["name"] == "peers"]
     assert ports["peers"] == int(options.peer_listen.rpartition(":")[2])
