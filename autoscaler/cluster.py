@@ -24,6 +24,7 @@ from autoscaler.kube.views import (
     ScalerView,
     ServiceView,
 )
+from autoscaler.quota import QuotaView
 
 _KSERVE_CONTROLLER = "kserve-controller-manager"
 T = TypeVar("T")
@@ -50,6 +51,7 @@ class Cluster:
         self.node_orders: dict[str, NodeOrder] = {}
         self.node_groups: dict[str, GroupView] = {}
         self.published = Published()
+        self._quotas: dict[str, dict[str, QuotaView]] = {}  # by namespace
         self._caches_by_namespace: dict[str, dict[str, CacheView]] = {}
         self.caches_changed: Callable[[], None] = lambda: None  # of those three, and of nodes
         self.kserve_version: str | None = None
@@ -140,7 +142,15 @@ class Cluster:
         if _enrols(before) != _enrols(after):
             self._table_changed()
 
+    def quota_changed(self, key: str, _before: QuotaView | None, after: QuotaView | None) -> None:
+        """A ResourceQuota. Wakes nobody: services find out at their next pass."""
+        _keep(self._quotas.setdefault(key.partition("/")[0], {}), key, after)
+
     # what is asked
+
+    def quotas_of(self, namespace: str) -> Iterable[QuotaView]:
+        """ResourceQuotas of a namespace that count GPUs."""
+        return self._quotas.get(namespace, {}).values()
 
     def targets(self) -> dict[str, Target]:
         """Every enrolled service by key, as of the last `refresh`."""

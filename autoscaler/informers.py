@@ -9,6 +9,7 @@ from autoscaler.cluster import Cluster
 from autoscaler.kube import resources, views
 from autoscaler.kube.resources import Object, Resource
 from autoscaler.kube.watch import Informer, OnChange, WatchClient, Watched
+from autoscaler.quota import quota_view
 from metrics.clock import Clock
 
 T = TypeVar("T")
@@ -25,6 +26,7 @@ def informers_of(client: WatchClient, cluster: Cluster, clock: Clock, namespace:
         _watched(resources.HPAS, views.hpa_view, cluster.scaler_changed),  # blind, we might fight one
         _optional(resources.SCALED_OBJECTS, views.scaled_object_view, cluster.scaler_changed),
         _optional(resources.NODES, views.node_view, cluster.node_changed),
+        _optional(resources.RESOURCE_QUOTAS, quota_view, cluster.quota_changed),
         _optional(resources.MODEL_CACHES, caching.cache_view, cluster.model_cache_changed),
         _optional(resources.NODE_MODEL_CACHES, caching.order_view, cluster.node_order_changed),
         _optional(resources.NODE_GROUPS, caching.group_view, cluster.node_group_changed),

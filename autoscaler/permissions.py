@@ -37,6 +37,7 @@ CORE = (
     Permission(
         group="", resource="nodes", verbs=WATCH, purpose="node classes, free GPUs, warm nodes", is_optional=True
     ),
+    Permission(group="", resource="resourcequotas", verbs=WATCH, purpose="GPU budgets of namespaces", is_optional=True),
     Permission(group="apps", resource="deployments", verbs=READ, purpose="the workloads to scale"),
     Permission(group="apps", resource="deployments/scale", verbs=("patch",), purpose="scaling (mode direct)"),
     Permission(

@@ -20,6 +20,7 @@ from autoscaler.policy.memory import Memory
 from autoscaler.policy.recall import dump
 from autoscaler.policy.spec import LensTargets, Mode
 from autoscaler.policy.types import Decision, Observation
+from autoscaler.quota import budget_replicas
 from autoscaler.refusal import Refusal, RefusalReason
 from autoscaler.report import REASON_SPACING_S, REFRESH_S, Freshness, ServiceReport, events_for, needs_write, render
 from autoscaler.service import Service
@@ -114,6 +115,7 @@ class KubeTarget:
             history=world.past.take(service.key, deployment.meta.namespace, deployment.meta.name),
             upstream=service.upstream,
             server_ahead_s=world.server_ahead_s(),
+            budget_replicas=budget_replicas(deployment, pods, world.cluster.quotas_of(deployment.meta.namespace)),
             model=service.model,
             landing=service.landing.settle(service.model.landing if service.model else None, now_s),
         )

@@ -306,7 +306,8 @@ class Need:
         return f"{self.verb} {self.resource}"
 
 
-OPTIONAL = ("nodes", "scaledobjects", "inferenceservices", "modelcaches", "nodemodelcaches", "localmodelnodegroups")
+OPTIONAL = ("nodes", "resourcequotas", "scaledobjects", "inferenceservices")
+OPTIONAL += ("modelcaches", "nodemodelcaches", "localmodelnodegroups")
 NEEDS = (
     *(Need(kind, "list", says_it_is_off) for kind in OPTIONAL),
     *(Need(kind, "watch", says_that_it_is_blind) for kind in OPTIONAL),

@@ -86,6 +86,7 @@ _TABLE: tuple[tuple[Resource, tuple[str, ...], bool, bool, ScalePaths | None], .
     (Resource("", "v1", "endpoints", "Endpoints"), ("ep",), False, False, None),
     (Resource("", "v1", "persistentvolumes", "PersistentVolume", namespaced=False), ("pv",), True, False, None),
     (Resource("", "v1", "persistentvolumeclaims", "PersistentVolumeClaim"), ("pvc",), True, False, None),
+    (Resource("", "v1", "resourcequotas", "ResourceQuota"), ("quota",), True, False, None),
     (Resource("events.k8s.io", "v1", "events", "Event"), ("ev",), False, False, None),
     (api.DEPLOYMENTS, ("deploy",), True, True, _REPLICAS),
     (api.REPLICA_SETS, ("rs",), True, True, _REPLICAS),
