@@ -2,7 +2,8 @@
 
 UsageError
 └── ImportedObjectError    the object, or a field of it, cannot be simulated: whoever brought it
-    └── QueryError         a PromQL query is not understood or asks for what is not simulated
+    ├── QueryError         a PromQL query is not understood or asks for what is not simulated
+    └── FormulaError       the same of a formula over triggers
 """
 
 from simulations.errors import UsageError
@@ -14,3 +15,7 @@ class ImportedObjectError(UsageError):
 
 class QueryError(ImportedObjectError):
     """Names the part of the query, and what is supported."""
+
+
+class FormulaError(ImportedObjectError):
+    """Names the part of the formula, and what is supported."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from metrics.names import ROWS, Shape, spellings
 from metrics.sample import Histogram, PodSignals
+from simulations.policies.base import ready_pods
 from simulations.policies.hpa import Reading, Total
 from simulations.policies.series import epp_queue, epp_running, mean_of, waiting_requests
 
@@ -62,6 +63,12 @@ def _known() -> Known:
         elif row.shape is Shape.HISTOGRAM and row.field in fields:
             buckets |= dict.fromkeys(spellings(row, "_bucket"), _histogram(row.field))
     totals: dict[str, Total] = {
+        "kube_deployment_status_replicas": lambda seen, _now_s: float(seen.replicas),
+        "kube_deployment_status_replicas_ready": lambda seen, _now_s: float(len(ready_pods(seen))),
+        "kube_deployment_status_replicas_available": lambda seen, _now_s: float(len(ready_pods(seen))),
+        "kube_deployment_status_replicas_unavailable": lambda seen, _now_s: float(
+            max(0, seen.replicas - len(ready_pods(seen)))
+        ),
         "llm_d_epp_flow_control_queue_size": epp_queue,
         "llm_d_epp_request_running": epp_running,
         "inference_pool_average_queue_size": mean_of(waiting_requests),

@@ -1,7 +1,8 @@
 """`hpa.yaml` and `scaledobject.yaml`: the policy that such an object is.
 
 An `autoscaling/v2` HorizontalPodAutoscaler with Pods, Object and External metrics, or a `keda.sh/v1alpha1`
-ScaledObject with prometheus triggers. What is not simulated is refused; what changes nothing here is said in `notes`.
+ScaledObject with prometheus triggers, also under a formula. What is not simulated is refused; what changes nothing
+here is said in `notes`.
 """
 
 from collections.abc import Mapping
@@ -10,13 +11,15 @@ from itertools import islice
 
 import yaml
 
+from autoscaler.policy.types import Observation
 from simulations.policies.base import Bounds, Policy
 from simulations.policies.hpa import ExternalMetric, Hpa, Metric, PodsMetric
 from simulations.policies.series import sum_of, zero_if_lost
 
 from .behavior import limits_of
-from .errors import ImportedObjectError, QueryError
+from .errors import FormulaError, ImportedObjectError, QueryError
 from .fields import Fields
+from .formula import parse_formula
 from .metrics import KNOWN, gauge_of
 from .promql import Query, parse_query
 
@@ -125,24 +128,43 @@ def _goal(fields: Fields, name: str) -> float:
 def _scaled_object(fields: Fields, within: Bounds) -> Imported:
     spec = fields.inside("spec")
     advanced = spec.inside("advanced")
-    if advanced.has("scalingModifiers"):
-        raise advanced.refuse("scalingModifiers", "given", "formulas over triggers are not supported")
     low, high = spec.count("minReplicaCount", 0), spec.count("maxReplicaCount", KEDA_MAX_DEFAULT)
     bounds, notes = _bounds(low, high, fields, within)
     triggers = [_trigger(trigger) for trigger in spec.each("triggers")]
     if not triggers:
         raise spec.refuse("triggers", None, "at least one trigger is expected")
+    metrics: tuple[Metric, ...] = tuple(metric for metric, _ in triggers)
+    if advanced.has("scalingModifiers"):
+        metrics = (_composite(advanced.inside("scalingModifiers"), {metric.name: metric for metric, _ in triggers}),)
     if spec.has("fallback"):
         notes = (*notes, "fallback has no effect: no query fails here")
     policy = Hpa(
-        metrics=tuple(metric for metric, _ in triggers),
+        metrics=metrics,
         limits=limits_of(advanced.inside("horizontalPodAutoscalerConfig"), bounds),
         reads_rates=any(query.reads_rates for _, query in triggers),
     )
     return Imported(name=fields.of, policy=policy, notes=notes)
 
 
-def _trigger(fields: Fields) -> tuple[Metric, Query]:
+def _composite(fields: Fields, triggers: Mapping[str, ExternalMetric]) -> Metric:
+    """One number from all triggers; their own thresholds have no effect then."""
+    text = fields.text("formula")
+    try:
+        formula = parse_formula(text, tuple(triggers))
+    except FormulaError as exc:
+        raise fields.refuse("formula", " ".join(text.split()), str(exc)) from exc
+
+    def total(seen: Observation, now_s: float) -> float | None:
+        value = formula({name: trigger.total(seen, now_s) for name, trigger in triggers.items()})
+        return None if value is None else max(0.0, float(value))  # KEDA takes a negative one for zero
+
+    style = fields.text("metricType", AVERAGE)
+    if style not in (AVERAGE, VALUE):
+        raise fields.refuse("metricType", style, f"{AVERAGE} and {VALUE} are supported")
+    return ExternalMetric(name="composite", total=total, target=_goal(fields, "target"), is_average=style == AVERAGE)
+
+
+def _trigger(fields: Fields) -> tuple[ExternalMetric, Query]:
     kind = fields.text("type")
     if kind != "prometheus":
         raise fields.refuse("type", kind, "prometheus is supported")

@@ -173,7 +173,11 @@ def test_an_hpa_that_cannot_be_simulated_is_refused_by_field_and_value(old: str,
             r"metadata.query is 'sum\(my_own:num.*metric 'my_own:num_requests_waiting' is not",
         ),
         ('threshold: "5"', 'threshold: "-5"', r"metadata.threshold is '-5'; it must be ≥ 0"),
-        ("  triggers:", "  advanced: {scalingModifiers: {formula: a}}\n  triggers:", "formulas over triggers are not"),
+        (
+            "  triggers:",
+            "  advanced: {scalingModifiers: {formula: a}}\n  triggers:",
+            "is 'a'; 'a' is no trigger's",
+        ),
         ("type: prometheus", "type: prometheus\n      metricType: Utilization", "metricType is 'Utilization'"),
     ],
 )
