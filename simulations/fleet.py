@@ -4,6 +4,7 @@ Pure and deterministic: the replicas are `simulations.replica` engines, the rout
 the replica with the fewest outstanding requests (the first of them where several are equal).
 """
 
+import heapq
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -54,6 +55,16 @@ class FleetResult:
         return self.replicas * (self.ended_at_s - self.started_at_s)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Follow:
+    """What comes after a request, and which replicas may serve it."""
+
+    next_request: int | None = None  # which comes when this one has ended, and not by itself
+    think_s: float = 0.0  # from this one's end to the next one's arrival
+    received_tokens: int = 0  # of the prompt, whose KV comes with it
+    pool: int = 0
+
+
 class Replica:
     """An engine that is run on demand up to a moment of virtual time."""
 
@@ -64,18 +75,24 @@ class Replica:
 
     def run_until(self, until_s: float) -> None:
         """End every step that ends by `until_s`, start every step that starts before it."""
-        while True:
-            step = self.engine.step
-            if step is None:
-                ready_at_s = self.engine.ready_at_s()
-                if ready_at_s is None:
-                    return
+        while self.ends_at_s() <= until_s < math.inf or self.ends_at_s() < until_s:
+            self.end_step()
+
+    def ends_at_s(self) -> float:
+        """When the step under way ends, of which it begins one where it can; infinite: nothing to do."""
+        step = self.engine.step
+        if step is None:
+            ready_at_s = self.engine.ready_at_s()
+            if ready_at_s is not None:
                 step = self.engine.start_step(max(ready_at_s, self._idle_since_s))
-            if step is None or step.ends_at_s > until_s:
-                return
-            result = self.engine.finish_step()
-            self._idle_since_s = result.ended_at_s
-            self.finished += result.finished
+        return math.inf if step is None else step.ends_at_s
+
+    def end_step(self) -> tuple[Finished, ...]:
+        """End the step under way; who is done with it."""
+        result = self.engine.finish_step()
+        self._idle_since_s = result.ended_at_s
+        self.finished += result.finished
+        return result.finished
 
 
 def replay_static(
@@ -85,39 +102,55 @@ def replay_static(
     step_times: StepTimes,
     *,
     block_names: Sequence[Sequence[int]] = (),
+    follows: Sequence[Follow] = (),
+    pools: Sequence[int] = (),
 ) -> FleetResult:
     """Send arrivals, sorted by time, through a fleet of a fixed size until all have all their tokens.
 
-    `block_names` are those of each request's leading blocks (`Request.prefix_block_ids`).
+    `block_names` are those of each request's leading blocks (`Request.prefix_block_ids`). With `follows`, one that
+    follows another has no time of its own. `pools` are those of the replicas; 0 for all where there are none.
     """
     if replicas < 1:
         raise ValueError(f"a fleet of {replicas} replicas serves nobody")
     fleet = [Replica(engine_config, step_times) for _ in range(replicas)]
-    requests = [
-        _request(number, arrival, block_names[number] if block_names else ()) for number, arrival in enumerate(arrivals)
-    ]
-    for request in requests:
-        for replica in fleet:
-            replica.run_until(request.arrived_at_s)
-        min(fleet, key=lambda replica: replica.engine.outstanding_requests).engine.submit(request)
-    for replica in fleet:
-        replica.run_until(math.inf)
-    finished = sorted((done for replica in fleet for done in replica.finished), key=lambda done: int(done.request.id))
+    planned = list(arrivals)
+    after = list(follows) or [Follow()] * len(planned)
+    later = {follow.next_request for follow in after}
+    due = [(arrival.at_s, number) for number, arrival in enumerate(planned) if number not in later]
+    heapq.heapify(due)
+    started_at_s = due[0][0] if due else 0.0
+    while True:
+        replica = min(fleet, key=Replica.ends_at_s)
+        if replica.ends_at_s() <= (due[0][0] if due else math.inf) and replica.ends_at_s() < math.inf:
+            for done in replica.end_step():
+                follow = after[int(done.request.id)]
+                if follow.next_request is not None:
+                    heapq.heappush(due, (done.finished_at_s + follow.think_s, follow.next_request))
+            continue
+        if not due:
+            break
+        at_s, number = heapq.heappop(due)
+        serving = [one for slot, one in enumerate(fleet) if (pools[slot] if pools else 0) == after[number].pool]
+        names = block_names[number] if block_names else ()
+        request = _request(number, planned[number], at_s, names, after[number].received_tokens)
+        min(serving, key=lambda one: one.engine.outstanding_requests).engine.submit(request)
+    finished = sorted((done for one in fleet for done in one.finished), key=lambda done: int(done.request.id))
     return FleetResult(
         replicas=replicas,
         requests=tuple(finished),
-        started_at_s=requests[0].arrived_at_s if requests else 0.0,
+        started_at_s=started_at_s,
         ended_at_s=max((done.finished_at_s for done in finished), default=0.0),
     )
 
 
-def _request(number: int, arrival: Arrival, names: Sequence[int]) -> Request:
+def _request(number: int, arrival: Arrival, at_s: float, names: Sequence[int], received_tokens: int) -> Request:
     return Request(
         id=str(number),
         prompt_tokens=arrival.prompt_tokens,
         output_tokens=arrival.output_tokens,
-        arrived_at_s=arrival.at_s,
+        arrived_at_s=at_s,
         prefix_block_ids=tuple(names),
+        received_tokens=received_tokens,
     )
 
 

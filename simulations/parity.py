@@ -5,9 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from simulations.compiled.fleet import replay_compiled, request_records
+from simulations.compiled.follows import DECODE_POOL, follow_records
 from simulations.compiled.names import names_of
-from simulations.fleet import replay_static
-from simulations.replica import EngineConfig, StepTimes
+from simulations.fleet import Follow, replay_static
+from simulations.replica import EngineConfig, Finished, StepTimes
 from simulations.trace import Arrival
 
 CLOSE_S = 1e-6  # what a closed form and a sum over steps may differ by
@@ -29,7 +30,7 @@ TIMES = (
     StepTimes(base_s=0.013, prefill_token_s=0.0, decode_sequence_s=0.0, kv_token_s=0.0),
     StepTimes(base_s=1e-4, prefill_token_s=1e-4, decode_sequence_s=1e-5, kv_token_s=1e-2),
 )
-COURSE = ("scheduled_at_s", "first_token_at_s", "finished_at_s")
+COURSE = ("arrived_at_s", "scheduled_at_s", "first_token_at_s", "finished_at_s")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +39,8 @@ class SmallWorld:
 
     arrivals: tuple[Arrival, ...]
     block_names: tuple[tuple[int, ...], ...]
+    follows: tuple[Follow, ...] = ()
+    pools: tuple[int, ...] = ()
     replicas: int
     config: EngineConfig
     times: StepTimes
@@ -50,6 +53,7 @@ class Verdict:
     largest_s: float  # infinite where they count differently
     preemptions: int
     cached_tokens: int
+    following: int  # requests that came when another one ended
 
 
 def small_world(random: np.random.Generator) -> SmallWorld:
@@ -62,10 +66,14 @@ def small_world(random: np.random.Generator) -> SmallWorld:
         output = int(random.integers(1, CONTEXT_TOKENS - prompt + 1))
         arrivals.append(Arrival(at_s=at_s, prompt_tokens=prompt, output_tokens=output))
         names.append(_names(random, families, number))
+    replicas = int(random.integers(1, 4))
+    follows, pools = _follows(random, arrivals, replicas)
     return SmallWorld(
         arrivals=tuple(arrivals),
         block_names=tuple(names),
-        replicas=int(random.integers(1, 4)),
+        follows=follows,
+        pools=pools,
+        replicas=replicas,
         config=_config(random),
         times=TIMES[random.integers(len(TIMES))],
     )
@@ -74,7 +82,13 @@ def small_world(random: np.random.Generator) -> SmallWorld:
 def judge(world: SmallWorld) -> Verdict:
     """Run it on both engines."""
     expected = replay_static(
-        world.arrivals, world.replicas, world.config, world.times, block_names=world.block_names
+        world.arrivals,
+        world.replicas,
+        world.config,
+        world.times,
+        block_names=world.block_names,
+        follows=world.follows,
+        pools=world.pools,
     ).requests
     fleet = replay_compiled(
         request_records(world.arrivals),
@@ -82,9 +96,11 @@ def judge(world: SmallWorld) -> Verdict:
         world.config,
         world.times,
         names=names_of(world.block_names),
+        follows=follow_records(world.follows) if world.follows else None,
+        pools=world.pools,
     )
     largest_s = max(
-        float(np.abs(fleet.requests[field] - [getattr(finished, field) for finished in expected]).max())
+        float(np.abs(fleet.requests[field] - [_time(finished, field) for finished in expected]).max())
         for field in COURSE
     )
     preemptions = [finished.preemptions for finished in expected]
@@ -94,7 +110,47 @@ def judge(world: SmallWorld) -> Verdict:
         largest_s=largest_s if is_same else float("inf"),
         preemptions=sum(preemptions),
         cached_tokens=sum(cached_tokens),
+        following=sum(follow.next_request is not None for follow in world.follows),
     )
+
+
+def _time(finished: Finished, field: str) -> float:
+    return float(getattr(finished.request if field == "arrived_at_s" else finished, field))
+
+
+def _follows(
+    random: np.random.Generator, arrivals: list[Arrival], replicas: int
+) -> tuple[tuple[Follow, ...], tuple[int, ...]]:
+    """Half of the worlds are open; in others users wait for their answers, or prefill and decode are apart."""
+    kind = random.random()
+    if kind < 0.5:
+        return (), ()
+    if kind < 0.75 or replicas == 1:
+        return tuple(_users(random, len(arrivals), is_hasty=replicas == 1)), ()
+    pools = tuple(slot % 2 for slot in range(replicas))
+    prefills = len(arrivals) // 2
+    begins = [Follow(next_request=prefills + number, think_s=_think_s(random)) for number in range(prefills)]
+    ends = [
+        Follow(received_tokens=int(random.integers(0, arrival.prompt_tokens)), pool=DECODE_POOL)
+        for arrival in arrivals[prefills:]
+    ]
+    return (*begins, *ends), pools
+
+
+def _users(random: np.random.Generator, requests: int, *, is_hasty: bool) -> list[Follow]:
+    """With several replicas nobody comes again in the very moment: the others may end a step in it."""
+    users = int(random.integers(1, requests + 1))
+    return [
+        Follow(
+            next_request=number + users if number + users < requests else None,
+            think_s=0.0 if is_hasty and random.random() < 0.5 else _think_s(random),
+        )
+        for number in range(requests)
+    ]
+
+
+def _think_s(random: np.random.Generator) -> float:
+    return GAP_UNIT_S * (GAPS[random.integers(len(GAPS))] + float(random.random()))
 
 
 def _names(random: np.random.Generator, families: int, number: int) -> tuple[int, ...]:

@@ -6,7 +6,21 @@ import numpy as np
 
 from simulations.replica import EngineConfig, StepTimes
 
-from .layout import COURSE, MACHINE, NOBODY, NODE, PREFIX, REPLICA, REQUEST, TTFT_BOUNDS_S, Order, Records, World
+from .follows import firsts_of
+from .layout import (
+    COURSE,
+    FOLLOW,
+    MACHINE,
+    NOBODY,
+    NODE,
+    PREFIX,
+    REPLICA,
+    REQUEST,
+    TTFT_BOUNDS_S,
+    Order,
+    Records,
+    World,
+)
 from .names import BlockNames
 from .records import put_records, take_records
 
@@ -31,6 +45,8 @@ def make_world(config: EngineConfig, times: StepTimes, *, slots: int, takes_turn
         order=np.zeros(0, np.int32),
         replicas=replicas,
         rows=np.zeros(slots * _stride(machine), np.int64),
+        follows=np.zeros(0, FOLLOW),
+        due=np.zeros(0, np.int32),
         prefixes=np.zeros(0, PREFIX),
         names=np.zeros(0, np.int64),
         held=np.zeros(0, np.int32),
@@ -40,7 +56,7 @@ def make_world(config: EngineConfig, times: StepTimes, *, slots: int, takes_turn
     )
 
 
-def place_replica(world: World, slot: int, *, ready_at_s: float) -> None:
+def place_replica(world: World, slot: int, *, ready_at_s: float, pool: int) -> None:
     """A new replica, with all its blocks empty."""
     machine, replica = world.machine[0], world.replicas[slot]
     if replica["nodes_used"]:
@@ -55,6 +71,7 @@ def place_replica(world: World, slot: int, *, ready_at_s: float) -> None:
     replica["event_at_s"] = math.inf
     replica["ready_at_s"] = ready_at_s
     replica["accepts"] = 1
+    replica["pool"] = pool
     replica["free_blocks"] = replica["blank_blocks"] = machine["usable_blocks"]
     course = world.course[0]
     course["slots"] = max(course["slots"], slot + 1)
@@ -82,6 +99,12 @@ def with_requests(world: World, requests: Records, names: BlockNames | None) -> 
     world.course[0]["next_request"] = 0
     world = world._replace(requests=grown, order=order)
     return _with_names(world, places, names) if world.machine["caches_prefixes"][0] else world
+
+
+def with_follows(world: World, follows: Records) -> World:
+    """The world in which only those of its requests come by themselves that follow no other one."""
+    order = firsts_of(follows, len(world.requests))
+    return world._replace(order=order, follows=follows, due=np.zeros(len(follows), np.int32))
 
 
 def _with_names(world: World, places: Order, names: BlockNames | None) -> World:

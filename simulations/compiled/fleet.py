@@ -2,6 +2,7 @@
 
 import math
 from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -10,11 +11,11 @@ from numpy.typing import NDArray
 
 from simulations.replica import EngineConfig, StepTimes
 
-from .build import TTFT_BUCKETS, by_arrival, make_world, place_replica, take_finished, with_requests
+from .build import TTFT_BUCKETS, by_arrival, make_world, place_replica, take_finished, with_follows, with_requests
 from .kernel import advance, run_under_way
 from .layout import Records, World
 from .names import BlockNames
-from .records import check_requests, forget_course, request_records, requests_of
+from .records import check_order, check_requests, forget_course, request_records, requests_of
 
 __all__ = [
     "CompiledFleet",
@@ -71,11 +72,12 @@ class CompiledFleet:
         slots: int,
         router: Router = Router.LEAST_OUTSTANDING,
         names: BlockNames | None = None,
+        follows: Records | None = None,
     ) -> None:
         self._config = config
         self._world = make_world(config, times, slots=slots, takes_turns=router is Router.ROUND_ROBIN)
         self._was_fed = False
-        self._accept(requests, names)
+        self._accept(requests, names, follows)
 
     @property
     def requests(self) -> Records:
@@ -108,18 +110,23 @@ class CompiledFleet:
         """Requests that arrived by now and found no replica yet."""
         now_s, first = float(self._world.course[0]["now_s"]), int(self._world.course[0]["next_request"])
         order, requests = self._world.order, self._world.requests
+        due = self._world.due[: self._world.course[0]["due"]]
+        held = int(np.count_nonzero(requests["arrived_at_s"][due] <= now_s)) if len(due) else 0
         if first == len(order) or requests[order[first]]["arrived_at_s"] > now_s:
-            return 0
-        return bisect_right(order, now_s, lo=first, key=lambda number: float(requests[number]["arrived_at_s"])) - first
+            return held
+        came = bisect_right(order, now_s, lo=first, key=lambda number: float(requests[number]["arrived_at_s"]))
+        return held + came - first
 
     def feed(self, requests: Records, names: BlockNames | None = None) -> None:
         """More requests, none earlier than now or than those known before: a long course need not be in memory whole.
 
         Advance no further than the last one fed while there are more to come.
         """
+        if len(self._world.follows):
+            raise ValueError("a fleet whose requests follow each other cannot be fed")
         if len(requests):
-            self._check_follows(float(requests["arrived_at_s"][0]))
-            self._accept(requests, names)
+            self._check_is_later(float(requests["arrived_at_s"][0]))
+            self._accept(requests, names, None)
             self._was_fed = True
 
     def take_finished(self, *, in_order: bool = True) -> Records:
@@ -127,12 +134,12 @@ class CompiledFleet:
         taken = take_finished(self._world)
         return by_arrival(taken) if in_order else taken
 
-    def add(self, slot: int, *, ready_at_s: float) -> None:
-        """A new replica in this slot; what was there before is forgotten."""
+    def add(self, slot: int, *, ready_at_s: float, pool: int = 0) -> None:
+        """A new replica in this slot, for the requests of this pool; what was there before is forgotten."""
         replica = self._world.replicas[slot]
         if replica["outstanding"]:
             raise ValueError(f"slot {slot} has {replica['outstanding']} requests on their way")
-        place_replica(self._world, slot, ready_at_s=ready_at_s)
+        place_replica(self._world, slot, ready_at_s=ready_at_s, pool=pool)
 
     def drain(self, slot: int) -> None:
         """No new requests; those that it has are served to their end."""
@@ -177,13 +184,19 @@ class CompiledFleet:
             ttft_sum_s=float(replica["ttft_sum_s"]),
         )
 
-    def _accept(self, requests: Records, names: BlockNames | None) -> None:
+    def _accept(self, requests: Records, names: BlockNames | None, follows: Records | None) -> None:
         check_requests(requests, self._config)
         if names is not None and names.requests != len(requests):
             raise ValueError(f"there are names of {names.requests} requests, but {len(requests)} requests")
-        self._world = with_requests(self._world, requests, names)
+        world = with_requests(self._world, requests, names)
+        if follows is not None:
+            if len(follows) != len(requests):
+                raise ValueError(f"there are {len(follows)} records of what follows {len(requests)} requests")
+            world = with_follows(world, follows)
+        check_order(world.requests[world.order])
+        self._world = world
 
-    def _check_follows(self, arrived_at_s: float) -> None:
+    def _check_is_later(self, arrived_at_s: float) -> None:
         world = self._world
         last_s = float(world.requests[world.order[-1]]["arrived_at_s"]) if len(world.order) else -math.inf
         known_to_s = max(last_s, float(world.course[0]["now_s"]))
@@ -199,12 +212,14 @@ def replay_compiled(
     *,
     router: Router = Router.LEAST_OUTSTANDING,
     names: BlockNames | None = None,
+    follows: Records | None = None,
+    pools: Sequence[int] = (),
 ) -> CompiledFleet:
     """Serve all requests with a fleet of a fixed size: `simulations.fleet.replay_static`, fast."""
     if replicas < 1:
         raise ValueError(f"a fleet of {replicas} replicas serves nobody")
-    fleet = CompiledFleet(requests, config, times, slots=replicas, router=router, names=names)
+    fleet = CompiledFleet(requests, config, times, slots=replicas, router=router, names=names, follows=follows)
     for slot in range(replicas):
-        fleet.add(slot, ready_at_s=-math.inf)
+        fleet.add(slot, ready_at_s=-math.inf, pool=pools[slot] if pools else 0)
     fleet.advance(math.inf)
     return fleet

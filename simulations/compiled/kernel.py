@@ -11,6 +11,7 @@ import math
 import numpy as np
 
 from .blocks import growth_within, tokens_at_end
+from .due import add_due, comes_before, take_due
 from .heap import heap_pop, heap_push
 from .jit import inner, inner_apart, jit
 from .layout import NOBODY, REQUEST_BITS, TTFT_BOUNDS_S, Record, Records, World
@@ -28,29 +29,66 @@ def advance(world: World, until_s: float) -> None:
     """Hand out every request that arrives until then, and end every step that ends until then."""
     course, requests = world.course[0], world.requests
     replicas = world.replicas[: course["slots"]]
-    while course["next_request"] < len(world.order):
-        number = world.order[course["next_request"]]
-        arrived_at_s = requests[number]["arrived_at_s"]
-        if arrived_at_s > until_s:
+    while True:
+        number = _next_arrival(world)
+        at_s = math.inf if number == NOBODY else max(requests[number]["arrived_at_s"], course["now_s"])
+        if len(world.follows) and _end_one(world, replicas, min(at_s, until_s)):
+            continue  # what ended may have brought a request that comes before all that were known
+        if number == NOBODY or at_s > until_s:
             break
-        at_s = max(arrived_at_s, course["now_s"])
         _settle(world, replicas, at_s)
-        chosen = _route(course, replicas, at_s)
-        if chosen == NOBODY:  # it waits in front of the fleet until a replica is ready
-            at_s = _first_ready_at_s(replicas)
+        chosen = _route(world, replicas, number, at_s)
+        if chosen == NOBODY:  # it waits in front of the fleet, and all that come later, until a replica is ready
+            at_s = _first_ready_at_s(world, replicas, number)
             if at_s > until_s or at_s == math.inf:
                 break
             _settle(world, replicas, at_s)
-            chosen = _route(course, replicas, at_s)
+            chosen = _route(world, replicas, number, at_s)
         course["now_s"] = at_s
-        course["next_request"] += 1
         course["last_turn"] = chosen
-        requests[number]["replica"] = chosen
-        enqueue(requests, replicas[chosen], number)
+        _hand_out(world, number, chosen)
         _react(world, replicas[chosen], at_s)
     _settle(world, replicas, until_s)
     if until_s < math.inf:
         course["now_s"] = until_s
+
+
+@inner
+def _hand_out(world: World, number: int, chosen: int) -> None:
+    """The first to come joins the queue of a replica."""
+    course = world.course[0]
+    if course["next_request"] < len(world.order) and world.order[course["next_request"]] == number:
+        course["next_request"] += 1
+    else:
+        take_due(course, world.requests, world.due)
+    world.requests[number]["replica"] = chosen
+    enqueue(world.requests, world.replicas[chosen], number)
+
+
+@inner
+def _next_arrival(world: World) -> int:
+    """Of the known ones that have no replica yet; NOBODY where there is none."""
+    course, number = world.course[0], NOBODY
+    if course["next_request"] < len(world.order):
+        number = world.order[course["next_request"]]
+    if course["due"]:
+        other = world.due[0]
+        if number == NOBODY or comes_before(world.requests, other, number):
+            number = other
+    return number
+
+
+@inner
+def _end_one(world: World, replicas: Records, until_s: float) -> bool:
+    """End what ends first, if that is until then."""
+    first, at_s = NOBODY, math.inf
+    for index in range(len(replicas)):
+        if replicas[index]["event_at_s"] < at_s:
+            first, at_s = index, replicas[index]["event_at_s"]
+    does_end = first != NOBODY and at_s <= until_s
+    if does_end:
+        _finish(world, replicas[first])
+    return does_end
 
 
 @jit
@@ -73,12 +111,13 @@ def _settle(world: World, replicas: Records, at_s: float) -> None:
 
 
 @inner
-def _route(course: Record, replicas: Records, at_s: float) -> int:
-    """The replica that gets the next request; NOBODY where none is ready."""
+def _route(world: World, replicas: Records, number: int, at_s: float) -> int:
+    """The replica that gets a request; NOBODY where none is ready."""
+    course, pool = world.course[0], _pool_of(world, number)
     chosen, smallest, slots = NOBODY, 0, len(replicas)
     for index in range(slots):
         replica = replicas[index]
-        if replica["accepts"] == 0 or replica["ready_at_s"] > at_s:
+        if replica["accepts"] == 0 or replica["pool"] != pool or replica["ready_at_s"] > at_s:
             continue
         rank = (index - course["last_turn"] - 1) % slots if course["takes_turns"] else replica["outstanding"]
         if chosen == NOBODY or rank < smallest:
@@ -87,10 +126,18 @@ def _route(course: Record, replicas: Records, at_s: float) -> int:
 
 
 @inner
-def _first_ready_at_s(replicas: Records) -> float:
-    ready_at_s = math.inf
+def _pool_of(world: World, number: int) -> int:
+    pool = 0
+    if len(world.follows):
+        pool = world.follows[number]["pool"]
+    return pool
+
+
+@inner
+def _first_ready_at_s(world: World, replicas: Records, number: int) -> float:
+    ready_at_s, pool = math.inf, _pool_of(world, number)
     for index in range(len(replicas)):
-        if replicas[index]["accepts"]:
+        if replicas[index]["accepts"] and replicas[index]["pool"] == pool:
             ready_at_s = min(ready_at_s, replicas[index]["ready_at_s"])
     return ready_at_s
 
@@ -208,3 +255,15 @@ def _retire(world: World, replica: Record, number: int) -> None:
     replica["finished"] += 1
     replica["outstanding"] -= 1
     unlink(world.requests, replica, number)
+    if len(world.follows):
+        _call_next(world, number)
+
+
+@inner
+def _call_next(world: World, number: int) -> None:
+    """What follows a request that ended."""
+    follow = world.follows[number]
+    if follow["next_request"] != NOBODY:
+        following = world.requests[follow["next_request"]]
+        following["arrived_at_s"] = world.requests[number]["finished_at_s"] + follow["think_s"]
+        add_due(world.course[0], world.requests, world.due, follow["next_request"])

@@ -35,6 +35,16 @@ REQUEST = np.dtype(
     ]
 )
 
+# What comes after a request, and which replicas may serve it.
+FOLLOW = np.dtype(
+    [
+        ("think_s", np.float64),  # from its end to the next one's arrival
+        ("next_request", np.int32),
+        ("received_tokens", np.int32),  # of its prompt, whose KV comes with it; gone when it is preempted
+        ("pool", np.int32),
+    ]
+)
+
 # What only a prefix cache must know of a request.
 PREFIX = np.dtype(
     [
@@ -68,6 +78,7 @@ REPLICA = np.dtype(
     [
         ("ready_at_s", np.float64),
         ("accepts", np.int64),  # the router may choose it once it is ready
+        ("pool", np.int64),
         ("started_at_s", np.float64),  # of the step, or of the run of equal steps, under way
         ("event_at_s", np.float64),  # when that ends; infinite: idle
         ("jump_steps", np.int64),  # how many equal steps; 0: one step that also prefills
@@ -133,6 +144,7 @@ COURSE = np.dtype(
         ("slots", np.int64),  # of the replicas that ever served; those after them are not looked at
         ("takes_turns", np.int64),  # round robin instead of the fewest outstanding
         ("last_turn", np.int64),
+        ("due", np.int64),  # how many are in `World.due`
     ]
 )
 
@@ -147,9 +159,10 @@ class World(NamedTuple):
 
     `order` names the requests in the order of their arrival. `rows` holds three stretches per replica: the heap of
     the decoding requests (finish_step << 32 | request), how many of them need a block at which step (mod block size),
-    and counts of TTFT per bucket. The last five are for the prefix cache: `names` has a stretch per request, beside
-    it `held` the nodes of those blocks; `nodes` and a hash `table` of their names (1 + the first of a chain of them)
-    have one per replica.
+    and counts of TTFT per bucket. `follows` is empty, or has a record per request; `due` is a heap of those whose
+    time has been set by the end of another one. The last five are for the prefix cache: `names` has a stretch per
+    request, beside it `held` the nodes of those blocks; `nodes` and a hash `table` of their names (1 + the first of a
+    chain of them) have one per replica.
     """
 
     course: Records
@@ -158,6 +171,8 @@ class World(NamedTuple):
     order: Order
     replicas: Records
     rows: Rows
+    follows: Records
+    due: Order
     prefixes: Records
     names: Rows
     held: Order

@@ -83,8 +83,9 @@ def _admissible(world: World, replica: Record, used_tokens: int) -> int:
             tell(world, replica)
         hits = look_up(world, replica, number, tokens)
         free_hits = world.prefixes[number]["free_hits"]
-    count = min(tokens - hits * size, budget)
-    to_fit = tokens if machine["reserves_full_prompt"] else hits * size + count
+    computed = _known_tokens(world, number, hits)
+    count = min(tokens - computed, budget)
+    to_fit = tokens if machine["reserves_full_prompt"] else computed + count
     if blocks_for(to_fit, size) - hits + free_hits > replica["free_blocks"]:
         return 0
     return int(count)
@@ -122,22 +123,32 @@ def _step(world: World, replica: Record, admissible: int, may_admit: bool) -> No
 
 
 @inner
+def _known_tokens(world: World, number: int, hits: int) -> int:
+    """Tokens of a waiting request that need no computing: found in the cache, or received with it."""
+    known = hits * world.machine[0]["block_size_tokens"]
+    if len(world.follows) and world.requests[number]["preemptions"] == 0:
+        known = max(known, world.follows[number]["received_tokens"])
+    return int(known)
+
+
+@inner
 def _admit(world: World, replica: Record, count: int) -> int:
     """The first waiting request gets the blocks that were found and those for `count` tokens more."""
     machine = world.machine[0]
-    number = admit_first(world.requests, replica)
+    number, size = admit_first(world.requests, replica), machine["block_size_tokens"]
     request = world.requests[number]
     if not machine["caches_prefixes"]:
-        replica["free_blocks"] -= blocks_for(count, machine["block_size_tokens"])
+        request["computed_tokens"] = _known_tokens(world, number, 0)
+        replica["free_blocks"] -= blocks_for(request["computed_tokens"] + count, size)
         return number
     share_hits(world, replica, number)
     prefix = world.prefixes[number]
-    take_blocks(world, replica, blocks_for(count, machine["block_size_tokens"]))
-    request["computed_tokens"] = prefix["hits"] * machine["block_size_tokens"]
+    request["computed_tokens"] = _known_tokens(world, number, prefix["hits"])
+    take_blocks(world, replica, blocks_for(request["computed_tokens"] + count, size) - prefix["hits"])
     if request["preemptions"] == 0:
-        prefix["cached_tokens"] = request["computed_tokens"]
+        prefix["cached_tokens"] = prefix["hits"] * size
         replica["prefix_queried_tokens"] += request["prompt_tokens"]
-        replica["prefix_hit_tokens"] += request["computed_tokens"]
+        replica["prefix_hit_tokens"] += prefix["cached_tokens"]
     return number
 
 

@@ -82,7 +82,7 @@ def count_requests(requests: Records, counts: Floats, spacing_s: float, ttft_s: 
 
 
 def check_requests(requests: Records, config: EngineConfig) -> None:
-    """Refuse what a server would refuse, and what is not in order of time."""
+    """Refuse what a server would refuse."""
     total_tokens = requests["prompt_tokens"].astype(np.int64) + requests["output_tokens"]
     if len(requests) and total_tokens.max() > config.max_model_len_tokens:
         number = int(total_tokens.argmax())
@@ -91,5 +91,9 @@ def check_requests(requests: Records, config: EngineConfig) -> None:
         )
     if len(requests) and min(requests["prompt_tokens"].min(), requests["output_tokens"].min()) < 1:
         raise ValueError("every request must have at least 1 prompt token and 1 output token")
+
+
+def check_order(requests: Records) -> None:
+    """Refuse what is not in order of time."""
     if (np.diff(requests["arrived_at_s"]) < 0).any():
         raise ValueError("requests must be in order of their arrival")

@@ -257,19 +257,22 @@ class Engine:
     def _admit(self, seq: _Sequence, plan: _Plan) -> bool:
         size = self.config.block_size_tokens
         hits = self._cached_blocks(seq)
-        count = min(seq.tokens - len(hits) * size, plan.budget)
-        reached = len(hits) * size + count
+        known = len(hits) * size
+        if not seq.preemptions:
+            known = max(known, seq.request.received_tokens)
+        count = min(seq.tokens - known, plan.budget)
+        reached = known + count
         to_fit = seq.tokens if self.config.reserves_full_prompt else reached
         if -(-to_fit // size) - len(hits) + self._pool.free_among(hits) > self._pool.free:
             return False
         self._pool.share(hits)
         seq.blocks = hits + self._pool.take(-(-reached // size) - len(hits))
-        seq.computed, seq.named = len(hits) * size, len(hits)
+        seq.computed, seq.named = known, len(hits)
         if seq.scheduled_at_s is None:
             seq.scheduled_at_s = plan.started_at_s
-            seq.cached_tokens = seq.computed
+            seq.cached_tokens = len(hits) * size
             self.counters.prefix_queried_tokens += seq.tokens
-            self.counters.prefix_hit_tokens += seq.computed
+            self.counters.prefix_hit_tokens += seq.cached_tokens
         plan.admitted.append(seq.request.id)
         plan.add(seq, count)
         self._name_full_blocks(seq, reached)

@@ -18,6 +18,7 @@ class Request:
     prompt_tokens: int
     output_tokens: int
     prefix_block_ids: tuple[Hashable, ...] = ()
+    received_tokens: int = 0  # of the prompt, whose KV comes with it from where it was computed; gone once preempted
     arrived_at_s: float = 0.0
 
     def __post_init__(self) -> None:
@@ -25,6 +26,11 @@ class Request:
             raise ValueError(
                 f"request {self.id}: prompt_tokens is {self.prompt_tokens} and "
                 f"output_tokens is {self.output_tokens}, both must be at least 1"
+            )
+        if not 0 <= self.received_tokens < self.prompt_tokens:
+            raise ValueError(
+                f"request {self.id}: received_tokens is {self.received_tokens}, "
+                f"must be at least 0 and less than prompt_tokens ({self.prompt_tokens})"
             )
 
     @property

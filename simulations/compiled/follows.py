@@ -1,0 +1,65 @@
+"""Requests that come when another one ended: users who think in between, decoding after prefill elsewhere."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simulations.fleet import Follow
+
+from .layout import FOLLOW, NOBODY, Records
+from .records import requests_of
+
+Floats = NDArray[np.float64]
+Longs = NDArray[np.int64]
+
+PREFILL_POOL, DECODE_POOL = 0, 1
+
+
+def follow_records(follows: Sequence[Follow]) -> Records:
+    """One record per request."""
+    records = np.zeros(len(follows), FOLLOW)
+    records["next_request"] = [NOBODY if follow.next_request is None else follow.next_request for follow in follows]
+    for field in ("think_s", "received_tokens", "pool"):
+        records[field] = [getattr(follow, field) for follow in follows]
+    return records
+
+
+def closed_loop(users: Longs, think_s: Floats) -> Records:
+    """Each user's requests one after the other; `think_s` is what passes between the end of one and its next one."""
+    records = np.zeros(len(users), FOLLOW)
+    order = np.argsort(users, kind="stable")
+    is_same = users[order][1:] == users[order][:-1]
+    records["next_request"] = NOBODY
+    records["next_request"][order[:-1][is_same]] = order[1:][is_same]
+    records["think_s"] = think_s
+    return records
+
+
+def split_phases(requests: Records, transfer_s: Floats) -> tuple[Records, Records]:
+    """Prefill in one pool, decoding in another: two records per request, and what follows what.
+
+    The first half of the records prefill: one output token, which is thrown away, as vLLM's prefill instances do.
+    The second half decode: they come `transfer_s` later, with all of the prompt's KV but the last token's, and have
+    the first token that the user sees. Its TTFT counts from the first record's arrival.
+    """
+    prompts, outputs = requests["prompt_tokens"], requests["output_tokens"]
+    count = len(requests)
+    prefills = requests_of(requests["arrived_at_s"], prompts, np.ones(count, np.int32))
+    decodes = requests_of(np.full(count, math.inf), prompts, outputs)
+    follows = np.zeros(2 * count, FOLLOW)
+    follows["next_request"][:count] = np.arange(count, 2 * count)
+    follows["next_request"][count:] = NOBODY
+    follows["think_s"][:count] = transfer_s
+    follows["received_tokens"][count:] = prompts - 1
+    follows["pool"][count:] = DECODE_POOL
+    return np.concatenate([prefills, decodes]), follows
+
+
+def firsts_of(follows: Records, requests: int) -> NDArray[np.int32]:
+    """Those that come by themselves."""
+    comes = np.ones(requests, np.bool_)
+    later = follows["next_request"]
+    comes[later[later != NOBODY]] = False
+    return np.flatnonzero(comes).astype(np.int32)
