@@ -101,18 +101,19 @@ class Teller:
 
     async def _write(self, order: Order, node: NodeSeen) -> Object:
         path = NODE_MODEL_CACHES.path(name=node.name)
-        if node.order is None:
-            try:
-                return await self._writer.create(NODE_MODEL_CACHES.path(), node_model_cache(order, node))
-            except Conflict:
-                log.info("NodeModelCache %s exists already: it is taken over", node.name)
-        body: Object = {"spec": spec_of(order.task)}
-        if node.order is None or node.order.owner_uid != node.uid:
-            body["metadata"] = {"ownerReferences": owners(node)}
+        owned: Object = {"metadata": {"ownerReferences": owners(node)}}
         try:
-            return await self._writer.patch(path, body)
+            if node.order is not None:
+                is_orphan = node.order.owner_uid != node.uid
+                return await self._writer.patch(path, {"spec": spec_of(order.task)} | (owned if is_orphan else {}))
         except NotFound:
+            log.info("NodeModelCache %s is gone: it is made anew", node.name)
+        try:
             return await self._writer.create(NODE_MODEL_CACHES.path(), node_model_cache(order, node))
+        except Conflict:
+            # The watch has not told us yet. What it says is what the node was told: an order made without knowing
+            # that would take it all away. The next pass knows it.
+            return await self._writer.patch(path, owned)
 
     async def _label(self, node: NodeSeen, patch: Object) -> None:
         try:

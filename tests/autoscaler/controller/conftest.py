@@ -54,6 +54,7 @@ class LocalKube:
         self.refuse: Callable[[str, str], ApiFailure | None] = lambda _verb, _path: None
         self.takes_s: Callable[[str, str], float] = lambda _verb, _path: 0.0
         self.is_allowed: Callable[[Mapping[str, str]], bool] = lambda _attributes: False  # beyond the role
+        self.hides: Callable[[str], bool] = lambda _path: False  # kinds of which nothing is told: a watch that lags
         self.requests: list[tuple[str, str]] = []
         self.ahead_s = 0.0  # the server's clock, of the controller's
 
@@ -96,6 +97,9 @@ class LocalKube:
 
     async def pages(self, path: str, *, labels: str | None = None) -> AsyncIterator[tuple[list[Object], str]]:
         resource, namespace, _, _ = self._enter("list", path)
+        if self.hides(path):
+            yield [], "0"
+            return
         yield await self._answer(self._api.list(resource, namespace or None)), "0"
 
     async def watch(self, path: str, *, resource_version: str, timeout_s: float) -> AsyncIterator[Object]:
@@ -104,6 +108,8 @@ class LocalKube:
         yield {"type": STREAM_OPEN, "object": {}}
         while True:
             event = await self._next(events)
+            if self.hides(path):
+                continue
             if not namespace or event.object["metadata"].get("namespace") == namespace:
                 yield {"type": event.type, "object": event.object}
 

@@ -214,3 +214,18 @@ async def test_a_start_on_a_node_that_had_the_weights_is_warm_and_one_before_the
         "nextNodeClass": "H100",
     }
     assert {lead["tier"]: lead["starts"] for lead in status["leadTimes"]} == {"cold": 1, "warm": 2}
+
+
+async def test_an_order_that_the_watch_has_not_told_yet_is_not_overwritten(story: Any) -> None:
+    uri = story.model("alpha")
+    async with story.played("gpu-0"):
+        await story.cache("alpha", uri, places={"min": 1})
+        await story.town.after(30)
+        before = await story.order("gpu-0")
+    client = story.town.client()
+    client.hides = lambda path: path.endswith("/nodemodelcaches")
+    async with story.town.controller("two", client, list_model=story.list_model):
+        await story.town.after(60)
+        assert await story.order("gpu-0") == before
+
+    assert ("create", "/apis/warmtide.dev/v1alpha1/nodemodelcaches") in client.requests
