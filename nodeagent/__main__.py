@@ -69,13 +69,20 @@ async def _run(options: argparse.Namespace) -> None:
             store, clock, workers=options.workers, peers=peers, scrub_bytes_per_s=options.scrub_bytes_per_second
         )
         agent = Agent(store, api, fetches, _agent_options(options), clock)
+        server: PeerServer | None = None
         if token:
             server = PeerServer(agent, token, ServeLimits(bytes_per_s=options.peer_bytes_per_second), clock)
             host, port = _host_and_port(options.peer_listen)
             bound = await stack.enter_async_context(serving_peers(server, host, port))
             agent.address = _peer_address(options.peer_address or host, bound)
         host, port = _host_and_port(options.listen)
-        bound = await stack.enter_async_context(serving(host, port, facts=lambda: agent.facts, now_s=clock.now_s))
+
+        def sent_bytes() -> int:
+            return server.sent_bytes if server else 0
+
+        bound = await stack.enter_async_context(
+            serving(host, port, facts=lambda: agent.facts, sent_bytes=sent_bytes, now_s=clock.now_s)
+        )
         shared = f", giving to peers at {agent.address}" if agent.address else ""
         log.info("node %s, cache %s, listening on %s:%d%s", options.node, layout.root, host, bound, shared)
         await agent.run(stop)

@@ -18,6 +18,7 @@ from nodeagent.peers.follow import Peers
 from nodeagent.store import Store
 
 FETCHES_MAX = 2  # models at a time: each has connections enough to fill the line; more only delays the first
+RUNNING_MAX = 16  # those that wait for a peer included
 SPEED_HALF_LIFE_S = 5.0  # of the smoothed speed: remaining seconds that do not jump with every block
 
 log = logging.getLogger(__name__)
@@ -100,7 +101,9 @@ class Fetches:
     def start(self, group: asyncio.TaskGroup, wish: NodeWish) -> bool:
         """Start fetching unless it runs, or enough do."""
         key = wish.tree.key
-        if key in self.running or len(self.running) >= FETCHES_MAX:
+        # Who waits takes no line. If it took a turn, nodes that wait for each other's turns would wait for long.
+        busy = sum(not fetch.waits_for for fetch in self.running.values())
+        if key in self.running or busy >= FETCHES_MAX or len(self.running) >= RUNNING_MAX:
             return False
         transfer = Transfer(workers=self._workers, bandwidth=self._bandwidth)
         self.running[key] = Fetch(wish, transfer, self._clock.now_s())

@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from nodeagent.report import NodeFacts, Phase, node_status
@@ -19,8 +19,9 @@ Facts = Callable[[], NodeFacts | None]
 class _Gauges(Collector):
     """What the last pass found. No model's name: a label per model and node would be a series for each pair."""
 
-    def __init__(self, facts: Facts) -> None:
+    def __init__(self, facts: Facts, sent_bytes: Callable[[], int]) -> None:
         self._facts = facts
+        self._sent_bytes = sent_bytes
 
     def collect(self) -> Iterator[Metric]:
         """Nothing before the first pass: missing is not zero."""
@@ -41,13 +42,17 @@ class _Gauges(Collector):
             ("warmtide_cache_fetch_remaining_bytes", "Bytes that running fetches still need.", missing),
         ):
             yield GaugeMetricFamily(name, text, value=value)
+        words = "Bytes of models given to other nodes."
+        yield CounterMetricFamily("warmtide_cache_peer_sent_bytes", words, value=self._sent_bytes())
 
 
 @asynccontextmanager
-async def serving(host: str, port: int, *, facts: Facts, now_s: Callable[[], float]) -> AsyncIterator[int]:
+async def serving(
+    host: str, port: int, *, facts: Facts, sent_bytes: Callable[[], int], now_s: Callable[[], float]
+) -> AsyncIterator[int]:
     """Serve within the block; gives the port."""
     registry = CollectorRegistry()
-    registry.register(_Gauges(facts))
+    registry.register(_Gauges(facts, sent_bytes))
 
     async def healthz(_request: web.Request) -> web.Response:
         return web.Response(text="ok\n")  # that the loop answers is the news

@@ -30,6 +30,7 @@ STILL_S = 30.0  # no byte more for so long: it will not come from there; its las
 BUSY_POLL_S = 2.0
 BUSY_S = 120.0  # a crowd at one holder thins as others become holders
 LEADS_MAX = 3  # one that dies is replaced by the next; three in a row is no accident
+TAKES_MAX = 2  # models at a time, however many were waited for
 HOLDERS_MAX = 3  # asked in one round
 
 Object = dict[str, Any]
@@ -62,6 +63,7 @@ class Peers:
         self._api = api
         self._token = token
         self._clock = clock
+        self._takes = asyncio.Semaphore(TAKES_MAX)
 
     async def bring(self, fetch: Running, take: Take) -> bool:
         """Whether a peer gave it. False: the origin is ours to ask."""
@@ -105,7 +107,8 @@ class Peers:
             fetch.waits_for, fetch.via = "", peer.node
             source = self._source(fetch, peer)
             try:
-                await asyncio.to_thread(take, source)
+                async with self._takes:
+                    await asyncio.to_thread(take, source)
             except (CanceledError, InsufficientCapacityError, StorageError):
                 raise  # ours, not the peer's
             except SourceUnavailableError as exc:  # busy: later, perhaps

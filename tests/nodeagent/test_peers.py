@@ -1,6 +1,8 @@
 """Agents that give models to each other: processes, an API server, a hub that counts what it sends."""
 
 import asyncio
+import os
+import shutil
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -65,3 +67,23 @@ async def test_of_three_that_ask_at_once_one_goes_to_the_origin(cluster: Any) ->
 
     assert cluster.hub.settings.sent_bytes - sent <= 1.05 * wanted["bytes"]
     assert all(quick(cluster.tree(wanted["key"], node))[1] == [] for node in nodes)
+
+
+async def test_of_several_models_that_two_nodes_want_at_once_each_leaves_the_origin_once(cluster: Any) -> None:
+    folder = cluster.folder / "hub" / "org"
+    names = [f"m{number}" for number in range(5)]
+    for number, name in enumerate(names):
+        shutil.copytree(folder / "alpha", folder / name)
+        (folder / name / "config.json").write_text(f"{number}")
+        (folder / name / "model.safetensors").write_bytes(os.urandom(1_500_000))
+    cluster.hub.settings.bytes_per_s = 3_000_000
+    wanted = [await cluster.wanted(f"hf://org/{name}") for name in names]
+    nodes = ("node-1", "node-2")
+    async with AsyncExitStack() as stack:
+        await started(stack, cluster, *nodes)
+        sent = cluster.hub.settings.sent_bytes
+        await asyncio.gather(*(cluster.want(wanted, node) for node in nodes))
+        for node in nodes:
+            await cluster.cache_when(lambda status: status.get("summary") == "5/5", node)
+
+    assert cluster.hub.settings.sent_bytes - sent <= 1.05 * sum(model["bytes"] for model in wanted)
