@@ -10,7 +10,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,7 +65,14 @@ class Children:
         if told_again is not None:
             raise told_again
 
-    async def start(self, name: str, arguments: Sequence[str], guards: asyncio.TaskGroup) -> Child:
+    async def start(
+        self,
+        name: str,
+        arguments: Sequence[str],
+        guards: asyncio.TaskGroup,
+        *,
+        environment: Mapping[str, str] | None = None,
+    ) -> Child:
         """Run `python ARGUMENTS`; what it says goes to NAME.log. Should it end by itself, the group fails."""
         path = self._folder / f"{name}.log"
         with path.open("wb") as log:
@@ -75,6 +82,7 @@ class Children:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                env=os.environ | (environment or {}),
                 start_new_session=True,
                 preexec_fn=_end_with_parent(),  # safe: the demo has one thread, and prctl allocates nothing
             )

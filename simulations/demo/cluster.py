@@ -28,10 +28,13 @@ from simulations.cluster.workloads.cluster import Workloads
 from simulations.cluster.workloads.process_runtime import ProcessRuntime
 from simulations.cluster.workloads.runtime import ContainerRuntime
 from simulations.cluster.workloads.startup import FixedStartup, StartupModel
-from simulations.demo.objects import GPU_PRODUCT, nodes
+from simulations.cluster.workloads.weights import NodeFolders, WeightStore
+from simulations.demo.caches import NODES
+from simulations.demo.objects import AGENT_ACCOUNT, GPU_PRODUCT, nodes
 from simulations.demo.setting import COLD_WEIGHTS_S, IMAGE_PULL_S, LOAD_S, SECONDS_DEFAULT, WARM_WEIGHTS_S, Setting
 
 ADMIN_KUBECONFIG, CONTROLLER_KUBECONFIG, READY = "admin.kubeconfig", "controller.kubeconfig", "cluster.ready"
+AGENT_KUBECONFIG = "agent.kubeconfig"
 
 
 def startup_of(setting: Setting) -> FixedStartup:
@@ -69,31 +72,37 @@ async def real(venv: Path, folder: Path) -> AsyncIterator[Engines]:
     yield Engines(runtime=runtime, startup=FixedStartup(), node_class="CPU")
 
 
-async def serve(engines: AbstractAsyncContextManager[Engines], folder: Path) -> None:
+async def serve(
+    engines: AbstractAsyncContextManager[Engines], folder: Path, weights: WeightStore | None = None
+) -> None:
     """Run everything until cancelled; say so in the folder once it can be used."""
     clock = WallClock()
-    token = secrets.token_urlsafe(24)
-    account = User.service_account(CONTROLLER_NAMESPACE, SERVICE_ACCOUNT)
-    async with ApiServer(tokens={token: account}, clock=clock) as server, engines as run:
+    accounts = {CONTROLLER_KUBECONFIG: SERVICE_ACCOUNT, AGENT_KUBECONFIG: AGENT_ACCOUNT}
+    tokens = {name: secrets.token_urlsafe(24) for name in accounts}
+    users = {tokens[name]: User.service_account(CONTROLLER_NAMESPACE, account) for name, account in accounts.items()}
+    async with ApiServer(tokens=users, clock=clock) as server, engines as run:
         kserve = KServe(server.api, clock=clock)
         await kserve.install()
         server.write_kubeconfig(folder / ADMIN_KUBECONFIG)
-        server.write_kubeconfig(folder / CONTROLLER_KUBECONFIG, token)
+        for name, token in tokens.items():
+            server.write_kubeconfig(folder / name, token)
         async with asyncio.TaskGroup() as group:
             group.create_task(kserve.run())
             machines = nodes(run.node_class)
-            group.create_task(Workloads(server.api, machines, run.runtime, clock, run.startup).run())
+            group.create_task(Workloads(server.api, machines, run.runtime, clock, run.startup, weights).run())
             (folder / READY).write_text(f"{server.url}\n", encoding="utf-8")
 
 
-async def serve_until_told(engines: AbstractAsyncContextManager[Engines], folder: Path) -> None:
+async def serve_until_told(
+    engines: AbstractAsyncContextManager[Engines], folder: Path, weights: WeightStore | None = None
+) -> None:
     """Serve; SIGTERM or SIGINT is a normal end."""
     loop = asyncio.get_running_loop()
     told = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, told.set)
     async with asyncio.TaskGroup() as group:
-        serving = group.create_task(serve(engines, folder))
+        serving = group.create_task(serve(engines, folder, weights))
         await told.wait()
         serving.cancel()
 
@@ -106,10 +115,12 @@ def main(arguments: Sequence[str]) -> int:
         "--seconds", type=float, default=SECONDS_DEFAULT, help="length of the demo: start-ups shrink with it"
     )
     parser.add_argument("--vllm", type=Path, metavar="VENV", help="run the real servers of this venv in the pods")
+    parser.add_argument("--hub", metavar="URL", help="where pods fetch weights whose node has none")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
     engines = real(options.vllm, options.folder) if options.vllm else emulated(Setting(seconds=options.seconds))
-    asyncio.run(serve_until_told(engines, options.folder))
+    weights = NodeFolders(root=options.folder / NODES, hub=options.hub) if options.hub else None
+    asyncio.run(serve_until_told(engines, options.folder, weights))
     return 0
 
 

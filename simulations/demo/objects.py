@@ -3,11 +3,14 @@
 import math
 from collections.abc import Mapping
 
+from autoscaler.permissions import NAMESPACE as CONTROLLER_NAMESPACE
 from simulations.cluster.api import Object
 from simulations.cluster.workloads.nodes import NodeSpec
 from simulations.demo.setting import (
+    CACHED_SERVICE,
     GPUS_PER_NODE,
     MODEL,
+    MODEL_URI,
     NAMESPACE,
     NODES,
     POLICY,
@@ -27,6 +30,8 @@ STREAM_INTERVAL_TOKENS = 16  # vLLM's own option: fewer, larger events
 EXIT_S = 10  # a real vLLM takes seconds to go after its last token
 DRAIN_S = 60  # real time, as requests run in real time; the longest answer takes about ten
 QUEUE_REQUESTS = 8.0  # arrivals come in bursts; a full batch of prompts waits a step or two
+AGENT_ACCOUNT = "warmtide-agent"
+CACHE_NODES = ("gpu-1", "gpu-2")  # those with an agent
 SCRAPE_PERIOD_S = 0.5  # a scrape per half second stands for one per twenty seconds of the hour
 
 
@@ -127,6 +132,57 @@ def policy_object(spec: Object) -> Object:
         "kind": "ScalingPolicy",
         "metadata": {"name": POLICY, "namespace": NAMESPACE},
         "spec": spec,
+    }
+
+
+def cached_service() -> Object:
+    """One replica whose weights KServe brings from the hub, on a node with an agent; nobody scales it."""
+    service = enrolled_service([f"--model={MODEL}", f"--port={CONTAINER_PORT}"], {"STORAGE_URI": MODEL_URI}, drain_s=0)
+    service["metadata"] |= {"name": CACHED_SERVICE}
+    del service["metadata"]["annotations"]["warmtide.dev/policy"]
+    service["spec"]["predictor"] |= {
+        "minReplicas": 1,
+        "maxReplicas": 1,
+        "nodeSelector": {"kubernetes.io/hostname": CACHE_NODES[-1]},
+    }
+    return service
+
+
+def agent_rbac() -> list[Object]:
+    """What the agents' manifest grants: their own reports, nothing else."""
+    name, group = AGENT_ACCOUNT, "rbac.authorization.k8s.io"
+    kinds = {"warmtide.dev": "nodemodelcaches", "serving.kserve.io": "localmodelnodes"}
+    rules = [
+        {"apiGroups": [api], "resources": [kind + part], "verbs": verbs}
+        for api, kind in kinds.items()
+        for part, verbs in (("", ["get", "list", "watch"]), ("/status", ["patch"]))
+    ]
+    role = {"apiVersion": f"{group}/v1", "kind": "ClusterRole", "metadata": {"name": name}, "rules": rules}
+    return [
+        {
+            "apiVersion": "v1",
+            "kind": "ServiceAccount",
+            "metadata": {"name": name, "namespace": CONTROLLER_NAMESPACE},
+            "automountServiceAccountToken": False,
+        },
+        role,
+        {
+            "apiVersion": f"{group}/v1",
+            "kind": "ClusterRoleBinding",
+            "metadata": {"name": name},
+            "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": name},
+            "subjects": [{"kind": "ServiceAccount", "name": name, "namespace": CONTROLLER_NAMESPACE}],
+        },
+    ]
+
+
+def model_cache() -> Object:
+    """The same model on every node with an agent."""
+    return {
+        "apiVersion": "warmtide.dev/v1alpha1",
+        "kind": "ModelCache",
+        "metadata": {"name": CACHED_SERVICE, "namespace": NAMESPACE},
+        "spec": {"source": {"uri": MODEL_URI}, "places": {"min": len(CACHE_NODES)}},
     }
 
 

@@ -12,9 +12,9 @@ from metrics.clock import Clock
 from simulations.cluster.http_api import HttpApi
 from simulations.cluster.loadgen import LoadGenerator
 from simulations.cluster.proxy import Backends, Proxy, follow_pods
-from simulations.demo import objects
+from simulations.demo import caches, objects
 from simulations.demo.children import Children
-from simulations.demo.cluster import ADMIN_KUBECONFIG, CONTROLLER_KUBECONFIG, READY
+from simulations.demo.cluster import ADMIN_KUBECONFIG, AGENT_KUBECONFIG, CONTROLLER_KUBECONFIG, READY
 from simulations.demo.frame import View, write_timeline
 from simulations.demo.observer import Observer
 from simulations.demo.recording import write_requests
@@ -30,7 +30,10 @@ from simulations.errors import DemoError
 UP_WITHIN_S = 60.0  # each step of coming up; seconds on an idle machine
 LOOK_S = 0.05
 RESULTS, TIMELINE, REQUESTS, WHY = "results.json", "timeline.csv", "requests.csv", "why.txt"
-LEFT_FROM_LAST_TIME = (ADMIN_KUBECONFIG, CONTROLLER_KUBECONFIG, READY, RESULTS, TIMELINE, REQUESTS, WHY)
+LEFT_FROM_LAST_TIME = (
+    *(ADMIN_KUBECONFIG, CONTROLLER_KUBECONFIG, AGENT_KUBECONFIG, READY),
+    *(RESULTS, TIMELINE, REQUESTS, WHY),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +51,13 @@ async def play(demo: Demo) -> Verdict:
     """Run the demo and write its results; DemoError when a part fails. Nothing is left running, whatever happens."""
     for name in LEFT_FROM_LAST_TIME:
         (demo.folder / name).unlink(missing_ok=True)
+    await asyncio.to_thread(caches.clean, demo.folder)
     try:
         observer, played = await _with_processes(demo)
     except BaseExceptionGroup as group:
         raise demo_error(group) from group
+    finally:
+        await asyncio.to_thread(caches.clean, demo.folder)
     write_timeline(demo.folder / TIMELINE, observer.history)
     write_requests(demo.folder / REQUESTS, played.records)
     verdict = _judged(demo, played)
@@ -65,19 +71,24 @@ async def _with_processes(demo: Demo) -> tuple[Observer, Run]:
     async with Children(demo.folder) as children:
         demo.view.say("starting the embedded cluster: API server, nodes, KServe")
         async with asyncio.TaskGroup() as guards:
-            await children.start("cluster", cluster_arguments(demo), guards)
+            await asyncio.to_thread(caches.make_model, demo.folder, demo.setting.seed)
+            hub = await caches.start_hub(demo.folder, children, guards, demo.clock)
+            await children.start("cluster", cluster_arguments(demo, hub), guards)
             await _until(demo.clock, (demo.folder / READY).exists, "the embedded cluster to come up")
             async with HttpApi.from_kubeconfig(demo.folder / ADMIN_KUBECONFIG, demo.clock) as api:
                 await install(api, demo.clock)
-                demo.view.say("starting the controller")
-                await children.start("controller", controller_arguments(demo.folder / CONTROLLER_KUBECONFIG), guards)
-                result = await _on_cluster(demo, api)
+                demo.view.say("starting the controller, and the agents of two nodes")
+                controller = [*controller_arguments(demo.folder / CONTROLLER_KUBECONFIG), *caches.hosts_of(hub)]
+                await children.start("controller", controller, guards, environment=caches.environment_of(hub))
+                await caches.start_agents(demo.folder, demo.folder / AGENT_KUBECONFIG, hub, children, guards)
+                warm_start = await caches.cold_and_warm(api, demo.clock, demo.view.say)
+                result = await _on_cluster(demo, api, warm_start)
             children.release()
         demo.view.close()
         return result
 
 
-async def _on_cluster(demo: Demo, api: HttpApi) -> tuple[Observer, Run]:
+async def _on_cluster(demo: Demo, api: HttpApi, warm_start: caches.WarmStart) -> tuple[Observer, Run]:
     await enrol(api, demo.setting)
     backends, watched = Backends(), Watched()
     async with Proxy(backends) as proxy, asyncio.TaskGroup() as group:
@@ -104,13 +115,14 @@ async def _on_cluster(demo: Demo, api: HttpApi) -> tuple[Observer, Run]:
         decisions=tuple(watched.decisions),
         retried_requests=proxy.retried,
         policy=objects.scaling_policy(demo.setting)["spec"],
+        warm_start=warm_start,
     )
 
 
-def cluster_arguments(demo: Demo) -> list[str]:
+def cluster_arguments(demo: Demo, hub: str) -> list[str]:
     """The embedded cluster."""
     folder, seconds = f"--folder={demo.folder}", f"--seconds={demo.setting.seconds}"
-    return ["-m", "simulations.demo.cluster", folder, seconds]
+    return ["-m", "simulations.demo.cluster", folder, seconds, f"--hub={hub}"]
 
 
 def controller_arguments(kubeconfig: Path) -> list[str]:

@@ -3,9 +3,11 @@
 from autoscaler.crds import scaled_service, scaling_policy
 from autoscaler.permissions import NAMESPACE as CONTROLLER_NAMESPACE
 from autoscaler.permissions import pod_deletion_cost_rbac, rbac
+from cacheops.crds import all_crds
 from metrics.clock import Clock
 from simulations.cluster.api import CRDS, INFERENCE_SERVICES, NAMESPACES, ApiError, ObjectApi, Resource
 from simulations.demo import objects
+from simulations.demo.caches import MODEL_CACHES, NODE_MODEL_CACHES
 from simulations.demo.setting import NAMESPACE, Setting
 from simulations.errors import DemoError
 
@@ -25,13 +27,13 @@ LOOK_S = 0.05
 
 async def install(api: ObjectApi, clock: Clock) -> None:
     """CRDs and permissions, as `kubectl apply -k manifests` brings them."""
-    for crd in (scaling_policy(), scaled_service()):
+    for crd in (scaling_policy(), scaled_service(), *all_crds()):
         await api.create(CRDS, crd)
     for name in (CONTROLLER_NAMESPACE, NAMESPACE):
         await api.create(NAMESPACES, objects.namespace(name))
-    for obj in (*rbac(), *pod_deletion_cost_rbac()):
+    for obj in (*rbac(), *pod_deletion_cost_rbac(), *objects.agent_rbac()):
         await api.create(RBAC_KINDS[obj["kind"]], obj)
-    for resource in (SCALING_POLICIES, SCALED_SERVICES):
+    for resource in (SCALING_POLICIES, SCALED_SERVICES, MODEL_CACHES, NODE_MODEL_CACHES):
         await _served(api, resource, clock)
 
 

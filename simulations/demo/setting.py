@@ -29,6 +29,8 @@ IMAGE_PULL_S, COLD_WEIGHTS_S, WARM_WEIGHTS_S, LOAD_S = 20.0, 60.0, 10.0, 120.0
 STABILIZATION_UP_S, STABILIZATION_DOWN_S = 40.0, 200.0  # before compression; the HPA's defaults are 0 and 300 s
 
 NAMESPACE, SERVICE, POLICY, MODEL = "demo", "chat", "demo", "llama"
+# The act before the traffic: a model of a hub, and a service that is started twice with it.
+CACHED_SERVICE, MODEL_URI, MODEL_BYTES = "cached", "hf://demo/llama-tiny", 200_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from simulations.cluster.loadgen import Outcome, RequestRecord, lost_by_reason
+from simulations.demo.caches import WarmStart
 from simulations.demo.setting import TTFT_OBJECTIVE_S, Setting
 from simulations.demo.static_fleet import StaticFleets
 from simulations.demo.watching import DecisionSeen
@@ -14,6 +15,7 @@ from simulations.demo.workload import Traffic
 
 ATTAINMENT_BAR = 0.95
 COST_BAR = 0.70  # of the static peak fleet's replica-seconds
+WARM_BAR = 0.5  # of a cold start's seconds; what is left is image, process and readiness
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +43,7 @@ class Verdict:
     trace: str
     recorded_requests: int
     policy: Mapping[str, object]
+    warm_start: WarmStart
     retried_requests: int
     sender_lag_p95_s: float  # how late the client itself was: a large one makes the machine, not the fleet, slow
 
@@ -54,11 +57,15 @@ class Verdict:
         """What is not as it should be; empty when the demo succeeded."""
         if not self.requests:
             return ["nothing was sent"]
-        cost = self.cost_ratio
+        cost, cache = self.cost_ratio, self.warm_start
         checks = [
             (self.lost == 0, f"{self.lost} requests lost: {dict(self.lost_by_reason)}"),
             (self.slo_attainment >= ATTAINMENT_BAR, f"attainment {self.slo_attainment:.1%} < {ATTAINMENT_BAR:.0%}"),
             (cost < COST_BAR, f"{cost:.0%} of the static peak fleet's replica-seconds, not below {COST_BAR:.0%}"),
+            (
+                cache.warm_s <= WARM_BAR * cache.cold_s,
+                f"a warm start took {cache.warm_s:.1f} s of a cold one's {cache.cold_s:.1f} s",
+            ),
         ]
         return [complaint for holds, complaint in checks if not holds]
 
@@ -79,6 +86,7 @@ class Run:
     decisions: Sequence[DecisionSeen]
     retried_requests: int
     policy: Mapping[str, object]
+    warm_start: WarmStart
 
 
 def judge(run: Run, fleets: StaticFleets) -> Verdict:
@@ -114,6 +122,7 @@ def judge(run: Run, fleets: StaticFleets) -> Verdict:
         trace=run.traffic.source,
         recorded_requests=run.traffic.recorded,
         policy=run.policy,
+        warm_start=run.warm_start,
         retried_requests=run.retried_requests,
         sender_lag_p95_s=percentile([r.sent_s - r.scheduled_s for r in records], 0.95) or 0.0,
     )
@@ -136,6 +145,7 @@ def as_text(verdict: Verdict) -> str:
         f"  static peak    {verdict.static_replica_seconds:.0f}: {verdict.static_formula}",
         _hindsight(verdict),
         f"decisions        {len(verdict.decisions)} changed the number of replicas",
+        verdict.warm_start.text(),
     ]
     short = verdict.shortfalls
     ending = "Verdict: it falls short: " + "; ".join(short) if short else "Verdict: it holds."

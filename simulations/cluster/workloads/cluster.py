@@ -27,6 +27,7 @@ from simulations.cluster.workloads.replicaset import ReplicaSetController
 from simulations.cluster.workloads.runtime import ContainerRuntime
 from simulations.cluster.workloads.scheduler import Scheduler
 from simulations.cluster.workloads.startup import FixedStartup, StartupModel
+from simulations.cluster.workloads.weights import WeightStore
 
 _WATCHED: Mapping[Resource, Mapping[str, Keys]] = {
     NODES: {},
@@ -49,13 +50,14 @@ class Workloads:
         runtime: ContainerRuntime,
         clock: Clock,
         startup: StartupModel | None = None,
+        weights: WeightStore | None = None,
     ) -> None:
-        """Without a `startup` model a pod's start takes what its container takes."""
+        """Without a `startup` model a pod's start takes what its container takes; `weights` brings real bytes."""
         self._api = api
         self._nodes = tuple(nodes)
         self.mirror = Mirror(api, _WATCHED)
         names = [node.name for node in nodes]
-        self.kubelet = Kubelet(self.mirror, names, runtime, startup or FixedStartup(), clock)
+        self.kubelet = Kubelet(self.mirror, names, runtime, startup or FixedStartup(), clock, weights)
         controllers = (
             DeploymentController(self.mirror, clock),
             ReplicaSetController(self.mirror, clock),

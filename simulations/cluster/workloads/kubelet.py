@@ -23,6 +23,7 @@ from simulations.cluster.workloads.podstatus import Progress, Stage, status_at
 from simulations.cluster.workloads.reconciler import Reconciler
 from simulations.cluster.workloads.runtime import Container, ContainerRuntime
 from simulations.cluster.workloads.startup import StartupModel, StartupPhases, images_of, model_of
+from simulations.cluster.workloads.weights import WeightStore
 
 log = logging.getLogger(__name__)
 
@@ -55,12 +56,19 @@ class Kubelet:
     """Runs the pods bound to the given nodes."""
 
     def __init__(
-        self, mirror: Mirror, nodes: Iterable[str], runtime: ContainerRuntime, startup: StartupModel, clock: Clock
+        self,
+        mirror: Mirror,
+        nodes: Iterable[str],
+        runtime: ContainerRuntime,
+        startup: StartupModel,
+        clock: Clock,
+        weights: WeightStore | None = None,
     ) -> None:
         self._mirror = mirror
         self._nodes = frozenset(nodes)
         self._runtime = runtime
         self._startup = startup
+        self._store = weights
         self._clock = clock
         self.addresses = LoopbackAddresses()
         self.reconciler = Reconciler("pod", self._reconcile, clock)
@@ -157,7 +165,10 @@ class Kubelet:
             await self._show(life, Stage.CREATING)
             await self._clock.sleep(phases.image_pull_s)
         self._images[node_of(pod)] |= images_of(pod)
-        if phases.weights_s > 0:
+        if self._store is not None and self._store.serves(pod):
+            await self._show(life, Stage.INITIALIZING)
+            await self._store.bring(pod, node_of(pod))
+        elif phases.weights_s > 0:
             await self._show(life, Stage.INITIALIZING)
             await self._clock.sleep(phases.weights_s)
         self._weights[node_of(pod)].add(model_of(pod))

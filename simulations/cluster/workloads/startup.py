@@ -9,6 +9,7 @@ from typing import Protocol
 from autoscaler.policy.types import Tier
 from simulations.cluster.api import Object
 
+STORAGE_URI = "STORAGE_URI"  # of a container that KServe shall bring a model to
 SOURCE_URI = "internal.serving.kserve.io/storage-initializer-sourceuri"  # KServe's pod annotation
 
 
@@ -69,6 +70,9 @@ def model_of(pod: Object) -> str:
     if uri:
         return str(uri)
     container = pod["spec"]["containers"][0]
+    for variable in container.get("env", []):
+        if variable["name"] == STORAGE_URI and variable.get("value"):
+            return str(variable["value"])
     words = [*container.get("command", []), *container.get("args", [])]
     for position, word in enumerate(words):
         if word.startswith("--model="):

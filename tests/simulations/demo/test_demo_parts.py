@@ -14,6 +14,7 @@ from simulations.cluster.api import Object, WatchEvent
 from simulations.cluster.loadgen import Outcome, RequestRecord
 from simulations.cluster.vllm.runtime import options_of_pod
 from simulations.demo import objects
+from simulations.demo.caches import WarmStart
 from simulations.demo.frame import Frame, Moment, write_timeline
 from simulations.demo.live import LiveView, draw, sparkline
 from simulations.demo.plain import PlainView
@@ -320,6 +321,7 @@ def test_the_verdict(
         decisions=(DECISION,),
         retried_requests=0,
         policy={},
+        warm_start=WarmStart(model_bytes=1, cold_s=10.0, prefetch_s=5.0, warm_s=2.0),
     )
     fleets = static_fleets(arrivals, Setting(), attainment_ratio=ATTAINMENT_BAR, capacity=2000.0)
     assert fleets.peak_replicas == 10
