@@ -84,9 +84,10 @@ def learn_capacity(record: CapacityRecord, fleet: Fleet, policy: PolicySpec) -> 
 
 
 def _with_best(record: CapacityRecord, fleet: Fleet) -> CapacityRecord:
-    """Remember the most that a replica has served; it fades."""
-    shown = zip(fleet.signals, fleet.tokens_per_s, strict=True)
-    best = max([rate for sample, rate in shown if rate and sample.window_s >= SHOWN_OVER_S], default=0.0)
+    """Remember the most that replicas have served, on average: one alone had the others' luck. It fades."""
+    both = zip(fleet.signals, fleet.tokens_per_s, strict=True)
+    shown = [rate for sample, rate in both if rate and sample.window_s >= SHOWN_OVER_S]
+    best = sum(shown) / len(shown) if shown else 0.0
     known, at_s = record.learned.demonstrated_tokens_per_s, fleet.newest_sample_s
     if known is not None:
         age_s = max(0.0, at_s - record.demonstrated_at_s)

@@ -79,12 +79,15 @@ def foresee(
         return None, proposal
     steps, need, hold = proposal
     outlook, demand = seen.foretold or lookout.record.outlook, evidence.demand_tokens_per_s
+    most = math.ceil(max(need, 1) * (1.0 + policy.forecast.max_raise_ratio) - ROUNDING)
     if outlook is None or demand is None:
         note = lookout.record.note if outlook is None else "demand cannot be seen"
         off = ForecastReading(active=False, horizon_s=lookout.horizon_s, demand_now_tokens_per_s=demand, note=note)
+        kept = min(_kept(lookout, evidence), seen.replicas, most)
+        if demand is not None and kept > need:
+            return off, Proposal((*steps, _veto(max(kept, hold), lookout)), kept, hold)
         step = Step(replicas=max(need, hold), reason=Reason.FORECAST_OFF, detail=note)
         return off, Proposal((*steps, step), need, hold)
-    most = math.ceil(max(need, 1) * (1.0 + policy.forecast.max_raise_ratio) - ROUNDING)
     wanted = min(_replicas_for(outlook, evidence), most)
     reading = ForecastReading(
         active=True,
@@ -103,6 +106,22 @@ def foresee(
     detail = f"{outlook.p90_tokens_per_s:.4g} tokens/s at most expected in {lookout.horizon_s:.0f} s"
     step = Step(replicas=max(wanted, hold), reason=reason, detail=detail)
     return reading, Proposal((*steps, step), wanted, hold)
+
+
+def _kept(lookout: Lookout, evidence: Evidence) -> int:
+    """Replicas that bear what demand likely stays below: by capacity, else by what replicas have shown to bear."""
+    likely, capacity = lookout.record.likely_tokens_per_s, evidence.capacity_tokens_per_s
+    if capacity is None and evidence.is_learning:
+        capacity = evidence.capacity.demonstrated_tokens_per_s
+    if likely is None or not capacity:
+        return 0
+    return math.ceil(min(likely / capacity, REPLICAS_MAX) - ROUNDING)
+
+
+def _veto(kept: int, lookout: Lookout) -> Step:
+    likely = lookout.record.likely_tokens_per_s or 0.0
+    detail = f"{likely:.4g} tokens/s may come within {lookout.horizon_s:.0f} s, as demand has changed so far"
+    return Step(replicas=kept, reason=Reason.FORECAST_HELD, detail=detail)
 
 
 def _replicas_for(outlook: Outlook, evidence: Evidence) -> int:

@@ -74,6 +74,7 @@ def _dump_forecast(record: ForecastRecord) -> dict[str, object]:
         "isBackfilled": record.is_backfilled,
         "trend": _dump_score(record.trend),
         "season": _dump_score(record.season),
+        "changes": [_short(count) for count in record.changes],
         "profile": [_short(mean) for mean in record.profile.means_tokens_per_s],
         "watched": _short(record.profile.watched_s),
     }
@@ -160,22 +161,27 @@ def _load_forecast(fields: Fields) -> ForecastRecord:
         mean_tokens_per_s=fields.number("mean"),
         trend=_load_score(fields.child("trend"), TREND),
         season=_load_score(fields.child("season"), SEASON),
+        changes=_load_residuals(fields, "changes") if "changes" in fields.values else (),
         profile=Profile(means_tokens_per_s=means, watched_s=fields.number("watched")),
         note="just restarted",
     )
 
 
 def _load_score(fields: Fields, method: str) -> Score:
-    residuals = fields.numbers("residuals", most=BINS)
-    if residuals and (len(residuals) != BINS or sum(residuals) <= 0):
-        raise fields.refuse("residuals", f"{BINS} numbers with a sum above 0")
     return Score(
         method=method,
         error=fields.number("error"),
         naive_error=fields.number("naiveError"),
         matured=fields.whole("matured"),
-        residuals=residuals,
+        residuals=_load_residuals(fields, "residuals"),
     )
+
+
+def _load_residuals(fields: Fields, name: str) -> tuple[float, ...]:
+    residuals = fields.numbers(name, most=BINS)
+    if residuals and (len(residuals) != BINS or sum(residuals) <= 0):
+        raise fields.refuse(name, f"{BINS} numbers with a sum above 0")
+    return residuals
 
 
 def load_or_start(data: Mapping[str, object] | None, *, replicas: int, now_s: float) -> tuple[Memory, str]:

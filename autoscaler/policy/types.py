@@ -174,7 +174,7 @@ class Capacity:
     tokens_per_s: float | None = None
     regime: str = ""  # what limits it: compute | kv | batch | unknown
     windows: int = 0  # how many windows it was learned from
-    demonstrated_tokens_per_s: float | None = None  # the most that one replica has served, saturated or not
+    demonstrated_tokens_per_s: float | None = None  # the most that replicas served on average, saturated or not
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

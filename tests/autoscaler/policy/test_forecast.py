@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autoscaler.policy.decide import decide
-from autoscaler.policy.examples import Load, Service
+from autoscaler.policy.examples import Load, Service, fleet, signals
 from autoscaler.policy.forecast import (
     MATURED_MIN,
     SEASON,
@@ -21,6 +21,7 @@ from autoscaler.policy.forecast import (
     is_fit_for,
     open_bin,
 )
+from autoscaler.policy.lead_time import prior
 from autoscaler.policy.memory import Memory
 from autoscaler.policy.residuals import quantile_ratio, residual, with_residual
 from autoscaler.policy.season import DAY_S, EMPTY_PROFILE, SLOT_S, seasonal_difference, with_demand
@@ -247,3 +248,38 @@ def test_the_profile_forgets_older_days_slowly_and_knows_what_it_never_saw() -> 
 
     assert profile.means_tokens_per_s[3] == pytest.approx(140.0)
     assert seasonal_difference(replace(profile, watched_s=2 * DAY_S), 0.0, 6 * 3600.0) is None
+
+
+@pytest.mark.parametrize(
+    ("low", "least", "most"), [(500.0, 900.0, 1300.0), (1000.0, 950.0, 1100.0)], ids=["it halves and doubles", "steady"]
+)
+def test_what_demand_likely_stays_below_follows_how_it_has_changed(low: float, least: float, most: float) -> None:
+    horizon_s = 60.0
+    record, bin_ = ForecastRecord(bin_s=bin_length_s(horizon_s)), open_bin(bin_length_s(horizon_s), 0.0)
+    for second in range(0, 5940, 2):
+        demand = 1000.0 if second // 60 % 2 else low
+        record, bin_ = feed(record, bin_, demand, horizon_s, float(second))
+
+    assert record.likely_tokens_per_s is not None
+    assert least <= record.likely_tokens_per_s <= most
+
+
+@pytest.mark.parametrize(
+    ("likely_tokens_per_s", "replicas"),
+    [(15_000.0, 4), (11_000.0, 3), (90_000.0, 4)],
+    ids=["all are needed", "one may go", "never more than there are"],
+)
+def test_what_may_come_vetoes_a_scale_in_and_orders_nothing(likely_tokens_per_s: float, replicas: int) -> None:
+    now_s = 1_000_000.0
+    spec = PolicySpec(replicas_max=20, targets=LensTargets(tokens_per_s=4000.0, kv_cache_usage_ratio=None))
+    bin_s = bin_length_s(prior(spec.lead_time_prior_s).p80_s)
+    record = ForecastRecord(bin_s=bin_s, likely_tokens_per_s=likely_tokens_per_s)
+    memory = replace(Memory.start(4, now_s - 1), forecast=record, open_bin=open_bin(bin_s, now_s))
+    quiet = signals(now_s, prompt_tokens_per_s=1200.0, generation_tokens_per_s=300.0)
+
+    decision, _ = decide(fleet([quiet] * 4), spec, memory, now_s=now_s)
+
+    step = next(step for step in decision.steps if step.reason is Reason.FORECAST_HELD)
+    assert step.replicas == replicas
+    assert decision.forecast is not None
+    assert not decision.forecast.active
