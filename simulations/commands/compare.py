@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from simulations.commands.imported import add_import, imported_names
 from simulations.commands.outputs import add_outputs, leaving
+from simulations.commands.reach import Check, add_reach, reach_of
 from simulations.commands.screen import Column, screen
 from simulations.commands.setting import add_setting, policy_names, scenario_of, setting_of
 from simulations.commands.study import add_study, is_study, show_study
@@ -20,6 +21,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--policies", default=",".join(NAMES), metavar="A,B", help="default: all")
     add_import(parser)
     add_setting(parser)
+    add_reach(parser)
     add_study(parser)
     add_outputs(parser)
 
@@ -30,13 +32,13 @@ def run(options: argparse.Namespace) -> int:
     if is_study(options):
         return 0 if show_study(options, scenario, (*names, *options.imports)) else INTERRUPTED
     left, setting = leaving(options, scenario), setting_of(scenario, options.seed)
-    rows, is_whole = show(setting, (*names, *imported_names(options, setting)))
+    rows, is_whole = show(setting, (*names, *imported_names(options, setting)), reach_of(options))
     code = left.leave(setting, rows) if rows else 0
     return code if is_whole else INTERRUPTED
 
 
-def show(setting: Setting, names: Sequence[str]) -> tuple[list[Row], bool]:
-    """Print each row as it comes; the rows that were done, and whether those are all."""
+def show(setting: Setting, names: Sequence[str], check: Check) -> tuple[list[Row], bool]:
+    """Print each row as it comes and passes the check; the rows that were done, and whether those are all."""
     rows: list[Row] = []
     columns = _columns(setting, names)
     more = "" if setting.more is None else "more than "
@@ -45,6 +47,7 @@ def show(setting: Setting, names: Sequence[str]) -> tuple[list[Row], bool]:
         with screen(len(names) + 1, "static") as on:
             on.head(columns)
             for row in compare(setting, names, lambda name, share: on.tell(name, len(rows) + share)):
+                check(row)
                 rows.append(row)
                 on.row(columns, _values(row))
     except KeyboardInterrupt:

@@ -6,6 +6,7 @@ import sys
 from simulations.commands.compare import show
 from simulations.commands.imported import add_import, imported_names
 from simulations.commands.outputs import add_outputs, leaving
+from simulations.commands.reach import add_reach, reach_of
 from simulations.commands.setting import add_setting, policy_names, scenario_of, setting_of
 from simulations.errors import INTERRUPTED
 from simulations.policies import NAMES
@@ -16,6 +17,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--policy", default="warmtide", metavar="NAME", help=f"one of {', '.join(NAMES)}")
     add_import(parser)
     add_setting(parser)
+    add_reach(parser)
     add_outputs(parser)
 
 
@@ -24,7 +26,7 @@ def run(options: argparse.Namespace) -> int:
     scenario = scenario_of(options)
     left, setting = leaving(options, scenario), setting_of(scenario, options.seed)
     names = imported_names(options, setting) or policy_names(options.policy)
-    rows, is_whole = show(setting, names)
+    rows, is_whole = show(setting, names, reach_of(options))
     if not is_whole:
         return INTERRUPTED
     for at_s, replicas in rows[-1].outcome.changes:

@@ -3,6 +3,7 @@
 import argparse
 import itertools
 import json
+import math
 import os
 import sys
 from collections.abc import Sequence
@@ -118,9 +119,14 @@ def _write(path: Path, found: Sequence[Figures], lines: Sequence[Comparison]) ->
     path.mkdir(exist_ok=True)
     runs = (asdict(one.key) | {name: getattr(one, name) for name in RUN_FIELDS} for one in found)
     (path / "runs.jsonl").write_text("".join(json.dumps(run) + "\n" for run in runs), encoding="utf-8")
-    text = json.dumps([asdict(line) for line in lines], indent=2)
+    text = json.dumps([asdict(line, dict_factory=_known) for line in lines], indent=2, allow_nan=False)
     (path / "comparison.json").write_text(text + "\n", encoding="utf-8")
     sys.stdout.write(f"written: {path / 'comparison.json'}, {path / 'runs.jsonl'}\n")
+
+
+def _known(fields: Sequence[tuple[str, object]]) -> dict[str, object]:
+    """As JSON: an end of an interval that nobody knows is null."""
+    return {name: None if isinstance(value, float) and math.isinf(value) else value for name, value in fields}
 
 
 def _count(text: str) -> int:
