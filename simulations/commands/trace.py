@@ -14,7 +14,7 @@ from simulations.errors import TraceError, UsageError
 from simulations.traces import FORMATS, Chunk, Drawing, Trace, open_trace
 from simulations.traces.plot import bars, picture, svg
 from simulations.traces.reshape import Scale, cut, overlaid, resampled, scaled, spliced
-from simulations.traces.summary import Summary, TokenFigures, summarise
+from simulations.traces.summary import Summary, Tally, TokenFigures, summarise
 from simulations.traces.write import WRITERS, write_trace
 
 INFINITE_S = float("inf")
@@ -47,10 +47,20 @@ def formats(options: argparse.Namespace) -> None:
 
 
 def inspect(options: argparse.Namespace) -> None:
-    """Figures of the whole trace."""
-    trace = _trace(options, options.file)
-    with screen(None, "reading") as on:
-        summary = summarise(trace.chunks(), lambda requests: on.tell(f"{requests:,} requests", requests)).summary()
+    """Figures of the whole trace, or of what was read before an interrupt."""
+    trace, tally = _trace(options, options.file), Tally()
+    try:
+        with screen(None, "reading") as on:
+            summarise(_counted(trace.chunks(), on), tally)
+    except KeyboardInterrupt:
+        if tally.requests:
+            _print_summary(options, trace, tally.summary())
+            sys.stderr.write("warmtide sim: interrupted; what was read so far is above\n")
+        raise
+    _print_summary(options, trace, tally.summary())
+
+
+def _print_summary(options: argparse.Namespace, trace: Trace, summary: Summary) -> None:
     if options.output == "json":
         sys.stdout.write(json.dumps({"format": trace.format.name, **asdict(summary)}, indent=2) + "\n")
         return
@@ -99,7 +109,9 @@ def plot(options: argparse.Namespace) -> None:
     """A picture in a file, or on the terminal."""
     trace = _trace(options, options.file)
     with screen(None, "reading") as on:
-        summary = summarise(_cut(options, trace.chunks())).summary()
+        tally = Tally()
+        summarise(_counted(_cut(options, trace.chunks()), on), tally)
+        summary = tally.summary()
         on.tell("drawing", 0)
         found = picture(_cut(options, trace.chunks()), summary.span_s)
     if options.out is None:

@@ -8,6 +8,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
+from simulations.compiled.fleet import Router
 from simulations.errors import ScenarioError
 from simulations.policies.base import Bounds
 from simulations.prefixes import load_prefixes
@@ -75,6 +76,7 @@ class _Scenario(_Part):
     replicas: _Replicas
     objective: _Objective = _Objective()
     startup: _Startup = _Startup()
+    router: Router = Router.LEAST_OUTSTANDING
 
 
 def parse_scenario(text: str, name: str, folder: Path) -> Scenario:
@@ -93,6 +95,7 @@ def parse_scenario(text: str, name: str, folder: Path) -> Scenario:
             bounds=Bounds(low=found.replicas.min, high=found.replicas.max),
             ttft_s=found.objective.ttft_seconds,
             startup=StartupTimes(cold_s=found.startup.cold_seconds, warm_s=found.startup.warm_seconds),
+            router=found.router,
         )
     except ValidationError as exc:
         raise ScenarioError(f"scenario {name}: {_first(exc)}") from exc

@@ -6,6 +6,7 @@ from functools import partial
 
 import numpy as np
 
+from simulations.compiled.fleet import Router
 from simulations.compiled.layout import Records
 from simulations.compiled.names import BlockNames
 from simulations.compiled.records import requests_of
@@ -33,6 +34,7 @@ class Scenario:
     bounds: Bounds
     ttft_s: float = 2.0
     startup: StartupTimes = field(default_factory=StartupTimes)
+    router: Router = Router.LEAST_OUTSTANDING
 
     def chunks(self, seed: int) -> Iterator[Chunk]:
         """The traffic of a seed, streamed."""
@@ -83,6 +85,7 @@ class Scenario:
             startup=self.startup,
             ttft_s=self.ttft_s,
             seed=seed,
+            router=self.router,
         )
 
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from simulations import cli
 from simulations.compare import smallest_static
+from simulations.compiled.fleet import Router
 from simulations.errors import ScenarioError
 from simulations.policies.static import Static
 from simulations.scenarios import load_scenario, scenario
@@ -27,6 +28,7 @@ machine:
 replicas: {min: 2, max: 5}
 objective: {ttftSeconds: 1.5}
 startup: {coldSeconds: 60}
+router: round-robin
 """
 TRACE = "arrived_at,num_prefill_tokens,num_decode_tokens\n0,10,5\n1,20,5\n2,9000,5\n"
 
@@ -40,6 +42,7 @@ def test_a_file_says_all_that_a_setting_needs(tmp_path: Path) -> None:
 
     assert (scenario.bounds.low, scenario.bounds.high, scenario.ttft_s) == (2, 5, 1.5)
     assert (scenario.startup.cold_s, scenario.startup.warm_s) == (60.0, 52.0)
+    assert scenario.setting(1)[0].router is Router.ROUND_ROBIN
     assert requests["prompt_tokens"].tolist() == [20, 20]  # twice as many, from second 1 on, without the too long one
     assert requests["arrived_at_s"][0] == 0.0
 
@@ -67,6 +70,7 @@ WRONG = {
         "the figures 'worldcup98_opening_day' have no ",
     ),
     "waves": (changed("  rateRatio", "  waves: azure_2023_code\n  rateRatio"), "traffic.waves goes with rates"),
+    "router": (changed("round-robin", "nearest"), "router: Input should be 'least-outstanding' or"),
     "window": (changed("beginSeconds: 1", "beginSeconds: 9\n  endSeconds: 3"), "must be after beginSeconds, got 3"),
     "format": (changed("  rateRatio", "  format: csv\n  rateRatio"), "traffic.format: no 'csv'; there are: azure, "),
 }

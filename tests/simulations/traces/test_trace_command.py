@@ -2,12 +2,14 @@
 
 import json
 import xml.etree.ElementTree as ET
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from simulations import cli
-from simulations.traces import joined, open_trace
+from simulations.errors import INTERRUPTED
+from simulations.traces import Chunk, Trace, joined, open_trace
 from simulations.traces.write import WRITERS
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -119,3 +121,22 @@ def test_the_formats_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["trace", "formats"]) == 0
 
     assert "burstgpt      reads  " in capsys.readouterr().out
+
+
+def test_an_interrupt_leaves_the_figures_of_what_was_read(
+    trace: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(self: Trace) -> Iterator[Chunk]:
+        yield next(read(self)).between(0, 150)
+        raise KeyboardInterrupt
+
+    read = Trace.chunks
+    monkeypatch.setattr(Trace, "chunks", interrupted)
+
+    assert cli.main(["trace", "inspect", str(trace)]) == INTERRUPTED
+    assert cli.main(["trace", "convert", str(trace), "--out", str(trace.with_name("out.jsonl"))]) == INTERRUPTED
+
+    out, err = capsys.readouterr()
+    assert "requests              150" in out
+    assert "interrupted; what was read so far is above" in err
+    assert [path.name for path in trace.parent.iterdir()] == [trace.name]
