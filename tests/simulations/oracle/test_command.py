@@ -1,0 +1,52 @@
+"""`warmtide sim oracle` as one types it."""
+
+from pathlib import Path
+
+import pytest
+
+from simulations.cli import main
+
+
+@pytest.fixture
+def trace(tmp_path: Path) -> Path:
+    """Ten minutes: calm, a busy stretch of two minutes, calm."""
+    rows = []
+    for second in range(600):
+        for part in range(12 if 200 <= second < 320 else 2):
+            stamp = f"2023-11-16 18:{second // 60:02d}:{second % 60:02d}.{part:02d}00000"
+            rows.append(f"{stamp},900,150\n")
+    file = tmp_path / "trace.csv"
+    file.write_text("TIMESTAMP,ContextTokens,GeneratedTokens\n" + "".join(rows), encoding="utf-8")
+    return file
+
+
+def test_it_prints_a_row_per_lead_time_and_the_fixed_fleet(trace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code = main(["oracle", "--trace", str(trace), "--replicas-max", "4", "--lead-seconds", "0,60"])
+
+    told = capsys.readouterr().out
+    assert code == 0
+    rows = [line.split() for line in told.splitlines() if line.startswith(("0 s", "60 s"))]
+    instant, slow = (float(row[2]) for row in rows)
+    assert instant < slow  # at least
+    assert all(float(row[2]) <= float(row[3]) for row in rows)  # the plan
+    assert all(float(row[3]) <= float(row[5]) for row in rows)  # in the world
+    assert "a fixed fleet of " in told
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--lead-seconds", "soon"], "--lead-seconds soon: numbers separated by commas are expected"),
+        (["--lead-seconds", "-1"], "--lead-seconds -1: at most 20 numbers ≥ 0 are expected"),
+        (["--attainment", "1.5"], "attainment must be in (0, 1]"),
+        (["--replicas-max", "1", "--attainment", "0.999"], "are late with the most replicas (1)"),
+    ],
+)
+def test_it_refuses_in_one_line(
+    trace: Path, capsys: pytest.CaptureFixture[str], options: list[str], message: str
+) -> None:
+    code = main(["oracle", "--trace", str(trace), *options])
+
+    told = capsys.readouterr().err.splitlines()
+    assert code == 2
+    assert message in told[-1]
