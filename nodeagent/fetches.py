@@ -34,7 +34,13 @@ class Fetch:
     speed_bytes_per_s: float = 0.0
     via: str = ""  # the peer it comes from; empty: the origin
     waits_for: str = ""  # the peer that fetches it for all
+    is_at_origin: bool = False
     _seen: tuple[float, int] | None = field(default=None)
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether it is ours to bring now: not waiting for others, not asking about them."""
+        return self.is_at_origin or bool(self.via)
 
     def sample(self, now_s: float) -> None:
         """Note how far it is."""
@@ -84,9 +90,9 @@ class Fetches:
         self._done = call
 
     def staged_bytes(self, digest: str) -> int | None:
-        """How far the fetch of a digest is; None: there is none."""
-        of_it = (fetch for fetch in self.running.values() if fetch.wish.tree.digest == digest)
-        return next((fetch.transfer.staged_bytes for fetch in of_it), None)
+        """How far the fetch of a digest is, one byte more to tell it from none; None: none that has begun."""
+        of_it = (fetch for fetch in self.running.values() if fetch.wish.tree.digest == digest and fetch.has_begun)
+        return next((1 + fetch.transfer.staged_bytes for fetch in of_it), None)
 
     def is_staging(self, digest: str) -> bool:
         """Whether a fetch writes there."""
@@ -155,6 +161,7 @@ class Fetches:
         try:
             take = partial(self._store.take, fetch.wish, fetch.transfer)
             if self._peers is None or not await self._peers.bring(fetch, take):
+                fetch.is_at_origin = True
                 await asyncio.to_thread(self._store.fetch, fetch.wish, fetch.transfer)
             self.took_s[key] = self._clock.now_s() - fetch.started_at_s
             log.info("%s: published after %.1f s", ref.uri, self.took_s[key])

@@ -32,6 +32,7 @@ class Choice:
 
     holders: tuple[Peer, ...] = ()
     lead: Peer | None = None  # who fetches it for all; None: nobody but us
+    waiting: tuple[Peer, ...] = ()  # who else wants it: one of them may have begun before it could know of us
 
 
 def peers_of(objects: Iterable[Mapping[str, Any]], digest: str, *, now_s: float) -> list[Peer]:
@@ -58,10 +59,9 @@ def choose(peers: Sequence[Peer], me: str, digest: str, *, without: Collection[s
     if busy:
         return Choice(holders=tuple(holders), lead=min(busy, key=lambda peer: _rank(digest, peer.node)))
     waiting = [peer for peer in others if peer.phase in ("", Phase.PENDING)]
-    first = min(waiting, key=lambda peer: _rank(digest, peer.node), default=None)
-    if first is not None and _rank(digest, me) < _rank(digest, first.node):
-        first = None
-    return Choice(holders=tuple(holders), lead=first)
+    waiting.sort(key=lambda peer: _rank(digest, peer.node))
+    is_ours = not waiting or _rank(digest, me) < _rank(digest, waiting[0].node)
+    return Choice(holders=tuple(holders), lead=None if is_ours else waiting[0], waiting=tuple(waiting))
 
 
 def is_address(text: str) -> bool:

@@ -30,6 +30,7 @@ STILL_S = 30.0  # no byte more for so long: it will not come from there; its las
 BUSY_POLL_S = 2.0
 BUSY_S = 120.0  # a crowd at one holder thins as others become holders
 LEADS_MAX = 3  # one that dies is replaced by the next; three in a row is no accident
+PROBES_MAX = 8  # a few small questions before gigabytes leave the origin
 TAKES_MAX = 2  # models at a time, however many were waited for
 HOLDERS_MAX = 3  # asked in one round
 
@@ -82,25 +83,43 @@ class Peers:
         while not fetch.transfer.stop.is_set():
             choice = await self._choice(fetch, lost)
             if choice.holders:
-                if await self._from_any(fetch, take, choice.holders[:HOLDERS_MAX], lost):
+                tried = choice.holders[:HOLDERS_MAX]
+                if await self._from_any(fetch, take, tried, lost):
                     return True
                 if self._clock.now_s() > patient_until_s:
                     return False
-                await self._clock.sleep(BUSY_POLL_S)
-            elif choice.lead is not None and leads < LEADS_MAX:
-                leads += 1
-                lead = (choice.lead,)
-                if await self._until_there(fetch, choice.lead) and await self._from_any(fetch, take, lead, lost):
-                    return True
-                lost.add(choice.lead.node)
-            else:
+                if any(peer.node not in lost for peer in tried):  # busy, that is
+                    await self._clock.sleep(BUSY_POLL_S)
+                continue
+            lead = choice.lead or await self._early_bird(fetch, choice)
+            if lead is None or leads == LEADS_MAX:
                 return False
+            leads += 1
+            if await self._until_there(fetch, lead) and await self._from_any(fetch, take, (lead,), lost):
+                return True
+            lost.add(lead.node)
         raise CanceledError(f"{fetch.wish.ref.uri}: stopped while it waited for a peer")
 
     async def _choice(self, fetch: Running, lost: Collection[str]) -> Choice:
         digest = fetch.wish.tree.digest
         objects = [obj async for obj in self._api.list(NODE_MODEL_CACHES)]
         return choose(peers_of(objects, digest, now_s=self._clock.now_s()), self._node, digest, without=lost)
+
+    async def _early_bird(self, fetch: Running, choice: Choice) -> Peer | None:
+        """Who fetches already though it was our turn: it began before it could know of us. All are asked at once."""
+        asked = choice.waiting[:PROBES_MAX]
+        async with asyncio.TaskGroup() as group:
+            answers = [group.create_task(asyncio.to_thread(self._has_begun, fetch, peer)) for peer in asked]
+        return next((peer for peer, answer in zip(asked, answers, strict=True) if answer.result()), None)
+
+    def _has_begun(self, fetch: Running, peer: Peer) -> bool:
+        source = self._source(fetch, peer)
+        try:
+            return source.staged_bytes() != 0
+        except CacheError:
+            return False
+        finally:
+            source.close()
 
     async def _from_any(self, fetch: Running, take: Take, holders: Sequence[Peer], lost: set[str]) -> bool:
         for peer in holders:

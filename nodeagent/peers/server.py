@@ -45,7 +45,7 @@ class Shelf(Protocol):
         ...
 
     def staged_bytes(self, digest: str) -> int | None:
-        """How far a fetch of it is; None: there is none."""
+        """How far a fetch of it is, more than 0 once it has begun; None: there is none."""
         ...
 
 

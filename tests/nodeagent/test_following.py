@@ -18,6 +18,7 @@ from cacheops.stock import WantedTree
 from cacheops.tasks import NodeWish
 from metrics.clock import ManualClock
 from nodeagent.errors import ApiError
+from nodeagent.peers.choice import Peer, choose
 from nodeagent.peers.client import PeerLostError, PeerSource
 from nodeagent.peers.follow import BUSY_POLL_S, BUSY_S, LEADS_MAX, STILL_S, Peers
 from nodeagent.peers.token import TokenFile
@@ -120,6 +121,7 @@ async def test_every_holder_that_lies_is_left_for_the_next_and_none_is_asked_twi
     assert await town.bring(take) is True
     assert len(asked) == 5
     assert await town.bring(lost) is False
+    assert town.clock.now_s() == 1000.0  # without a pause: nobody was busy
 
 
 async def test_what_our_own_disk_refuses_is_nobody_elses_fault(town: Town) -> None:
@@ -184,3 +186,32 @@ async def test_a_fetch_that_nobody_needs_any_more_stops_waiting(town: Town) -> N
         with pytest.raises(CanceledError):
             async with asyncio.timeout(20):
                 await town.bring(lost, running)
+
+
+async def test_who_began_before_it_could_know_of_us_is_followed_though_it_was_our_turn(town: Town) -> None:
+    asked = []
+
+    def answer() -> web.Response:
+        asked.append(1)
+        return web.json_response({"published": len(asked) > 2, "stagedBytes": len(asked)})
+
+    async with progressing(answer) as address:
+        # By name it is our turn before every one of these; the last one has begun.
+        others = [f"n{number}" for number in range(99) if choose([nameless(number)], "me", DIGEST).lead is None]
+        town.nodes = {name: ("Pending", CLOSED) for name in others[:3]} | {others[3]: ("Pending", address)}
+        assert await town.bring(lambda _source: None) is True
+
+    assert len(asked) == 3
+
+
+async def test_when_nobody_has_begun_and_it_is_our_turn_the_origin_is_asked_at_once(town: Town) -> None:
+    async with progressing(lambda: web.Response(status=404)) as address:
+        others = [f"n{number}" for number in range(99) if choose([nameless(number)], "me", DIGEST).lead is None]
+        town.nodes = {others[0]: ("Pending", address), others[1]: ("Pending", CLOSED)}
+        assert await town.bring(lost) is False
+
+    assert town.clock.now_s() == 1000.0
+
+
+def nameless(number: int) -> Peer:
+    return Peer(node=f"n{number}", address=CLOSED)
