@@ -55,6 +55,7 @@ class Cadence:
 
     scrape_s: float
     decide_s: float
+    jitter_s: float = 0.0  # it looks up to so much later each time: a queue of other work, slow answers
     reads_rates: bool = True  # False: gauges only
     events: Events | None = None  # None: it looks at its times and never between them
 

@@ -1,6 +1,7 @@
 """The replicas of a simulated service: created, ready, draining, gone."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 
@@ -16,10 +17,11 @@ LONG_AGO_S = 3600.0  # the first replicas are no news to anyone
 
 @dataclass(slots=True, eq=False, kw_only=True)
 class Pod:
-    """One replica and its node, which is the fleet's slot."""
+    """One replica and where it is."""
 
     name: str
-    slot: int
+    slot: int  # of the fleet
+    node: str
     tier: Tier
     created_at_s: float
     ready_at_s: float
@@ -32,7 +34,7 @@ class Pod:
             phase=phase,
             created_at_s=self.created_at_s,
             ready_at_s=None if phase is PodPhase.STARTING or self.ready_at_s > self.drained_at_s else self.ready_at_s,
-            node=f"node-{self.slot}",
+            node=self.node,
             node_class=NODE_CLASS,
             tier=self.tier,
             signals=signals,
@@ -40,16 +42,17 @@ class Pod:
 
 
 class Pods:
-    """A Deployment of replicas on nodes of one GPU each; a node that ran the model before keeps its weights."""
+    """A Deployment of replicas on nodes, `places` by slot; a node that ran the model before keeps its weights."""
 
     def __init__(
-        self, fleet: CompiledFleet, sensors: Sensing, startup: StartupTimes, random: Random, *, nodes: int
+        self, fleet: CompiledFleet, sensors: Sensing, startup: StartupTimes, random: Random, *, places: Sequence[int]
     ) -> None:
         self._fleet = fleet
         self._sensors = sensors
         self._startup = startup
         self._random = random
-        self._free_nodes = set(range(nodes))
+        self._places = places
+        self._free = set(range(len(places)))
         self._warm_nodes: set[int] = set()
         self._made = 0
         self.starting: list[Pod] = []
@@ -73,7 +76,7 @@ class Pods:
 
     def scale_to(self, replicas: int, now_s: float, *, victim: str | None = None) -> None:
         """Start what is missing, as far as there are nodes; let go of what is too much."""
-        for _ in range(min(replicas - self.replicas, len(self._free_nodes))):
+        for _ in range(min(replicas - self.replicas, len(self._free))):
             self.starts += 1
             self._add(now_s)
         while self.replicas > replicas:
@@ -110,14 +113,21 @@ class Pods:
         return self.gone_pod_seconds + sum(end_s - max(begin_s, pod.created_at_s) for pod in present)
 
     def _add(self, now_s: float, *, startup_s: float | None = None) -> Pod:
-        warm = self._free_nodes & self._warm_nodes
-        slot = min(warm or self._free_nodes)  # low numbers: the kernel looks at all up to the highest in use
-        self._free_nodes.remove(slot)
+        warm = {slot for slot in self._free if self._places[slot] in self._warm_nodes}
+        slot = min(warm or self._free)  # low numbers: the kernel looks at all up to the highest in use
+        self._free.remove(slot)
         tier = Tier.WARM if warm else Tier.COLD
-        self._warm_nodes.add(slot)
+        self._warm_nodes.add(self._places[slot])
         takes_s = self._startup.draw_s(tier, self._random) if startup_s is None else startup_s
         self._made += 1
-        pod = Pod(name=f"replica-{self._made}", slot=slot, tier=tier, created_at_s=now_s, ready_at_s=now_s + takes_s)
+        pod = Pod(
+            name=f"replica-{self._made}",
+            slot=slot,
+            node=f"node-{self._places[slot]}",
+            tier=tier,
+            created_at_s=now_s,
+            ready_at_s=now_s + takes_s,
+        )
         self._fleet.add(slot, ready_at_s=pod.ready_at_s)
         self.starting.append(pod)
         self._silent_seen = None
@@ -157,6 +167,6 @@ class Pods:
 
     def _end(self, pod: Pod, at_s: float) -> None:
         self._sensors.end(pod.slot)
-        self._free_nodes.add(pod.slot)
+        self._free.add(pod.slot)
         # The first replicas were there before the clock started: they cost from then on.
         self.gone_pod_seconds += at_s - max(0.0, pod.created_at_s)

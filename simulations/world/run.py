@@ -8,6 +8,7 @@ from autoscaler.policy.types import Observation
 from autoscaler.rhythm import SPACING_S, pass_period_s
 from simulations.compiled.fleet import CompiledFleet, forget_course
 from simulations.policies.base import Policy, Wish
+from simulations.world.faults import FaultySensors
 from simulations.world.outcome import SERIES_POINTS, Change, Outcome
 from simulations.world.pods import Pods
 from simulations.world.sensors import Sensing, Sensors
@@ -16,7 +17,7 @@ from simulations.world.setting import Setting
 from simulations.world.tally import Tally, ttft_quantile_s
 
 # Draining replicas keep their GPUs for a while: room for as many again as may serve.
-NODES_PER_REPLICA = 2
+PLACES_PER_REPLICA = 2
 PROGRESS_EVERY_S = 60.0  # of virtual time
 
 Progress = Callable[[float], None]
@@ -39,22 +40,24 @@ class _Run:
     """One policy's world on its way."""
 
     def __init__(self, setting: Setting, policy: Policy, sensing: type[Sensing]) -> None:
-        nodes = setting.bounds.high * NODES_PER_REPLICA
+        slots = setting.bounds.high * PLACES_PER_REPLICA
         self._setting, self._policy, self._cadence = setting, policy, policy.cadence
         self._fleet = CompiledFleet(
             forget_course(setting.requests),
             setting.config,
             setting.times,
-            slots=nodes,
+            slots=slots,
             router=setting.router,
             names=setting.names,
         )
         self._parts = iter(()) if setting.more is None else setting.more()
         self._known_to_s = float(setting.requests["arrived_at_s"][-1])
         # Their own luck: how often a policy looks must not change how long a replica takes to start.
-        random = Random(f"{setting.seed} sensing")
-        self._sensors: Sensing = sensing(self._fleet, self._cadence, random, slots=nodes)
-        self._pods = Pods(self._fleet, self._sensors, setting.startup, Random(setting.seed), nodes=nodes)
+        self._random = random = Random(f"{setting.seed} sensing")
+        self._sensors: Sensing = sensing(self._fleet, self._cadence, random, slots=slots)
+        if setting.faults:
+            self._sensors = FaultySensors(self._sensors, setting.faults)
+        self._pods = Pods(self._fleet, self._sensors, setting.startup, Random(setting.seed), places=_places(setting))
         self._pods.serve_from_the_start(setting.replicas_at_start, 0.0)
         self._replicas = setting.replicas_at_start
         self._decisions: list[Change] = []
@@ -98,7 +101,7 @@ class _Run:
         return Outcome(
             attainment_ratio=self._tally.attainment_ratio,
             ttft_p95_s=ttft_quantile_s(requests, 0.95),
-            gpu_hours=pod_seconds / 3600.0,
+            gpu_hours=pod_seconds * setting.gpus_per_replica / 3600.0,
             starts=self._pods.starts,
             replicas_at_start=setting.replicas_at_start,
             decisions=tuple(self._decisions),
@@ -141,10 +144,16 @@ class _Run:
         if events is not None and events.follows_pods:
             due_s = now_s + pass_period_s(events.endpoint, self._sensors.period_s)
         else:
-            due_s = now_s + self._cadence.decide_s
+            due_s = now_s + self._cadence.decide_s + self._cadence.jitter_s * self._random.random()
         if wish is None or wish.again_at_s is None:
             return due_s
         return min(due_s, max(wish.again_at_s, now_s + SPACING_S))
+
+
+def _places(setting: Setting) -> list[int]:
+    """The node of each slot: as many replicas on each as it has GPUs for."""
+    per_node = setting.gpus_per_node // setting.gpus_per_replica
+    return [slot // per_node for slot in range(setting.bounds.high * PLACES_PER_REPLICA)]
 
 
 def _change(wish: Wish, before: int, now_s: float) -> Change:

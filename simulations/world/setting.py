@@ -9,6 +9,7 @@ from simulations.compiled.layout import Records
 from simulations.compiled.names import BlockNames
 from simulations.policies.base import Bounds
 from simulations.replica import EngineConfig, StepTimes
+from simulations.world.faults import SensorFault
 from simulations.world.startup import StartupTimes
 
 
@@ -30,6 +31,9 @@ class Setting:
     router: Router = Router.LEAST_OUTSTANDING
     more: Callable[[], Iterator[Records]] | None = None
     ends_at_s: float | None = None  # None: with the last arrival
+    faults: tuple[SensorFault, ...] = ()
+    gpus_per_replica: int = 1  # tensor x pipeline parallel: what a replica costs, and takes of a node
+    gpus_per_node: int = 1  # replicas of one node share its disk: weights that are there are there for all
     names: BlockNames | None = None  # of the blocks that `requests` share; a prefix cache knows them by these
 
     def __post_init__(self) -> None:
@@ -42,6 +46,8 @@ class Setting:
                 f"replicas_at_start must be within {self.bounds.low} and {self.bounds.high}, "
                 f"got {self.replicas_at_start}"
             )
+        if not 1 <= self.gpus_per_replica <= self.gpus_per_node:
+            raise ValueError(f"a replica of {self.gpus_per_replica} GPUs does not fit a node of {self.gpus_per_node}")
         if self.more is not None and self.ends_at_s is None:
             raise ValueError("a setting whose requests come in parts needs ends_at_s")
         if self.names is not None and (self.more is not None or self.names.requests != len(self.requests)):
