@@ -10,6 +10,7 @@ from autoscaler.findings import Finding, fail, ok, warn
 from autoscaler.kube.resources import DEPLOYMENTS, LEASES, Object, Resource
 from autoscaler.permissions import CORE, OPT_INS, Permission
 from autoscaler.timestamps import duration, unix_s
+from cacheops.crds import all_crds as cache_crds
 
 CRDS = Resource("apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition", namespaced=False)
 _SUBJECT_REVIEWS = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
@@ -35,7 +36,7 @@ class Reader(Protocol):
 async def examine_cluster(client: Reader, account: str, lease: str, now_s: float) -> AsyncGenerator[Finding, None]:
     """Findings in the order in which they should be mended. `account` and `lease` are namespace/name."""
     yield await _version(client)
-    for crd in all_crds():
+    for crd in (*all_crds(), *cache_crds()):
         yield await _crd(client, crd)
     yield await _permissions(client, account)
     yield await _leader(client, lease, now_s)

@@ -176,10 +176,11 @@ def _lead_times(status: ScaledServiceStatus) -> list[str]:
 def _model(model: ModelStatus | None) -> list[str]:
     if model is None:
         return []
-    whose = f"ModelCache {model['cache']}" if "cache" in model else "the nodes' agents"
+    nodes = "1 node" if model["warmNodes"] == 1 else f"{model['warmNodes']} nodes"
+    whose = f"ModelCache {model['cache']}" if "cache" in model else "kept by their agents"
     next_one = f"the next replica is expected to start {model['nextTier']}"
     where = f" on {model['nextNodeClass']}" if model.get("nextNodeClass") else ""
-    return ["Weights", f"  on {model['warmNodes']} nodes by {whose}; {next_one}{where}"]
+    return ["Weights", f"  on {nodes} ({whose}); {next_one}{where}"]
 
 
 def _forecast(forecast: ForecastStatus | None) -> list[str]:

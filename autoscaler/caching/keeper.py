@@ -7,6 +7,7 @@ writes go out.
 import asyncio
 import contextlib
 import logging
+from collections import defaultdict
 from collections.abc import Coroutine, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +26,7 @@ from autoscaler.cluster import Cluster
 from autoscaler.conditions import Condition
 from autoscaler.errors import ApiFailure, NotLeadingError, RetryLaterError
 from autoscaler.kube.budget import backoff_s
+from cacheops.place import Assignment
 from metrics.clock import Clock
 
 # Demand moves with the services' own passes; an event of a cache or a node wakes earlier.
@@ -226,6 +228,9 @@ class Keeper:
     def _reports(self, found: Found, volumes: Mapping[str, Condition]) -> Iterator[CacheReport]:
         placement = found.plan.placement
         shortfalls = {shortfall.key: shortfall for shortfall in placement.shortfalls}
+        assignments: dict[str, list[Assignment]] = defaultdict(list)
+        for assignment in placement.assignments:
+            assignments[assignment.key].append(assignment)
         for name, view in found.views.items():
             key = view.task.ref.storage_key if view.task else ""
             result = self._resolver.result(view.meta.uid, view.request)
@@ -235,7 +240,7 @@ class Keeper:
                 resolved=self._resolved(view),
                 failure=result if isinstance(result, Failed) else None,
                 decided_by=found.decided_by.get(name, ""),
-                assignments=[each for each in placement.assignments if each.key == key] if is_placed else (),
+                assignments=assignments[key] if is_placed else (),
                 shortfall=shortfalls.get(key) if is_placed else None,
                 is_expired=key in found.plan.expired,
                 nodes=found.nodes,

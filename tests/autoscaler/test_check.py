@@ -18,6 +18,7 @@ from autoscaler.kube.client import KubeClient
 from autoscaler.permissions import pod_deletion_cost_rbac, rbac
 from autoscaler.timestamps import rfc3339
 from autoscaler.wiring import LEASE_NAME
+from cacheops.crds import all_crds as cache_crds
 from metrics.clock import WallClock
 from simulations.cluster.apiserver import ApiServer, User
 
@@ -45,7 +46,7 @@ class Cluster:
 
     async def install(self) -> None:
         """What `kubectl apply -k manifests` brings, as far as the check looks at it."""
-        await self.create(CRDS, *all_crds())
+        await self.create(CRDS, *all_crds(), *cache_crds())
         for obj in [*rbac(), *pod_deletion_cost_rbac()]:
             kind, namespace = obj["kind"], obj["metadata"].get("namespace")
             if kind != "ServiceAccount":
@@ -173,6 +174,8 @@ async def test_an_empty_cluster_lacks_everything_and_says_how_to_get_it(cluster:
         "Kubernetes": "ok",
         "CRD scalingpolicies.warmtide.dev": "fail",
         "CRD scaledservices.warmtide.dev": "fail",
+        "CRD modelcaches.warmtide.dev": "fail",
+        "CRD nodemodelcaches.warmtide.dev": "fail",
         f"permissions of {ACCOUNT}": "fail",
         "controller": "fail",
         "KServe": "ok",

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from autoscaler import examples
+from autoscaler.caching.sight import ModelSight
 from autoscaler.conditions import Problem
 from autoscaler.crds import all_crds
 from autoscaler.errors import ApiFailure, BadSpecError, Forbidden, NotEnrolledError, NotFound, Unauthorized, Unreachable
@@ -21,6 +22,7 @@ from autoscaler.policy.types import (
     Capacity,
     Decision,
     ForecastReading,
+    Landing,
     LeadTime,
     LensReading,
     Reason,
@@ -164,12 +166,19 @@ ASLEEP = decision(
 )
 DEAF = Freshness(upstream_age_s=192.0, upstream_problem="Prometheus http://p:9090 gave no answer")
 FAILURES = Freshness(pods_scraped=0, pods_blind=4, scrape_failures={"Timeout": 3, "Refused": 1})
+WEIGHTS = ModelSight(
+    cache="team-a/llama",
+    key="7d8fa26205c8a65f",
+    usable=frozenset({"gpu-0", "gpu-1"}),
+    landing=Landing(tier=Tier.WARM, node_class="NVIDIA-A100-80GB"),
+)
 SITUATIONS = {
     "ramp": scaled_service(report(PAUSED), report(RAMP)),
     "blind": scaled_service(report(BLIND, freshness=FAILURES)),
     "refused": scaled_service(report(SHRINK), report(refusal=HPA)),
     "paused": scaled_service(report(PAUSED)),
     "advise": scaled_service(report(RAMP, mode=Mode.ADVISE, incumbent_replicas=4)),
+    "cached": scaled_service(report(RAMP, model=WEIGHTS)),
     "shrink": scaled_service(report(SHRINK)),
     "asleep": scaled_service(report(ASLEEP, freshness=DEAF)),
     "bad_policy": scaled_service(
