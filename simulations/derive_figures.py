@@ -10,12 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
-from simulations.errors import TraceError
+from simulations.errors import TraceError, UsageError
 from simulations.prefixes import PrefixFigures, derive_prefixes
 from simulations.traces import Chunk, joined, open_trace
 from simulations.traces.chunk import Tokens
+from simulations.traces.lengths import Lengths, lengths_of
 from simulations.traces.rates import Rates, rates_csv
-from simulations.traffic import KnownFigures, RateFigures, TrafficFigures, stored
+from simulations.traffic import KnownFigures, RateFigures, TrafficFigures, load_figures, stored
 
 TWENTIETHS = tuple(step / 20 for step in range(20))
 # The last twentieth of Azure's prompts spans 4,083 to 14,050 tokens, nearly all below 4,200.
@@ -31,6 +32,7 @@ LONG_TAIL = (
     0.999,
     1.0,
 )  # of traces in which few requests bring much of the tokens
+SAMPLE_MIN, SAMPLE_MAX = 50, 1_000_000  # requests: fewer have no distribution, more add nothing to it
 KNOWN_BIN_S = 10.0  # of the peaks among the known figures
 
 
@@ -93,7 +95,7 @@ PREFIX_SOURCES = {"mooncake_conversation_prefixes": SOURCES["mooncake_conversati
 def derive(found: Chunk, source: Source) -> TrafficFigures:
     """All figures of one trace."""
     prompts, outputs = found.prompt_tokens, found.output_tokens
-    edges = sorted({_quantile(prompts, step) for step in (*TWENTIETHS, *source.prompt_tail)})
+    edges = _edges(prompts, (*TWENTIETHS, *source.prompt_tail))
     bins = np.clip(np.searchsorted(edges, prompts, side="right") - 1, 0, len(edges) - 2)
     steps = (*TWENTIETHS, *source.output_tail)
     periods = (found.at_s / source.mix_period_s).astype(np.int64)
@@ -112,6 +114,15 @@ def derive(found: Chunk, source: Source) -> TrafficFigures:
         output_quantiles=tuple(_output_quantiles(outputs[bins == number], steps) for number in range(len(edges) - 1)),
         known=_known(found),
     )
+
+
+def _edges(prompts: Tokens, steps: Sequence[float]) -> list[float]:
+    """Quantiles as edges of bins of which none is empty."""
+    edges = sorted({_quantile(prompts, step) for step in steps})
+    if len(edges) == 1:  # all prompts are of one length
+        return [edges[0], edges[0] + 1.0]
+    counts, _ = np.histogram(prompts, edges)
+    return [*(edge for edge, count in zip(edges, counts.tolist(), strict=False) if count), edges[-1]]
 
 
 def derive_rates(rates: Rates, source: Source) -> RateFigures:
@@ -151,11 +162,36 @@ def _known(found: Chunk) -> KnownFigures:
         output_tokens_mean=round(float(outputs.mean()), 2),
         output_tokens_p50=_quantile(outputs, 0.5),
         output_tokens_p95=_quantile(outputs, 0.95),
-        length_correlation=round(float(np.corrcoef(prompts, outputs)[0, 1]), 4),
+        length_correlation=round(_correlation(prompts, outputs), 4),
         requests_peak_to_mean=round(float(per_bin.max() / per_bin.mean()), 3),
         tokens_peak_to_mean=round(float(tokens.max() / tokens.mean()), 3),
         gap_variation=round(float(gaps_s.std() / gaps_s.mean()), 3),
     )
+
+
+def _correlation(prompts: Tokens, outputs: Tokens) -> float:
+    """Pearson's; 0 where one does not vary."""
+    return float(np.corrcoef(prompts, outputs)[0, 1]) if prompts.std() and outputs.std() else 0.0
+
+
+def lengths_from(name: str) -> Lengths:
+    """Lengths to draw from: of figures that ship, or of the requests in a trace file. UsageError, TraceError."""
+    path = Path(name)
+    if not path.exists():
+        try:
+            return lengths_of(load_figures(name))
+        except KeyError as exc:
+            raise UsageError(f"lengths: {exc.args[0]}, or the file of a trace") from exc
+    some: list[Chunk] = []
+    for chunk in open_trace(path).chunks():
+        some.append(chunk)
+        if sum(map(len, some)) >= SAMPLE_MAX:
+            break
+    found = joined(some)
+    if len(found) < SAMPLE_MIN:
+        raise TraceError(path, f"expected at least {SAMPLE_MIN} requests to draw lengths from, got {len(found)}")
+    span_s = max(1.0, float(found.at_s[-1]))
+    return lengths_of(derive(found, Source(source=path.name, licence="", bin_s=span_s, mix_period_s=2 * span_s)))
 
 
 def figures_of(name: str, path: Path) -> "TrafficFigures | RateFigures | PrefixFigures":

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from simulations.calibration.profile_file import read_profile
+from simulations.derive_figures import lengths_from
 from simulations.errors import UsageError
 from simulations.policies import NAMES, Bounds
 from simulations.policies.catalog import FORESIGHT
@@ -33,12 +34,17 @@ def add_setting(parser: argparse.ArgumentParser) -> None:
         metavar="NAME|FILE.yaml",
         help=f"one of {', '.join(SCENARIO_NAMES)} (see: warmtide sim scenarios), or a file; default {SCENARIO_DEFAULT}",
     )
-    parser.add_argument("--format", choices=FORMATS, help="of the trace; the default is what its first line shows")
+    parser.add_argument(
+        "--format", choices=FORMATS, metavar="NAME", help="of the trace; default: as its first line shows"
+    )
+    parser.add_argument(
+        "--lengths", metavar="NAME|FILE", help="of requests drawn from rates: figures, or another trace's"
+    )
     parser.add_argument(
         "--profile", metavar="NAME|FILE.yaml", help=f"model and GPU: {', '.join(PROFILES)}, or measured"
     )
-    parser.add_argument("--replicas-min", type=int, metavar="N")
-    parser.add_argument("--replicas-max", type=int, metavar="N")
+    parser.add_argument("--replicas-min", type=int, metavar="N", help="never fewer; default: the scenario's")
+    parser.add_argument("--replicas-max", type=int, metavar="N", help="never more; default: the scenario's")
     parser.add_argument("--ttft", type=float, metavar="SECONDS", help="the objective")
     parser.add_argument("--cold-seconds", type=float, metavar="SECONDS", help="median start-up, weights to come")
     parser.add_argument("--warm-seconds", type=float, metavar="SECONDS", help="median, weights on the node")
@@ -54,7 +60,8 @@ def scenario_of(options: argparse.Namespace) -> Scenario:
     """The scenario with what the other options change of it; its traffic is not drawn yet."""
     scenario = load_scenario(options.scenario or SCENARIO_DEFAULT)
     if options.trace is not None:
-        traffic = Recorded(path=options.trace, format_name=options.format)
+        lengths = None if options.lengths is None else lengths_from(options.lengths)
+        traffic = Recorded(path=options.trace, format_name=options.format, lengths=lengths)
         scenario = replace(scenario, name=options.trace.name, says="", traffic=traffic)
     scenario = _on_profile(scenario, options.profile)
     bounds, startup = scenario.bounds, scenario.startup

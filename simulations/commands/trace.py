@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from simulations.commands.screen import Screen, screen
+from simulations.derive_figures import lengths_from
 from simulations.errors import TraceError, UsageError
 from simulations.traces import FORMATS, Chunk, Drawing, Trace, open_trace
 from simulations.traces.plot import bars, picture, svg
@@ -147,7 +148,8 @@ def _figures(tokens: TokenFigures) -> str:
 
 
 def _trace(options: argparse.Namespace, path: Path) -> Trace:
-    return open_trace(path, options.format, Drawing(seed=options.seed))
+    lengths = None if options.lengths is None else lengths_from(options.lengths)
+    return open_trace(path, options.format, Drawing(seed=options.seed, given_lengths=lengths))
 
 
 def _cut(options: argparse.Namespace, chunks: Iterable[Chunk]) -> Iterator[Chunk]:
@@ -202,7 +204,10 @@ def _counted(chunks: Iterable[Chunk], on: Screen) -> Iterator[Chunk]:
 
 
 def _reads(word: argparse.ArgumentParser) -> None:
-    word.add_argument("--format", choices=FORMATS, help="the default is what the first line shows")
+    word.add_argument("--format", choices=FORMATS, metavar="NAME", help="default: as the first line shows")
+    word.add_argument(
+        "--lengths", metavar="NAME|FILE", help="of requests drawn from rates: figures, or another trace's"
+    )
     word.add_argument("--seed", type=int, default=1, metavar="N", help="of what is drawn (default 1)")
 
 

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
 from simulations.compiled.fleet import Router
+from simulations.derive_figures import lengths_from
 from simulations.errors import ScenarioError
 from simulations.policies.base import Bounds
 from simulations.prefixes import load_prefixes
@@ -126,12 +127,13 @@ def _traffic(found: _Traffic, folder: Path) -> Traffic:
 
 
 def _recorded(found: _Traffic, window: Window, path: Path) -> Recorded:
-    for field in ("lengths", "waves", "prefixes", "requests_per_second"):
+    for field in ("waves", "prefixes", "requests_per_second"):
         if getattr(found, field) is not None:
             raise ValueError(f"traffic.{to_camel(field)} goes with rates, not with a trace")
     scale = Scale(rate_ratio=found.rate_ratio, prompt_ratio=found.prompt_ratio, output_ratio=found.output_ratio)
     name = None if found.format is None else _known("traffic.format", found.format, FORMATS)
-    return Recorded(path=path, format_name=name, window=window, scale=scale)
+    lengths = None if found.lengths is None else lengths_from(found.lengths)
+    return Recorded(path=path, format_name=name, window=window, scale=scale, lengths=lengths)
 
 
 def _generated(found: _Traffic, window: Window) -> Generated:

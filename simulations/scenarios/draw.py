@@ -102,10 +102,11 @@ class Recorded:
     format_name: str | None = None
     window: Window = Window()
     scale: Scale = AS_IT_IS
+    lengths: Lengths | None = None  # where the file has rates only; None: those of Azure's conversations of 2023
 
     def chunks(self, seed: int) -> Iterator[Chunk]:
         """Read anew; the seed is that of what is drawn, and of who is repeated."""
-        found = open_trace(self.path, self.format_name, Drawing(seed=seed)).chunks()
+        found = open_trace(self.path, self.format_name, Drawing(seed=seed, given_lengths=self.lengths)).chunks()
         windowed = found if self.window == Window() else cut(found, self.window.begin_s, self.window.end_s)
         return windowed if self.scale == AS_IT_IS else scaled(windowed, self.scale, np.random.default_rng(seed))
 

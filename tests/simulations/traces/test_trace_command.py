@@ -5,9 +5,11 @@ import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from simulations import cli
+from simulations.derive_figures import lengths_from
 from simulations.errors import INTERRUPTED
 from simulations.traces import Chunk, Trace, joined, open_trace
 from simulations.traces.write import WRITERS
@@ -140,3 +142,43 @@ def test_an_interrupt_leaves_the_figures_of_what_was_read(
     assert "requests              150" in out
     assert "interrupted; what was read so far is above" in err
     assert [path.name for path in trace.parent.iterdir()] == [trace.name]
+
+
+@pytest.mark.parametrize(("lengths", "prompts"), [("OTHER", (600, 999)), ("azure_2023_code", (3, 7500))])
+def test_requests_drawn_from_rates_are_as_long_as_one_says(
+    lengths: str, prompts: tuple[int, int], trace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rates = tmp_path / "rates.csv"
+    rates.write_text("t_seconds,req_per_s\n0,5\n60,5\n", encoding="utf-8")
+    given = str(trace) if lengths == "OTHER" else lengths
+
+    assert cli.main(["trace", "inspect", str(rates), "--lengths", given, "--output", "json"]) == 0
+
+    found = json.loads(capsys.readouterr().out)["prompt"]
+    assert prompts[0] <= found["p50"] <= found["most"] <= prompts[1]
+
+
+@pytest.mark.parametrize(
+    ("lengths", "said"),
+    [("nobody", "no figures named 'nobody'; there are: azure_2023_code"), ("FEW", "at least 50 requests to draw")],
+)
+def test_lengths_that_are_not_there_are_named(
+    lengths: str, said: str, trace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few = tmp_path / "few.csv"
+    few.write_text("arrived_at,num_prefill_tokens,num_decode_tokens\n0,10,5\n", encoding="utf-8")
+
+    assert cli.main(["trace", "inspect", str(trace), "--lengths", str(few) if lengths == "FEW" else lengths]) == 2
+
+    assert said in capsys.readouterr().err
+
+
+def test_lengths_may_all_be_the_same(tmp_path: Path) -> None:
+    same = tmp_path / "same.csv"
+    rows = "".join(f"{number},512,128\n" for number in range(60))
+    same.write_text("arrived_at,num_prefill_tokens,num_decode_tokens\n" + rows, encoding="utf-8")
+
+    prompts, outputs = lengths_from(str(same)).draw(np.random.default_rng(1), 100)
+
+    assert set(prompts.tolist()) <= {512, 513}
+    assert set(outputs.tolist()) == {128}
