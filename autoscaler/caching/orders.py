@@ -42,7 +42,7 @@ def orders_of(
     by_node: dict[str, list[Assignment]] = {node.name: [] for node in nodes}
     for assignment in plan.placement.assignments:
         by_node[assignment.node].append(assignment)
-    desk = _Desk(claims, plan.expired, _due(uses, nodes), _fetch_s(claims, nodes), has_labels)
+    desk = _Desk(claims, plan, _due(uses, nodes), _fetch_s(claims, nodes), has_labels)
     return tuple(desk.order(node, by_node[node.name]) for node in nodes)
 
 
@@ -70,7 +70,7 @@ class _Desk(NamedTuple):
     """What all orders of a pass have in common."""
 
     claims: Mapping[str, Claim]
-    expired: frozenset[str]
+    plan: Plan
     due: Mapping[str, frozenset[str]]  # key → nodes on which a replica starts
     fetch_s: Mapping[str, float]  # key → what a fetch takes
     has_labels: bool
@@ -84,7 +84,7 @@ class _Desk(NamedTuple):
         task = replace(
             before,
             wishes=tuple(wishes),
-            evict=tuple(sorted(key for key in trees if key in self.expired and key not in kept)),
+            evict=tuple(sorted(key for key in trees if key in self.plan.expired and key not in kept)),
             quota_bytes=before.quota_bytes if node.quota_bytes is None else node.quota_bytes,
             generation=0,
         )
@@ -116,6 +116,7 @@ class _Desk(NamedTuple):
                 key=assignment.key,
                 digest=resolved.digest,
                 size_bytes=resolved.size_bytes,
+                need_ratio=self.plan.need_ratio[assignment.key],
                 # What a node measured itself its agent knows.
                 refetch_s=None if tree and tree.fetch_s is not None else self.fetch_s.get(assignment.key),
                 replicas=max(1, assignment.replicas),

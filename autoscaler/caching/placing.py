@@ -23,6 +23,7 @@ class Plan:
 
     placement: Placement
     expired: frozenset[str]
+    need_ratio: Mapping[str, float]  # key → chance that it is needed before long
 
 
 def plan_places(
@@ -33,7 +34,11 @@ def plan_places(
     expired = frozenset(key for key, claim in claims.items() if _is_expired(claim, by_key.get(key, ()), nodes, now_s))
     models = [_demand(claim, by_key.get(key, ()), nodes) for key, claim in claims.items() if key not in expired]
     seats = [_seat(node, claims, by_key, since, now_s) for node in nodes if node.order is not None]
-    return Plan(placement=place(models, seats, now_s=now_s), expired=expired)
+    return Plan(
+        placement=place(models, seats, now_s=now_s),
+        expired=expired,
+        need_ratio={model.key: model.need_ratio for model in models},
+    )
 
 
 def assigned_since(nodes: Iterable[NodeSeen], before: Since, *, now_s: float) -> dict[tuple[str, str], float]:

@@ -174,7 +174,12 @@ async def test_the_order_of_a_node_goes_with_the_node(story: Any) -> None:
         order = await story.town.api.get(NODE_MODEL_CACHES, "", "gpu-0")
         node = await story.town.api.get(NODES, "", "gpu-0")
 
+        await story.town.api.delete(NODES, "", "gpu-0")
+        await story.town.after(10)
+        told = {one["metadata"]["name"] for one in await story.town.api.list(NODE_MODEL_CACHES)}
+
     [owner] = order["metadata"]["ownerReferences"]
+    assert told == {"gpu-1", "gpu-2"}
     assert (owner["kind"], owner["name"], owner["uid"]) == ("Node", "gpu-0", node["metadata"]["uid"])
 
 
