@@ -156,8 +156,7 @@ class _Parser:
             self.take(")")
             return term
         if token[0].isdigit():
-            number = float(token)
-            return lambda _known: number
+            return _constant(token)
         if token == "nil":
             return lambda _known: None
         if self.peek() == "(":
@@ -178,6 +177,13 @@ class _Parser:
         if name in _ONE_ARGUMENT and len(terms) != 1:
             raise FormulaError(f"{name} takes one argument, got {len(terms)}")
         return _applied(_FUNCTIONS[name], terms)
+
+
+def _constant(token: str) -> Term:
+    number = float(token)
+    if not math.isfinite(number):
+        raise FormulaError(f"{token} is more than a metric can be")
+    return lambda _known: number
 
 
 def _chosen(condition: Term, yes: Term, no: Term) -> Term:
@@ -216,8 +222,9 @@ def _combined(apply: Callable[[float, float], float | bool], left: Term, right: 
         if one is None or other is None:
             return None
         try:
-            return apply(one, other)
-        except (ZeroDivisionError, OverflowError, ValueError):
-            return None  # NaN and infinity are no metric
+            found = apply(one, other)
+        except (ZeroDivisionError, ValueError):
+            return None
+        return found if math.isfinite(found) else None  # NaN and infinity are no metric
 
     return value

@@ -137,7 +137,7 @@ class _Parser:
             return value
         token = self.take()
         if token[0].isdigit():
-            return _constant(float(token))
+            return _constant(_number(token))
         if token in _AGGREGATIONS:
             return self._aggregation(token)
         if self.peek() == "(":
@@ -197,7 +197,7 @@ class _Parser:
         return PerPod(_scaled(KNOWN.rates[name], factor))
 
     def _quantile(self) -> Value:
-        share = float(self.take())
+        share = _number(self.take())
         if not 0 <= share <= 1:
             raise QueryError(f"histogram_quantile({share:g}, …): a quantile is between 0 and 1")
         self.take(",")
@@ -224,6 +224,16 @@ class _Parser:
         if name in KNOWN.rates:
             raise QueryError(f"{name} is a counter: put rate(…[1m]) around it")
         raise _unknown(name)
+
+
+def _number(token: str) -> float:
+    try:
+        number = float(token)
+    except ValueError as exc:
+        raise QueryError(f"a number is expected where {token!r} is") from exc
+    if not math.isfinite(number):
+        raise QueryError(f"{token} is more than a metric can be")
+    return number
 
 
 def _unknown(name: str) -> QueryError:
@@ -298,6 +308,7 @@ def _combined(mark: str, left: Value, right: Value) -> Value:
 def _calculated(mark: str, left: float | None, right: float | None) -> float | None:
     if left is None or right is None:
         return None
-    if mark == "/":
-        return left / right if right else None  # NaN and infinity: KEDA and the HPA take neither
-    return {"+": left + right, "-": left - right}.get(mark, left * right)
+    if mark == "/" and not right:
+        return None
+    value = {"+": left + right, "-": left - right, "*": left * right}[mark] if mark != "/" else left / right
+    return value if math.isfinite(value) else None  # KEDA and the HPA take neither NaN nor infinity

@@ -17,7 +17,7 @@ from .hpa_limits import Limits, Tolerances
 
 SYNC_S = 15.0
 SCRAPE_S = 15.0  # Prometheus' scrape interval of vLLM's own ServiceMonitor examples
-MILLI = 1000
+MILLI, QUANTITY_MAX = 1000, 9.2e15  # thousandths are an int64 there
 REPLICAS_MAX = 2**31 - 1  # an int32 there
 
 Reading = Callable[[PodSignals], float | None]
@@ -148,7 +148,7 @@ class Hpa:
 
 
 def _milli(value: float) -> int:
-    return round(value * MILLI)
+    return round(min(value, QUANTITY_MAX) * MILLI)
 
 
 def _ceiling(number: float) -> int:

@@ -80,6 +80,7 @@ def test_a_query_gives_the_number_that_prometheus_would_give(query: str, expecte
         ("sum(vllm:num_requests_waiting)", None),
         ("sum(vllm:num_requests_waiting) or vector(0)", 0.0),
         ("1 / sum(vllm:num_requests_waiting)", None),
+        ("1e300 * 1e300", None),
         ("histogram_quantile(0.9, sum by (le) (rate(vllm:time_to_first_token_seconds_bucket[5m])))", None),
     ],
 )
@@ -103,6 +104,8 @@ def test_without_any_pod_there_is_no_number_unless_the_query_gives_one(query: st
         ("sum(vllm:num_requests_waiting) sum", "'sum' is not expected there"),
         ("sum(vllm:num_requests_waiting) > 3", "'> 3' is not understood"),
         ("vllm:num_requests_waiting / 2", "between a series per pod and one number"),
+        ("histogram_quantile(le, sum(vllm:num_requests_waiting))", "a number is expected where 'le' is"),
+        ("1e999", "1e999 is more than a metric can be"),
         ("", "'more' is expected where 'the end' is"),
         ("(" * 60 + "1" + ")" * 60, "more than 50 parentheses"),
         ("1" * 10_001, "a query of 10001 characters"),

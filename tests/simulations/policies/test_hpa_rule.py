@@ -66,8 +66,8 @@ def test_a_pods_metric_gives_the_documented_number(
 
 @pytest.mark.parametrize(
     ("total", "current", "wanted"),
-    [(30.0, 2, 6), (10.5, 2, 2), (11.5, 2, 3), (0.0, 4, 0), (1.0, 1, 1), (26.0, 0, 6)],
-    ids=["absolute", "within tolerance", "beyond it", "empty", "low", "from zero"],
+    [(30.0, 2, 6), (10.5, 2, 2), (11.5, 2, 3), (0.0, 4, 0), (1.0, 1, 1), (26.0, 0, 6), (1e308, 1, 2**31 - 1)],
+    ids=["absolute", "within tolerance", "beyond it", "empty", "low", "from zero", "absurd"],
 )
 def test_an_external_average_value_is_absolute(total: float, current: int, wanted: int) -> None:
     assert wanted_by_average_value(total, TOLERANCES, target=5.0, current=current) == wanted
