@@ -15,8 +15,7 @@ from pathlib import Path
 
 from figures import Figure
 from metrics_adapter import TARGET, Adapter, Course, register
-from peers import _free_port as free_port
-from peers import aggregation_flags, write_certificates
+from peers import aggregation_flags, free_port, write_certificates
 from real_plane import NO_ENDPOINTS, inside, kubeconfig, kwok, until, until_stopped, write_figures
 
 from metrics.clock import WallClock

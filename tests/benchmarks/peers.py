@@ -67,7 +67,7 @@ def aggregation_flags(folder: Path) -> list[str]:
     return [f"apiserver:--{name}={value}" for name, value in flags.items()]
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -84,7 +84,7 @@ async def keda(api: HttpApi, certificates: Path) -> AsyncIterator[None]:
         await api.create(CRDS, yaml.safe_load(file.read_text(encoding="utf-8")))
     await until_served(api, SCALED_OBJECTS)
     await api.create(NAMESPACES, {"metadata": {"name": KEDA}})
-    ports = [_free_port() for _ in range(4)]
+    ports = [free_port() for _ in range(4)]
     os.environ |= {"POD_NAMESPACE": KEDA, "KEDA_CLUSTER_OBJECT_NAMESPACE": KEDA, "WATCH_NAMESPACE": ""}
     operator = [
         str(binaries() / "keda-operator"),
@@ -145,7 +145,7 @@ async def prometheus(folder: Path, services: Sequence[str], pages_port: int, scr
     job = {"job_name": "vllm", "scrape_timeout": "1s", "static_configs": targets}
     config = folder / f"prometheus-{scrape_s}.yml"
     config.write_text(yaml.safe_dump({"global": {"scrape_interval": f"{scrape_s}s"}, "scrape_configs": [job]}))
-    address = f"127.0.0.1:{_free_port()}"
+    address = f"127.0.0.1:{free_port()}"
     flags = (f"--storage.tsdb.path={folder / f'data-{scrape_s}'}", f"--web.listen-address={address}")
     async with child("prometheus", "prometheus", f"--config.file={config}", *flags, "--log.level=warn"):
         yield f"http://{address}"
