@@ -6,13 +6,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from simulations.kv_size import BLOCK_SIZE_TOKENS
 from simulations.replica import EngineConfig
 
 Floats = NDArray[np.float64]
 Tokens = NDArray[np.int32]
 Mask = NDArray[np.bool_]
-
-BLOCK_SIZE_TOKENS = 16  # vLLM's default on GPUs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -32,6 +32,7 @@ from simulations.calibration import (
 )
 from simulations.calibration.history import busiest, read_stretches
 from simulations.errors import UsageError
+from simulations.kv_size import BLOCK_SIZE_TOKENS, kv_size
 from simulations.replica import EngineConfig
 
 # Limits of the server, by the names of vLLM's own flags where it has one.
@@ -64,6 +65,14 @@ def add(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(
             option, dest=name, type=_count, metavar="N", help="of the server; default: what meta.json says"
         )
+    sizes = parser.add_argument_group(
+        "KV blocks by vLLM's own code (extra: vllm), where the server's log is not at hand"
+    )
+    sizes.add_argument("--hf-config", type=Path, metavar="FOLDER", help="with the model's config.json")
+    sizes.add_argument(
+        "--kv-cache-gib", type=float, metavar="GIB", help="what a server prints as available KV cache memory"
+    )
+    sizes.add_argument("--tensor-parallel", type=_count, default=1, metavar="N")
     series = parser.add_argument_group("from a Prometheus instead of files")
     series.add_argument("--prometheus", metavar="URL", help="a Prometheus that scraped the server")
     series.add_argument(
@@ -74,6 +83,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Fit, judge on what was held out, print, write."""
+    _size(options)
     if bool(options.measured) == bool(options.prometheus):
         raise UsageError("give files that were measured, or --prometheus URL")
     profile = _from_series(options) if options.prometheus else _from_runs(options)
@@ -81,6 +91,23 @@ def run(options: argparse.Namespace) -> int:
         options.out.write_text(profile_text(profile), encoding="utf-8")
         sys.stdout.write(f"\nwritten: {options.out}; use it with `warmtide sim compare --profile {options.out}`\n")
     return 0
+
+
+def _size(options: argparse.Namespace) -> None:
+    """The number of KV blocks, where it is to be worked out."""
+    if (options.hf_config is None) != (options.kv_cache_gib is None):
+        raise UsageError("--hf-config and --kv-cache-gib go together")
+    if options.hf_config is None:
+        return
+    size = options.block_size_tokens or BLOCK_SIZE_TOKENS
+    found = kv_size(
+        options.hf_config,
+        cache_gib=options.kv_cache_gib,
+        tensor_parallel=options.tensor_parallel,
+        block_size_tokens=size,
+    )
+    options.num_gpu_blocks, options.block_size_tokens = found.num_gpu_blocks, found.block_size_tokens
+    sys.stdout.write(f"vLLM gives {found.num_gpu_blocks:,} blocks of {found.block_size_tokens} tokens\n")
 
 
 def _from_runs(options: argparse.Namespace) -> MachineProfile:
