@@ -46,7 +46,9 @@ class Verdict:
         less = 1 - self.tuned.gpu_hours / self.plain.gpu_hours
         cost = f"{abs(less):.1%} {'fewer' if less >= 0 else 'more'} GPU-hours"
         attained = f"{self.tuned.attainment_ratio:.2%} in time instead of {self.plain.attainment_ratio:.2%}"
-        return f"On held-out traffic: {cost}, {attained}."
+        goal = self.goal.attainment_ratio
+        missed = self.goal.cost_ratio is None and self.tuned.attainment_ratio < goal
+        return f"On held-out traffic: {cost}, {attained}{f'; the goal of {goal:.1%} is missed' if missed else ''}."
 
 
 def add(parser: argparse.ArgumentParser) -> None:

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from autoscaler.parse import parse_policy
 from simulations import cli
 from simulations.commands.setting import setting_of
+from simulations.commands.tune import Verdict
 from simulations.errors import INTERRUPTED
 from simulations.scenarios import load_scenario
-from simulations.tuning import KNOBS, Goal, Search, Trial, document, policy_of, search, split_courses, turned
+from simulations.tuning import KNOBS, Goal, Judged, Search, Trial, document, policy_of, search, split_courses, turned
 from simulations.tuning.knobs import DEFAULT_PLACES
 from simulations.world import Setting
 
@@ -170,6 +171,26 @@ def test_a_week_is_tuned_on_its_first_days(setting: Setting) -> None:
 )
 def test_goals_prefer(goal: Goal, better: tuple[float, float], worse: tuple[float, float]) -> None:
     assert goal.score(*better) < goal.score(*worse)
+
+
+def judged(attainment_ratio: float, gpu_hours: float) -> Judged:
+    cost_ratio = gpu_hours / 10
+    score = Goal().score(attainment_ratio, cost_ratio)
+    return Judged(attainment_ratio=attainment_ratio, gpu_hours=gpu_hours, cost_ratio=cost_ratio, score=score)
+
+
+@pytest.mark.parametrize(
+    ("tuned", "said"),
+    [
+        (judged(0.995, 8.0), "20.0% fewer GPU-hours, 99.50% in time instead of 95.00%."),
+        (judged(0.98, 12.0), "20.0% more GPU-hours, 98.00% in time instead of 95.00%; the goal of 99.0% is missed."),
+        (judged(0.95, 10.0), "Tuning gains nothing on held-out traffic: these are the defaults."),
+        (judged(0.80, 1.0), "Tuning gains nothing on held-out traffic: these are the defaults."),
+    ],
+    ids=["gains", "misses the goal", "the same", "overfitted"],
+)
+def test_the_verdict_is_that_of_the_held_out_traffic(tuned: Judged, said: str) -> None:
+    assert Verdict(plain=judged(0.95, 10.0), tuned=tuned, goal=Goal()).text().endswith(said)
 
 
 @pytest.mark.parametrize(
