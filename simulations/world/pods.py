@@ -3,13 +3,12 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from random import Random
 
 from autoscaler.policy.types import PodPhase, PodSeen, Tier
 from metrics.sample import PodSignals
 from simulations.compiled.fleet import CompiledFleet
 from simulations.world.sensors import Sensing
-from simulations.world.startup import StartupTimes
+from simulations.world.startup import Started, Starts
 
 NODE_CLASS = "gpu"
 LONG_AGO_S = 3600.0  # the first replicas are no news to anyone
@@ -44,16 +43,12 @@ class Pod:
 class Pods:
     """A Deployment of replicas on nodes, `places` by slot; a node that ran the model before keeps its weights."""
 
-    def __init__(
-        self, fleet: CompiledFleet, sensors: Sensing, startup: StartupTimes, random: Random, *, places: Sequence[int]
-    ) -> None:
+    def __init__(self, fleet: CompiledFleet, sensors: Sensing, starts: Starts, *, places: Sequence[int]) -> None:
         self._fleet = fleet
         self._sensors = sensors
-        self._startup = startup
-        self._random = random
+        self._starts = starts
         self._places = places
         self._free = set(range(len(places)))
-        self._warm_nodes: set[int] = set()
         self._made = 0
         self.starting: list[Pod] = []
         self.serving: list[Pod] = []
@@ -68,22 +63,32 @@ class Pods:
         """Those that are not on their way out."""
         return len(self.starting) + len(self.serving)
 
+    @property
+    def next_at_s(self) -> float:
+        """When a replica gets ready, or is a phase further."""
+        return min(self.ready_at_s, self._starts.next_at_s)
+
     def serve_from_the_start(self, replicas: int, now_s: float) -> None:
         """Replicas that have long been ready, and whose cost begins now."""
         for _ in range(replicas):
-            pod = self._add(now_s - LONG_AGO_S, startup_s=LONG_AGO_S)
+            slot = self._place()
+            self._starts.hold(self._places[slot])
+            pod = self._add(slot, now_s - LONG_AGO_S, ready_at_s=now_s)
             self._begin(pod, now_s)
 
     def scale_to(self, replicas: int, now_s: float, *, victim: str | None = None) -> None:
         """Start what is missing, as far as there are nodes; let go of what is too much."""
         for _ in range(min(replicas - self.replicas, len(self._free))):
             self.starts += 1
-            self._add(now_s)
+            slot = self._place()
+            self._add(slot, now_s)
         while self.replicas > replicas:
             self._let_go(self._victim(victim), now_s)
 
     def sweep(self, now_s: float) -> bool:
         """Who has started is ready; who drains and has served its last request is gone. Whether anything changed."""
+        for started in self._starts.settle(now_s):
+            self._expect(started)
         ready = [pod for pod in self.starting if pod.ready_at_s <= now_s]
         gone = [pod for pod in self.draining if self._fleet.outstanding(pod.slot) == 0]
         for pod in ready:
@@ -112,13 +117,14 @@ class Pods:
         present = (*self.starting, *self.serving, *self.draining)
         return self.gone_pod_seconds + sum(end_s - max(begin_s, pod.created_at_s) for pod in present)
 
-    def _add(self, now_s: float, *, startup_s: float | None = None) -> Pod:
-        warm = {slot for slot in self._free if self._places[slot] in self._warm_nodes}
-        slot = min(warm or self._free)  # low numbers: the kernel looks at all up to the highest in use
+    def _place(self) -> int:
+        """Where the next one goes: to weights that are there, else where it may."""
+        warm = {slot for slot in self._free if self._starts.tier(self._places[slot]) is Tier.WARM}
+        return min(warm or self._free)  # low numbers: the kernel looks at all up to the highest in use
+
+    def _add(self, slot: int, now_s: float, *, ready_at_s: float | None = None) -> Pod:
         self._free.remove(slot)
-        tier = Tier.WARM if warm else Tier.COLD
-        self._warm_nodes.add(self._places[slot])
-        takes_s = self._startup.draw_s(tier, self._random) if startup_s is None else startup_s
+        tier = Tier.COLD if ready_at_s is not None else self._starts.tier(self._places[slot])
         self._made += 1
         pod = Pod(
             name=f"replica-{self._made}",
@@ -126,13 +132,21 @@ class Pods:
             node=f"node-{self._places[slot]}",
             tier=tier,
             created_at_s=now_s,
-            ready_at_s=now_s + takes_s,
+            ready_at_s=self._starts.begin(slot, self._places[slot], now_s) if ready_at_s is None else ready_at_s,
         )
         self._fleet.add(slot, ready_at_s=pod.ready_at_s)
         self.starting.append(pod)
         self._silent_seen = None
         self.ready_at_s = min(self.ready_at_s, pod.ready_at_s)
         return pod
+
+    def _expect(self, started: Started) -> None:
+        """Its weights are there: now it is known when it will be Ready, if it was not let go."""
+        for pod in self.starting:
+            if pod.slot == started.slot and pod.ready_at_s == math.inf:
+                pod.ready_at_s = started.ready_at_s
+                self._fleet.world.replicas["ready_at_s"][pod.slot] = started.ready_at_s
+                self.ready_at_s = min(self.ready_at_s, pod.ready_at_s)
 
     def _begin(self, pod: Pod, now_s: float) -> None:
         self._is_no_longer_starting(pod)

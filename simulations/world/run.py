@@ -10,10 +10,12 @@ from simulations.compiled.fleet import CompiledFleet, forget_course
 from simulations.policies.base import Policy, Wish
 from simulations.world.faults import FaultySensors
 from simulations.world.outcome import SERIES_POINTS, Change, Outcome
+from simulations.world.phases import PhasedStarts, Phases
 from simulations.world.pods import Pods
 from simulations.world.sensors import Sensing, Sensors
 from simulations.world.series import Recorder
 from simulations.world.setting import Setting
+from simulations.world.startup import DrawnStarts, Starts
 from simulations.world.tally import Tally, ttft_quantile_s
 
 # Draining replicas keep their GPUs for a while: room for as many again as may serve.
@@ -57,7 +59,7 @@ class _Run:
         self._sensors: Sensing = sensing(self._fleet, self._cadence, random, slots=slots)
         if setting.faults:
             self._sensors = FaultySensors(self._sensors, setting.faults)
-        self._pods = Pods(self._fleet, self._sensors, setting.startup, Random(setting.seed), places=_places(setting))
+        self._pods = Pods(self._fleet, self._sensors, _starts(setting), places=_places(setting))
         self._pods.serve_from_the_start(setting.replicas_at_start, 0.0)
         self._replicas = setting.replicas_at_start
         self._decisions: list[Change] = []
@@ -74,11 +76,11 @@ class _Run:
     def step(self) -> float:
         """Move the world to where something happens next, and let it happen; returns when that is."""
         span_s = self._setting.span_s
-        due_s = min(self._decide_at_s, self._recorder.next_at_s, self._pods.ready_at_s, self._known_to_s, span_s)
+        due_s = min(self._decide_at_s, self._recorder.next_at_s, self._pods.next_at_s, self._known_to_s, span_s)
         now_s, is_news = self._sensors.move(due_s)
         if self._known_to_s <= now_s < span_s:
             self._read_on()
-        if is_news or now_s >= min(self._decide_at_s, self._pods.ready_at_s):
+        if is_news or now_s >= min(self._decide_at_s, self._pods.next_at_s):
             # Not for the recorder's sake: who watches must not change what happens.
             is_news |= self._pods.sweep(now_s)
         if is_news and self._cadence.events is not None:
@@ -148,6 +150,13 @@ class _Run:
         if wish is None or wish.again_at_s is None:
             return due_s
         return min(due_s, max(wish.again_at_s, now_s + SPACING_S))
+
+
+def _starts(setting: Setting) -> Starts:
+    random = Random(setting.seed)
+    if isinstance(setting.startup, Phases):
+        return PhasedStarts(setting.startup, random)
+    return DrawnStarts(setting.startup, random)
 
 
 def _places(setting: Setting) -> list[int]:

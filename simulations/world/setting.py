@@ -10,6 +10,7 @@ from simulations.compiled.names import BlockNames
 from simulations.policies.base import Bounds
 from simulations.replica import EngineConfig, StepTimes
 from simulations.world.faults import SensorFault
+from simulations.world.phases import Phases
 from simulations.world.startup import StartupTimes
 
 
@@ -25,7 +26,7 @@ class Setting:
     times: StepTimes
     bounds: Bounds
     replicas_at_start: int
-    startup: StartupTimes = field(default_factory=StartupTimes)
+    startup: StartupTimes | Phases = field(default_factory=StartupTimes)
     ttft_s: float = 2.0
     seed: int = 1
     router: Router = Router.LEAST_OUTSTANDING
