@@ -16,7 +16,8 @@ from simulations.tuning.knobs import DEFAULT_PLACES
 
 TRIALS_DEFAULT = 120
 TRIALS_MAX = 100_000
-SEEDS_DEFAULT = 2
+COURSES_MAX = 100
+COURSES_DEFAULT = 2
 NAME_DEFAULT = "tuned"
 COLUMNS = (Column("trial", 5), Column("in time", 8), Column("GPU-hours", 9), Column("cost vs static", 14))
 FILE_HEAD = """\
@@ -60,7 +61,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     goal.add_argument("--cost", type=float, metavar="RATIO", help="of a fixed fleet's, with the most requests in time")
     parser.add_argument("--trials", type=int, default=TRIALS_DEFAULT, metavar="N", help=f"default {TRIALS_DEFAULT}")
     parser.add_argument(
-        "--draws", type=int, default=SEEDS_DEFAULT, metavar="N", help="of generated traffic below two days"
+        "--courses", type=int, default=COURSES_DEFAULT, metavar="N", help="days or draws to tune on, and to judge by"
     )
     parser.add_argument("--out", type=Path, metavar="FILE.yaml", help="the ScalingPolicy; default: on stdout")
     parser.add_argument("--name", default=NAME_DEFAULT, help="of the ScalingPolicy")
@@ -69,14 +70,14 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Search, judge, write; an interrupt judges and writes the best so far."""
-    if not 2 <= options.trials <= TRIALS_MAX or not 1 <= options.draws <= 100:
-        raise UsageError(f"--trials must be 2 to {TRIALS_MAX:,} and --draws 1 to 100")
+    if not 2 <= options.trials <= TRIALS_MAX or not 1 <= options.courses <= COURSES_MAX:
+        raise UsageError(f"--trials must be 2 to {TRIALS_MAX:,} and --courses 1 to {COURSES_MAX}")
     try:
         goal = Goal(attainment_ratio=options.attainment, cost_ratio=options.cost)
     except ValueError as exc:
         raise UsageError(str(exc)) from exc
     scenario = scenario_of(options)
-    courses = split_courses(scenario, options.seed, options.draws, setting_of)
+    courses = split_courses(scenario, options.seed, options.courses, setting_of)
     sys.stdout.write(f"{scenario.name}: {courses.says}\n")
     best, is_whole = _search(options, courses, goal)
     if best is None:

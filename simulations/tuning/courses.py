@@ -39,36 +39,48 @@ class Courses:
     says: str
 
 
-def split_courses(scenario: Scenario, seed: int, seeds: int, setting_of: SettingOf) -> Courses:
-    """Days where the traffic has at least two, thirds of a shorter recording, seeds of what is drawn."""
+def split_courses(scenario: Scenario, seed: int, most: int, setting_of: SettingOf) -> Courses:
+    """Days where the traffic has at least two, thirds of a shorter recording, else draws; at most so many of each."""
     first = setting_of(scenario, seed)
     if first.more is not None:
         raise UsageError(f"{scenario.name} is too large to be tuned on; thin it: warmtide sim trace scale --rate 0.1")
     if first.span_s >= DAYS_MIN * DAY_S:
-        return _by_time(first, DAY_S, "days")
+        return _by_time(first, DAY_S, "days", most)
     if isinstance(scenario.traffic, Recorded):
-        return _by_time(first, first.span_s / 3 * (1 + 1e-9), "thirds")
-    others = [setting_of(scenario, seed + more) for more in range(1, seeds)]
-    held_out = [setting_of(scenario, seed + HELD_OUT_SEEDS_FROM + more) for more in range(seeds)]
+        return _by_time(first, first.span_s / 3 * (1 + 1e-9), "thirds", most)
+    others = [setting_of(scenario, seed + more) for more in range(1, most)]
+    held_out = [setting_of(scenario, seed + HELD_OUT_SEEDS_FROM + more) for more in range(most)]
     return Courses(
         trained=tuple(map(_begun, (first, *others))),
         held_out=tuple(map(_begun, held_out)),
-        says=f"tuned on {seeds} draws of the traffic, judged on {seeds} others with the same waves",
+        says=f"tuned on {most} draws of the traffic, judged on {most} others with the same waves",
     )
 
 
-def _by_time(whole: Setting, period_s: float, name: str) -> Courses:
+def _by_time(whole: Setting, period_s: float, name: str, most: int) -> Courses:
     count = max(2, int(whole.span_s / period_s + 0.5))
-    parts = [_part(whole, number * period_s, period_s) for number in range(count)]
-    kept = [_begun(part) for part in parts if part is not None]
-    trained = min(len(kept) - 1, max(1, round(len(kept) * TRAINED_RATIO)))
-    if trained < 1:
+    parts = {number + 1: _part(whole, number * period_s, period_s) for number in range(count)}
+    kept = {number: part for number, part in parts.items() if part is not None}
+    if len(kept) < 2:
         raise UsageError("the traffic is too short to be tuned on: nothing is left to judge by")
+    numbers = list(kept)
+    split = min(len(numbers) - 1, max(1, round(len(numbers) * TRAINED_RATIO)))
+    trained, held_out = _spread(numbers[:split], most), _spread(numbers[split:], most)
     return Courses(
-        trained=tuple(kept[:trained]),
-        held_out=tuple(kept[trained:]),
-        says=f"tuned on the first {trained} {name}, judged on the {len(kept) - trained} after them",
+        trained=tuple(_begun(kept[number]) for number in trained),
+        held_out=tuple(_begun(kept[number]) for number in held_out),
+        says=f"tuned on {name} {_listed(trained)} of {count}, judged on {_listed(held_out)}",
     )
+
+
+def _spread(numbers: list[int], most: int) -> list[int]:
+    """At most so many of them, far apart."""
+    places = np.linspace(0, len(numbers) - 1, min(most, len(numbers)))
+    return [numbers[round(place)] for place in places.tolist()]
+
+
+def _listed(numbers: list[int]) -> str:
+    return ", ".join(map(str, numbers))
 
 
 def _part(whole: Setting, begin_s: float, span_s: float) -> Setting | None:

@@ -85,7 +85,7 @@ def test_a_policy_is_written_that_the_controller_takes_and_the_same_each_time(
     found = yaml.safe_load(texts[0])
     assert texts[0] == texts[1]
     assert parse_policy(found).name == "default/gold"
-    assert "tuned on the first 2 thirds, judged on the 1 after them" in told
+    assert "tuned on thirds 1, 2 of 3, judged on 3" in told
     assert [line for line in texts[0].splitlines() if line.startswith("# ") and line[2:] in told.splitlines()]
 
 
@@ -143,7 +143,7 @@ def test_a_week_is_tuned_on_its_first_days(setting: Setting) -> None:
     week = split_courses(
         load_scenario("code-hour"),
         1,
-        1,
+        2,
         lambda scenario, seed: Setting(
             requests=requests,
             config=setting.config,
@@ -153,7 +153,7 @@ def test_a_week_is_tuned_on_its_first_days(setting: Setting) -> None:
         ),
     )
 
-    assert (len(week.trained), len(week.held_out)) == (2, 1)
+    assert week.says == "tuned on days 1, 2 of 3, judged on 3"
     days = [*week.trained, *week.held_out]
     assert sum(len(day.setting.requests) for day in days) == pytest.approx(len(requests), abs=1)
     assert all(day.setting.span_s <= 86_400 for day in days)
