@@ -11,13 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .demand import QUANTA_PER_INTERVAL, Demand
+from .demand import QUANTA_PER_INTERVAL, Demand, grid_of
 from .kernel import Ints, Steps, best_steps, follow, late_requests
 
 SECONDS_PER_HOUR = 3600.0
-# The grid holds twice what may be on time with the most replicas: beyond, more work changes nothing for long.
-GRID_RATIO = 2.0
-GRID_MAX = 4096
 # Prices are tried until two neighbours differ by no more than this; the gap between both bounds is then far smaller.
 PRICE_RATIO = 1.02
 # By how many intervals a plan is trimmed at a time, the largest first, and how often at one place.
@@ -111,12 +108,12 @@ class _Course:
         )
         # One quantum more may be there: work is rounded down.
         self._allowed = demand.allowed_quanta + 1.0
-        self._grid = min(GRID_MAX, math.ceil(GRID_RATIO * bounds.high * self._allowed) + 1)
+        self._grid = grid_of(bounds.high, self._allowed)
 
     def priced(self, price_s: float) -> _Priced:
         """The best plan when a late request costs so much."""
         demand = self.demand
-        steps = np.zeros((len(demand.requests), demand.bounds.high + 1, self._grid), dtype=np.uint8)
+        steps = np.zeros((len(demand.requests), demand.bounds.high + 1, self._grid), dtype=np.uint16)
         costs = np.array([demand.interval_s, self.lead_time_s, price_s])
         value_s = best_steps(
             demand.requests,

@@ -37,6 +37,11 @@ INTERVAL_MIN_S = 10.0
 INTERVALS_MAX = 10_080
 # Work is counted in eighths of what a replica does in an interval.
 QUANTA_PER_INTERVAL = 8
+# The grid holds twice what may be on time with the most replicas: beyond, more work changes nothing for long.
+GRID_RATIO = 2.0
+# Cells of a table (interval x replicas x work), two bytes each; four tables live at once.
+CELLS_MAX = 100_000_000
+COARSER_RATIO = 1.2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,9 +64,10 @@ class Demand:
 
 def demand_of(setting: Setting) -> Demand:
     """The fluid of a setting, part after part where it comes in parts."""
-    intervals = max(1, min(INTERVALS_MAX, math.ceil(setting.span_s / INTERVAL_MIN_S)))
-    interval_s = max(setting.span_s, INTERVAL_MIN_S) / intervals
     cost = Cost.of(setting)
+    allowed_s = setting.ttft_s + cost.resident_s(setting.requests)
+    intervals = intervals_for(setting.span_s, setting.bounds.high, allowed_s)
+    interval_s = max(setting.span_s, INTERVAL_MIN_S) / intervals
     requests, work, hopeless = np.zeros(intervals, np.int64), np.zeros(intervals), 0
     for part in (setting.requests, *(() if setting.more is None else setting.more())):
         index = np.minimum((part["arrived_at_s"] / interval_s).astype(np.int64), intervals - 1)
@@ -75,11 +81,27 @@ def demand_of(setting: Setting) -> Demand:
         requests=requests,
         # Rounded down over the whole course, not interval by interval: never a quantum more than has come.
         work_quanta=np.diff(np.floor(np.cumsum(work) / quantum_s), prepend=0.0).astype(np.int64),
-        allowed_quanta=(setting.ttft_s + cost.resident_s(setting.requests)) / quantum_s,
+        allowed_quanta=allowed_s / quantum_s,
         replicas_at_start=setting.replicas_at_start,
         bounds=setting.bounds,
         hopeless=hopeless,
     )
+
+
+def intervals_for(span_s: float, high: int, allowed_s: float) -> int:
+    """As fine as 10 s, as far as the tables fit into memory; at least one."""
+    intervals = max(1, min(INTERVALS_MAX, math.ceil(span_s / INTERVAL_MIN_S)))
+    while intervals > 1:
+        quantum_s = max(span_s, INTERVAL_MIN_S) / intervals / QUANTA_PER_INTERVAL
+        if intervals * (high + 1) * grid_of(high, allowed_s / quantum_s + 1.0) <= CELLS_MAX:
+            break
+        intervals = int(intervals / COARSER_RATIO)
+    return intervals
+
+
+def grid_of(high: int, allowed_quanta: float) -> int:
+    """Levels of work that are told apart."""
+    return math.ceil(GRID_RATIO * high * allowed_quanta) + 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ from simulations.compiled.jit import jit
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-Steps = NDArray[np.uint8]
+Steps = NDArray[np.uint16]
 
 
 @jit

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from simulations.oracle import Demand, cheapest
-from simulations.oracle.demand import QUANTA_PER_INTERVAL
+from simulations.oracle.demand import CELLS_MAX, QUANTA_PER_INTERVAL, grid_of, intervals_for
 from simulations.oracle.kernel import best_steps, late_share
 from simulations.policies.base import Bounds
 
@@ -58,7 +58,7 @@ def test_the_programme_finds_what_an_exhaustive_search_finds(
     lead = math.ceil(lead_time_s / INTERVAL_S)
     limits = np.array([1, 3, begun, lead, QUANTA_PER_INTERVAL], dtype=np.int64)
     grid = 5 * 31  # nothing is cut off
-    steps = np.zeros((len(work), 4, grid), dtype=np.uint8)
+    steps = np.zeros((len(work), 4, grid), dtype=np.uint16)
     costs = np.array([INTERVAL_S, lead_time_s, price_s])
 
     value = best_steps(of.requests, of.work_quanta, 4.0, limits, costs, np.zeros((3, 4, grid)), steps)
@@ -127,3 +127,26 @@ def test_late_are_those_that_find_more_work_than_is_allowed(
     before: int, work: int, served: int, allowed: float, share: float
 ) -> None:
     assert late_share(before, work, served, allowed) == pytest.approx(share)
+
+
+@pytest.mark.parametrize(
+    ("span_s", "high", "intervals"),
+    [(3600.0, 16, 360), (86_400.0, 12, 8640), (604_800.0, 12, 10_080), (1.0, 1, 1)],
+    ids=["an hour", "a day", "a week", "a second"],
+)
+def test_intervals_are_ten_seconds_and_of_weeks_a_minute(span_s: float, high: int, intervals: int) -> None:
+    assert intervals_for(span_s, high, 16.0) == intervals
+
+
+@given(span_s=st.floats(1.0, 1e7), high=st.integers(1, 2000), allowed_s=st.floats(0.1, 300.0))
+def test_tables_fit_into_memory_whatever_is_asked(span_s: float, high: int, allowed_s: float) -> None:
+    intervals = intervals_for(span_s, high, allowed_s)
+
+    quanta = allowed_s / (max(span_s, 10.0) / intervals / QUANTA_PER_INTERVAL)
+    assert intervals == 1 or intervals * (high + 1) * grid_of(high, quanta + 1.0) <= CELLS_MAX
+
+
+def test_more_replicas_than_a_byte_counts_are_told_apart() -> None:
+    many = demand([300 * QUANTA_PER_INTERVAL] * 6, begun=300, high=310, allowed=0.1)
+
+    assert max(cheapest(many, lead_time_s=0.0, attainment_ratio=1.0).plan) > 255
