@@ -7,7 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cacheops.errors import RETRY_FIRST_S, RETRY_MAX_S, FailureReason, InvalidRequestError, retry_after_s
+from cacheops.errors import (
+    RETRY_FIRST_S,
+    RETRY_MAX_S,
+    FailureReason,
+    IntegrityMismatchError,
+    InvalidRequestError,
+    retry_after_s,
+)
 from cacheops.manifest_file import Published, encode, read_published
 from cacheops.model import Algorithm, FileEntry, ModelManifest, ModelRef, storage_key
 from cacheops.uri import Scheme, model_ref, parse_uri
@@ -55,10 +62,31 @@ def test_sealing_gives_every_file_a_digest_and_stays_the_same_model() -> None:
 
 def test_a_manifest_survives_its_file(tmp_path: Path) -> None:
     sealed = manifest(entry("a.json"), entry("b/é.json", "cd" * 32, etag='"e"', first_use=True))
-    published = Published(manifest=sealed, source_digest="d", published_at_s=7.5, path=tmp_path)
-    (tmp_path / ".manifest.json").write_bytes(encode(published))
+    listed = manifest(entry("a.json"), entry("b/é.json", None, etag='"e"'))
+    tree = tmp_path / sealed.storage_key
+    published = Published(manifest=sealed, source_digest=listed.digest, published_at_s=7.5, path=tree)
+    tree.mkdir()
+    (tree / ".manifest.json").write_bytes(encode(published))
 
-    assert read_published(tmp_path) == published
+    assert read_published(tree) == published
+
+
+@pytest.mark.parametrize(
+    ("key", "source_digest", "words"),
+    [("0" * 16, None, "lies elsewhere"), (None, "0" * 64, "of the source, claims 000")],
+    ids=["in another model's folder", "of another list"],
+)
+def test_a_manifest_that_is_not_of_this_tree_is_refused(
+    tmp_path: Path, key: str | None, source_digest: str | None, words: str
+) -> None:
+    sealed = manifest(entry("a.json"))
+    tree = tmp_path / (key or sealed.storage_key)
+    published = Published(manifest=sealed, source_digest=source_digest or sealed.digest, published_at_s=7.5, path=tree)
+    tree.mkdir()
+    (tree / ".manifest.json").write_bytes(encode(published))
+
+    with pytest.raises(IntegrityMismatchError, match=words):
+        read_published(tree)
 
 
 @pytest.mark.parametrize(
