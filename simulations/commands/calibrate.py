@@ -31,6 +31,7 @@ from simulations.calibration import (
     replay,
 )
 from simulations.calibration.history import busiest, read_stretches
+from simulations.commands.counts import count
 from simulations.errors import UsageError
 from simulations.kv_size import BLOCK_SIZE_TOKENS, kv_size
 from simulations.replica import EngineConfig
@@ -63,7 +64,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--name", default="measured", help="of the profile; default: measured")
     for name, option in LIMIT_OPTIONS.items():
         parser.add_argument(
-            option, dest=name, type=_count, metavar="N", help="of the server; default: what meta.json says"
+            option, dest=name, type=count, metavar="N", help="of the server; default: what meta.json says"
         )
     sizes = parser.add_argument_group(
         "KV blocks by vLLM's own code (extra: vllm), where the server's log is not at hand"
@@ -72,7 +73,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     sizes.add_argument(
         "--kv-cache-gib", type=float, metavar="GIB", help="what a server prints as available KV cache memory"
     )
-    sizes.add_argument("--tensor-parallel", type=_count, default=1, metavar="N")
+    sizes.add_argument("--tensor-parallel", type=count, default=1, metavar="N")
     series = parser.add_argument_group("from a Prometheus instead of files")
     series.add_argument("--prometheus", metavar="URL", help="a Prometheus that scraped the server")
     series.add_argument(
@@ -211,10 +212,3 @@ def _from_series(options: argparse.Namespace) -> MachineProfile:
         ),
         remarks=tuple(f"the series cannot tell {WORDS[name]}" for name in found.untold),
     )
-
-
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a whole number ≥ 1")
-    return value

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from simulations.commands.counts import count
 from simulations.commands.screen import Column, screen
 from simulations.errors import UsageError
 from simulations.outputs import check_folder
@@ -25,12 +26,12 @@ RUN_FIELDS = ("attainment_ratio", "ttft_p95_s", "gpu_hours", "starts")
 def add_study(parser: argparse.ArgumentParser) -> None:
     """More than one run of each policy."""
     group = parser.add_argument_group("more than one run: paired over seeds, with 95 % intervals")
-    group.add_argument("--seeds", type=_count, default=1, metavar="N", help="so many, from --seed on")
+    group.add_argument("--seeds", type=count, default=1, metavar="N", help="so many, from --seed on")
     group.add_argument("--also", action="append", default=[], metavar="NAME|FILE", help="one more scenario")
     group.add_argument(
         "--curve", action="store_true", help=f"each policy less and more eager: its cost at {ATTAINMENT_RATIO:.0%}"
     )
-    group.add_argument("--jobs", type=_count, default=1, metavar="N", help=f"processes; here: {os.cpu_count()} cores")
+    group.add_argument("--jobs", type=count, default=1, metavar="N", help=f"processes; here: {os.cpu_count()} cores")
     group.add_argument("--engine", type=Engine, choices=list(Engine), default=Engine.PROCESS, help="ray: on a cluster")
 
 
@@ -127,10 +128,3 @@ def _write(path: Path, found: Sequence[Figures], lines: Sequence[Comparison]) ->
 def _known(fields: Sequence[tuple[str, object]]) -> dict[str, object]:
     """As JSON: an end of an interval that nobody knows is null."""
     return {name: None if isinstance(value, float) and math.isinf(value) else value for name, value in fields}
-
-
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a whole number ≥ 1")
-    return value

@@ -1,0 +1,10 @@
+"""Whole numbers as options."""
+
+import argparse
+
+
+def count(text: str) -> int:
+    """At least one; argparse tells the user otherwise."""
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number ≥ 1")
+    return int(text)
