@@ -26,7 +26,7 @@ Object = dict[str, Any]
 
 ROOT = Path(__file__).parents[2]
 MANIFESTS = ROOT / "manifests"
-FILES = sorted(MANIFESTS.rglob("*.yaml"))
+FILES = sorted(file for file in MANIFESTS.rglob("*.yaml") if not file.name.endswith(".patch.yaml"))
 TOKEN = "controller-token"
 WAIT_S = 20.0
 
