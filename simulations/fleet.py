@@ -34,6 +34,7 @@ class FleetResult:
     requests: tuple[Finished, ...]
     started_at_s: float
     ended_at_s: float  # the last token
+    gaps_s: tuple[tuple[float, ...], ...] = ()  # per request, between its tokens
 
     def attainment_ratio(self, *, ttft_s: float) -> float:
         """Share of the requests whose first token came within `ttft_s`; 1 where there was none."""
@@ -71,6 +72,7 @@ class Replica:
     def __init__(self, config: EngineConfig, times: StepTimes) -> None:
         self.engine = Engine(config, times)
         self.finished: list[Finished] = []
+        self.gaps_s: dict[int, list[float]] = {}  # between two tokens, per request
         self._idle_since_s = -math.inf
 
     def run_until(self, until_s: float) -> None:
@@ -90,6 +92,9 @@ class Replica:
     def end_step(self) -> tuple[Finished, ...]:
         """End the step under way; who is done with it."""
         result = self.engine.finish_step()
+        for token in result.tokens:
+            if token.gap_s is not None:
+                self.gaps_s.setdefault(int(token.request_id), []).append(token.gap_s)
         self._idle_since_s = result.ended_at_s
         self.finished += result.finished
         return result.finished
@@ -135,9 +140,11 @@ def replay_static(
         request = _request(number, planned[number], at_s, names, after[number].received_tokens)
         min(serving, key=lambda one: one.engine.outstanding_requests).engine.submit(request)
     finished = sorted((done for one in fleet for done in one.finished), key=lambda done: int(done.request.id))
+    gaps_s = {number: gaps for one in fleet for number, gaps in one.gaps_s.items()}
     return FleetResult(
         replicas=replicas,
         requests=tuple(finished),
+        gaps_s=tuple(tuple(gaps_s.get(int(done.request.id), ())) for done in finished),
         started_at_s=started_at_s,
         ended_at_s=max((done.finished_at_s for done in finished), default=0.0),
     )

@@ -1,11 +1,14 @@
 """Random small worlds, run by the compressed engine and iteration by iteration: do both say the same?"""
 
+from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from simulations.compiled.fleet import replay_compiled, request_records
 from simulations.compiled.follows import DECODE_POOL, follow_records
+from simulations.compiled.layout import GAP_BOUNDS_S
 from simulations.compiled.names import names_of
 from simulations.fleet import Follow, replay_static
 from simulations.replica import EngineConfig, Finished, StepTimes
@@ -81,7 +84,7 @@ def small_world(random: np.random.Generator) -> SmallWorld:
 
 def judge(world: SmallWorld) -> Verdict:
     """Run it on both engines."""
-    expected = replay_static(
+    reference = replay_static(
         world.arrivals,
         world.replicas,
         world.config,
@@ -89,7 +92,8 @@ def judge(world: SmallWorld) -> Verdict:
         block_names=world.block_names,
         follows=world.follows,
         pools=world.pools,
-    ).requests
+    )
+    expected = reference.requests
     fleet = replay_compiled(
         request_records(world.arrivals),
         world.replicas,
@@ -98,6 +102,7 @@ def judge(world: SmallWorld) -> Verdict:
         names=names_of(world.block_names),
         follows=follow_records(world.follows) if world.follows else None,
         pools=world.pools,
+        keeps_gaps=True,
     )
     largest_s = max(
         float(np.abs(fleet.requests[field] - [_time(finished, field) for finished in expected]).max())
@@ -105,13 +110,27 @@ def judge(world: SmallWorld) -> Verdict:
     )
     preemptions = [finished.preemptions for finished in expected]
     cached_tokens = [finished.cached_tokens for finished in expected]
-    is_same = fleet.requests["preemptions"].tolist() == preemptions and fleet.cached_tokens.tolist() == cached_tokens
+    is_same = (
+        fleet.requests["preemptions"].tolist() == preemptions
+        and fleet.cached_tokens.tolist() == cached_tokens
+        and all(map(_agree, fleet.gap_counts.tolist(), reference.gaps_s))
+    )
     return Verdict(
         largest_s=largest_s if is_same else float("inf"),
         preemptions=sum(preemptions),
         cached_tokens=sum(cached_tokens),
         following=sum(follow.next_request is not None for follow in world.follows),
     )
+
+
+def _agree(counts: Sequence[int], gaps_s: Sequence[float]) -> bool:
+    """Whether a request's gaps were counted right; one that meets a bound may be on either side of it."""
+    ordered, total = sorted(gaps_s), 0
+    for count, bound_s in zip(counts, GAP_BOUNDS_S, strict=False):
+        total += count
+        if not bisect_right(ordered, bound_s - CLOSE_S) <= total <= bisect_right(ordered, bound_s + CLOSE_S):
+            return False
+    return sum(counts) == len(gaps_s)
 
 
 def _time(finished: Finished, field: str) -> float:

@@ -7,6 +7,7 @@ import numpy as np
 from simulations.replica import EngineConfig, StepTimes
 
 from .follows import firsts_of
+from .gaps import GAP_BUCKETS
 from .layout import (
     COURSE,
     FOLLOW,
@@ -45,6 +46,7 @@ def make_world(config: EngineConfig, times: StepTimes, *, slots: int, takes_turn
         order=np.zeros(0, np.int32),
         replicas=replicas,
         rows=np.zeros(slots * _stride(machine), np.int64),
+        gaps=np.zeros((0, GAP_BUCKETS), np.int32),
         follows=np.zeros(0, FOLLOW),
         due=np.zeros(0, np.int32),
         prefixes=np.zeros(0, PREFIX),
@@ -81,6 +83,7 @@ def place_replica(world: World, slot: int, *, ready_at_s: float, pool: int) -> N
     replica["heap_at"] = first
     replica["growth_at"] = first + machine["max_num_seqs"]
     replica["ttft_at"] = replica["growth_at"] + machine["block_size_tokens"]
+    replica["gaps_at"] = replica["ttft_at"] + TTFT_BUCKETS
     replica["nodes_at"] = slot * int(machine["usable_blocks"])
     replica["table_at"] = slot * (int(machine["table_mask"]) + 1)
 
@@ -146,7 +149,7 @@ def by_arrival(requests: Records) -> Records:
 
 def _stride(machine: Records) -> int:
     """Numbers that a replica has of `World.rows`."""
-    return int(machine["max_num_seqs"][0] + machine["block_size_tokens"][0]) + TTFT_BUCKETS
+    return int(machine["max_num_seqs"][0] + machine["block_size_tokens"][0]) + TTFT_BUCKETS + 2 * GAP_BUCKETS
 
 
 def _machine(config: EngineConfig, times: StepTimes) -> Records:

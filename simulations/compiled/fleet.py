@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 from simulations.replica import EngineConfig, StepTimes
 
 from .build import TTFT_BUCKETS, by_arrival, make_world, place_replica, take_finished, with_follows, with_requests
+from .follows import firsts_of
+from .gaps import GAP_BUCKETS
 from .kernel import advance, run_under_way
-from .layout import Records, World
+from .layout import Counts, Records, World
 from .names import BlockNames
 from .records import check_order, check_requests, forget_course, request_records, requests_of
 
@@ -73,11 +75,14 @@ class CompiledFleet:
         router: Router = Router.LEAST_OUTSTANDING,
         names: BlockNames | None = None,
         follows: Records | None = None,
+        keeps_gaps: bool = False,
     ) -> None:
         self._config = config
         self._world = make_world(config, times, slots=slots, takes_turns=router is Router.ROUND_ROBIN)
         self._was_fed = False
         self._accept(requests, names, follows)
+        if keeps_gaps:
+            self._world = self._world._replace(gaps=np.zeros((len(requests), GAP_BUCKETS), np.int32))
 
     @property
     def requests(self) -> Records:
@@ -101,6 +106,11 @@ class CompiledFleet:
         return found
 
     @property
+    def gap_counts(self) -> Counts:
+        """Requests x buckets of GAP_BOUNDS_S and +Inf: times between two tokens of a request that ended."""
+        return self._world.gaps
+
+    @property
     def events(self) -> int:
         """Changes of a batch that were computed."""
         return int(self._world.replicas["events"].sum())
@@ -122,8 +132,8 @@ class CompiledFleet:
 
         Advance no further than the last one fed while there are more to come.
         """
-        if len(self._world.follows):
-            raise ValueError("a fleet whose requests follow each other cannot be fed")
+        if len(self._world.follows) or len(self._world.gaps):
+            raise ValueError("a fleet whose requests follow each other, or that keeps their gaps, cannot be fed")
         if len(requests):
             self._check_is_later(float(requests["arrived_at_s"][0]))
             self._accept(requests, names, None)
@@ -168,6 +178,11 @@ class CompiledFleet:
             kv_cache_usage_ratio=1.0 - free / int(world.machine["usable_blocks"][0]),
         )
 
+    def replica_gap_counts(self, slot: int) -> tuple[int, ...]:
+        """The same of a replica since its start, as of the latest change of its batch."""
+        first = int(self._world.replicas[slot]["gaps_at"]) + GAP_BUCKETS
+        return tuple(self._world.rows[first : first + GAP_BUCKETS].tolist())
+
     def gauges(self, slot: int) -> Gauges:
         """What a replica would tell now."""
         replica, load = self._world.replicas[slot], self.load(slot)
@@ -186,14 +201,15 @@ class CompiledFleet:
 
     def _accept(self, requests: Records, names: BlockNames | None, follows: Records | None) -> None:
         check_requests(requests, self._config)
+        if follows is not None and len(follows) != len(requests):
+            raise ValueError(f"there are {len(follows)} records of what follows {len(requests)} requests")
+        arrived_at_s = requests["arrived_at_s"]
+        check_order(arrived_at_s if follows is None else arrived_at_s[firsts_of(follows, len(requests))])
         if names is not None and names.requests != len(requests):
             raise ValueError(f"there are names of {names.requests} requests, but {len(requests)} requests")
         world = with_requests(self._world, requests, names)
         if follows is not None:
-            if len(follows) != len(requests):
-                raise ValueError(f"there are {len(follows)} records of what follows {len(requests)} requests")
             world = with_follows(world, follows)
-        check_order(world.requests[world.order])
         self._world = world
 
     def _check_is_later(self, arrived_at_s: float) -> None:
@@ -214,11 +230,14 @@ def replay_compiled(
     names: BlockNames | None = None,
     follows: Records | None = None,
     pools: Sequence[int] = (),
+    keeps_gaps: bool = False,
 ) -> CompiledFleet:
     """Serve all requests with a fleet of a fixed size: `simulations.fleet.replay_static`, fast."""
     if replicas < 1:
         raise ValueError(f"a fleet of {replicas} replicas serves nobody")
-    fleet = CompiledFleet(requests, config, times, slots=replicas, router=router, names=names, follows=follows)
+    fleet = CompiledFleet(
+        requests, config, times, slots=replicas, router=router, names=names, follows=follows, keeps_gaps=keeps_gaps
+    )
     for slot in range(replicas):
         fleet.add(slot, ready_at_s=-math.inf, pool=pools[slot] if pools else 0)
     fleet.advance(math.inf)

@@ -1,5 +1,6 @@
 """Compiles the kernel where numba is installed; elsewhere the same functions run as they are."""
 
+import os
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
@@ -23,7 +24,18 @@ HERE = Path(__file__).parent
 def _cache_folder() -> str:
     """Numba notices a change in a function's own file only, not in what it calls: a folder per state of all sources."""
     sources = sha256(b"".join(path.read_bytes() for path in (*sorted(HERE.glob("*.py")), Path(rhythm.__file__))))
-    return str(HERE / "__pycache__" / sources.hexdigest()[:16])
+    return str(_writable_root() / sources.hexdigest()[:16])
+
+
+def _writable_root() -> Path:
+    """Beside the sources; of an installation that is read-only, in the user's cache. NUMBA_CACHE_DIR is obeyed."""
+    given = os.environ.get("NUMBA_CACHE_DIR")
+    if given:
+        return Path(given)
+    if os.access(HERE, os.W_OK):
+        return HERE / "__pycache__"
+    users = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return Path(users) / "warmtide" / "compiled"
 
 
 CACHE_FOLDER = _cache_folder()

@@ -12,13 +12,14 @@ import numpy as np
 
 from .blocks import growth_within, tokens_at_end
 from .due import add_due, comes_before, take_due
+from .gaps import begin_gaps, count_long_gap, count_steps, end_gaps
 from .heap import heap_pop, heap_push
 from .jit import inner, inner_apart, jit
 from .layout import NOBODY, REQUEST_BITS, TTFT_BOUNDS_S, Record, Records, World
 from .lists import enqueue, unlink
 from .plan import pay_for_run, plan_next, release
 from .pool import begin_telling
-from .timing import set_run, steps_started
+from .timing import decode_s, set_run, steps_started
 
 BOUNDS_S = np.array(TTFT_BOUNDS_S)
 REQUEST_MASK = (1 << REQUEST_BITS) - 1
@@ -87,7 +88,7 @@ def _end_one(world: World, replicas: Records, until_s: float) -> bool:
             first, at_s = index, replicas[index]["event_at_s"]
     does_end = first != NOBODY and at_s <= until_s
     if does_end:
-        _finish(world, replicas[first])
+        _run_until(world, replicas[first], at_s)
     return does_end
 
 
@@ -101,13 +102,19 @@ def run_under_way(world: World, slot: int) -> tuple[int, int]:
     return started, growth_within(machine, replica, world.rows, started) - replica["prepaid_blocks"]
 
 
-@inner_apart
+@inner
 def _settle(world: World, replicas: Records, at_s: float) -> None:
     """End all that ends until this moment."""
     for index in range(len(replicas)):
-        replica = replicas[index]
-        while replica["event_at_s"] <= at_s and replica["event_at_s"] < math.inf:
-            _finish(world, replica)
+        if replicas[index]["event_at_s"] <= at_s:
+            _run_until(world, replicas[index], at_s)
+
+
+@inner_apart
+def _run_until(world: World, replica: Record, at_s: float) -> None:
+    """End what ends of one replica."""
+    while replica["event_at_s"] <= at_s and replica["event_at_s"] < math.inf:
+        _finish(world, replica)
 
 
 @inner
@@ -147,28 +154,36 @@ def _react(world: World, replica: Record, at_s: float) -> None:
     """A request came: an idle replica begins with it, a run of equal steps ends with the one under way."""
     machine = world.machine[0]
     if replica["event_at_s"] == math.inf:
-        replica["started_at_s"] = at_s
-        plan_next(world, replica)
+        replica["wakes"] = 1
+        replica["event_at_s"] = at_s
+        _run_until(world, replica, at_s)
     elif replica["jump_steps"] > 1 and replica["waiting"] == 1 and replica["decoding"] < machine["max_num_seqs"]:
         set_run(machine, replica, steps_started(machine, replica, at_s))
 
 
-@inner_apart
+@inner
 def _finish(world: World, replica: Record) -> None:
     """End the step, or the run of steps, under way, and begin what follows."""
-    steps = replica["jump_steps"]
-    if steps:
-        pay_for_run(world, replica, steps)
+    machine, steps = world.machine[0], replica["jump_steps"]
+    if replica["wakes"]:
+        replica["wakes"] = 0
+        replica["started_at_s"] = replica["event_at_s"]
     else:
-        steps = 1  # its blocks were taken when it was planned
-    replica["steps"] += steps
-    replica["kv_tokens"] += steps * replica["decoding"]
-    replica["generated_tokens"] += steps * replica["decoding"]
-    replica["events"] += 1
-    replica["started_at_s"] = replica["event_at_s"]
-    _retire_decoded(world, replica)
-    if replica["prefilled_from"] != NOBODY:
-        _end_prefills(world, replica)
+        first_s, rise_s = replica["event_at_s"] - replica["started_at_s"], 0.0
+        if steps:
+            first_s, rise_s = decode_s(machine, replica), machine["kv_token_s"] * replica["decoding"]
+            pay_for_run(world, replica, steps)
+        else:
+            steps = 1  # its blocks were taken when it was planned
+        count_steps(world.rows, replica, first_s, rise_s, steps)
+        replica["events"] += 1
+        replica["steps"] += steps
+        replica["kv_tokens"] += steps * replica["decoding"]
+        replica["generated_tokens"] += steps * replica["decoding"]
+        replica["started_at_s"] = replica["event_at_s"]
+        _retire_decoded(world, replica)
+        if replica["prefilled_from"] != NOBODY:
+            _end_prefills(world, replica)
     plan_next(world, replica)
 
 
@@ -213,6 +228,9 @@ def _end_prefills(world: World, replica: Record) -> None:
         following = request["next"]
         if math.isnan(request["first_token_at_s"]):
             _note_first_token(world, replica, number)
+        else:
+            count_long_gap(world, replica, number)
+        begin_gaps(world, replica, number)
         request["generated_tokens"] += 1
         replica["generated_tokens"] += 1
         tokens = request["prompt_tokens"] + request["generated_tokens"]
@@ -251,6 +269,7 @@ def _retire(world: World, replica: Record, number: int) -> None:
     request = world.requests[number]
     request["generated_tokens"] = request["output_tokens"]
     release(world, replica, number, tokens_at_end(request) - 1)
+    end_gaps(world, replica, number)
     request["finished_at_s"] = replica["last_finish_at_s"] = replica["started_at_s"]
     replica["finished"] += 1
     replica["outstanding"] -= 1

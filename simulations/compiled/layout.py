@@ -17,12 +17,19 @@ TTFT_BOUNDS_S = (
     1.0, 2.5, 5.0, 7.5, 10.0, 20.0, 40.0, 80.0, 160.0, 640.0, 2560.0,
 )  # fmt: skip
 
+# vLLM's buckets of `vllm:inter_token_latency_seconds`.
+GAP_BOUNDS_S = (
+    0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75,
+    1.0, 2.5, 5.0, 7.5, 10.0, 20.0, 40.0, 80.0,
+)  # fmt: skip
+
 REQUEST = np.dtype(
     [
         ("arrived_at_s", np.float64),
         ("scheduled_at_s", np.float64),  # NaN until it happens, as the next two
         ("first_token_at_s", np.float64),
         ("finished_at_s", np.float64),
+        ("last_token_at_s", np.float64),  # as of its end or latest preemption
         ("finish_step", np.int64),  # of its replica, while it decodes
         ("prompt_tokens", np.int32),
         ("output_tokens", np.int32),
@@ -81,6 +88,7 @@ REPLICA = np.dtype(
         ("pool", np.int64),
         ("started_at_s", np.float64),  # of the step, or of the run of equal steps, under way
         ("event_at_s", np.float64),  # when that ends; infinite: idle
+        ("wakes", np.int64),  # it was idle, and begins at `event_at_s`
         ("jump_steps", np.int64),  # how many equal steps; 0: one step that also prefills
         ("steps", np.int64),  # ended
         ("free_blocks", np.int64),
@@ -103,6 +111,7 @@ REPLICA = np.dtype(
         ("heap_at", np.int64),  # where its stretches of `World.rows` begin
         ("growth_at", np.int64),
         ("ttft_at", np.int64),
+        ("gaps_at", np.int64),
         ("last_finish_at_s", np.float64),
         ("ttft_sum_s", np.float64),
         ("blank_blocks", np.int64),  # free, and nothing in them: these go first
@@ -152,14 +161,16 @@ Records = NDArray[np.void]
 Record = np.void
 Rows = NDArray[np.int64]
 Order = NDArray[np.int32]
+Counts = NDArray[np.int32]
 
 
 class World(NamedTuple):
     """All state of a run.
 
-    `order` names the requests in the order of their arrival. `rows` holds three stretches per replica: the heap of
+    `order` names the requests in the order of their arrival. `rows` holds five stretches per replica: the heap of
     the decoding requests (finish_step << 32 | request), how many of them need a block at which step (mod block size),
-    and counts of TTFT per bucket. `follows` is empty, or has a record per request; `due` is a heap of those whose
+    and counts of TTFT, of steps and of times between tokens per bucket. `gaps` has the latter per request, or
+    nothing. `follows` is empty, or has a record per request; `due` is a heap of those whose
     time has been set by the end of another one. The last five are for the prefix cache: `names` has a stretch per
     request, beside it `held` the nodes of those blocks; `nodes` and a hash `table` of their names (1 + the first of a
     chain of them) have one per replica.
@@ -171,6 +182,7 @@ class World(NamedTuple):
     order: Order
     replicas: Records
     rows: Rows
+    gaps: Counts
     follows: Records
     due: Order
     prefixes: Records

@@ -3,6 +3,7 @@
 import math
 
 from .blocks import blocks_for, growth_within, longest_run, tokens_at_end
+from .gaps import end_gaps
 from .heap import heap_remove
 from .jit import inner, inner_apart
 from .layout import NOBODY, REQUEST_BITS, Record, World
@@ -11,27 +12,55 @@ from .pool import look_up, name_full_blocks, release_blocks, share_hits, take_bl
 from .timing import decode_s, set_run
 
 
-@inner_apart
+@inner
 def plan_next(world: World, replica: Record) -> None:
-    """Begin what follows at `started_at_s`."""
-    machine = world.machine[0]
+    """Begin what follows at `started_at_s`: the decoding ones, then the prefill under way, then new requests."""
     if replica["run_head"] == NOBODY and replica["wait_head"] == NOBODY:
         replica["jump_steps"] = 0
         replica["event_at_s"] = math.inf
         return
-    needed = world.rows[replica["growth_at"] + replica["steps"] % machine["block_size_tokens"]]
-    has_room = needed <= replica["free_blocks"]
-    if has_room:
+    needed = world.rows[replica["growth_at"] + replica["steps"] % world.machine[0]["block_size_tokens"]]
+    may_admit = needed <= replica["free_blocks"]
+    if may_admit:
         _take(world, replica, needed)
     else:
         _make_room(world, replica, needed)
-    count = 0
-    if has_room and replica["partial"] == NOBODY:
-        count = _admissible(world, replica, replica["decoding"])
+    is_run = may_admit and replica["partial"] == NOBODY
+    used_tokens, duration_s = replica["decoding"], decode_s(world.machine[0], replica)
+    if replica["partial"] != NOBODY:
+        count = _next_chunk(world, replica)
+        may_admit = may_admit and count > 0
+        if count:
+            duration_s += _compute(world, replica, replica["partial"], count)
+            used_tokens += count
+    while may_admit:
+        count = _admissible(world, replica, used_tokens)
         if count == 0:
-            _run(world, replica, needed)
-            return
-    _step(world, replica, count, has_room)
+            break
+        is_run = False
+        duration_s += _compute(world, replica, _admit(world, replica, count), count)
+        used_tokens += count
+    if is_run:
+        _run(world, replica, needed)
+    else:
+        replica["jump_steps"] = 0
+        replica["event_at_s"] = replica["started_at_s"] + duration_s
+
+
+@inner
+def _next_chunk(world: World, replica: Record) -> int:
+    """Tokens of the prefill under way that this step computes; 0 where it found no room and was preempted."""
+    size, request = world.machine[0]["block_size_tokens"], world.requests[replica["partial"]]
+    computed = request["computed_tokens"]
+    left = request["prompt_tokens"] + request["generated_tokens"] - computed
+    count = min(left, world.machine[0]["max_num_batched_tokens"] - replica["decoding"])
+    missing = blocks_for(computed + count, size) - blocks_for(computed, size)
+    if missing > replica["free_blocks"]:
+        _preempt_youngest(world, replica)
+        count = 0
+    else:
+        _take(world, replica, missing)
+    return int(count)
 
 
 @inner
@@ -68,7 +97,7 @@ def _take(world: World, replica: Record, blocks: int) -> None:
         replica["free_blocks"] -= blocks
 
 
-@inner_apart
+@inner
 def _admissible(world: World, replica: Record, used_tokens: int) -> int:
     """Tokens of the first waiting request that the step can compute, 0 where it must wait on."""
     machine, number = world.machine[0], replica["wait_head"]
@@ -89,37 +118,6 @@ def _admissible(world: World, replica: Record, used_tokens: int) -> int:
     if blocks_for(to_fit, size) - hits + free_hits > replica["free_blocks"]:
         return 0
     return int(count)
-
-
-@inner
-def _step(world: World, replica: Record, admissible: int, may_admit: bool) -> None:
-    """One step: the decoding ones, whose blocks are taken already, then the prefill under way, then new requests."""
-    machine = world.machine[0]
-    size = machine["block_size_tokens"]
-    used_tokens = replica["decoding"]
-    duration_s = decode_s(machine, replica)
-    number = replica["partial"]
-    if number != NOBODY:
-        request = world.requests[number]
-        computed = request["computed_tokens"]
-        tokens = request["prompt_tokens"] + request["generated_tokens"]
-        count = min(tokens - computed, machine["max_num_batched_tokens"] - used_tokens)
-        missing = blocks_for(computed + count, size) - blocks_for(computed, size)
-        if missing > replica["free_blocks"]:
-            _preempt_youngest(world, replica)
-            may_admit = False
-        else:
-            _take(world, replica, missing)
-            duration_s += _compute(world, replica, number, count)
-            used_tokens += count
-            admissible = _admissible(world, replica, used_tokens) if may_admit else 0
-    while may_admit and admissible:
-        number = _admit(world, replica, admissible)
-        duration_s += _compute(world, replica, number, admissible)
-        used_tokens += admissible
-        admissible = _admissible(world, replica, used_tokens)
-    replica["jump_steps"] = 0
-    replica["event_at_s"] = replica["started_at_s"] + duration_s
 
 
 @inner
@@ -208,6 +206,7 @@ def _preempt_youngest(world: World, replica: Record) -> None:
         rows[replica["growth_at"] + (request["finish_step"] + 1 - end) % size] -= 1
         request["generated_tokens"] = tokens - request["prompt_tokens"]
         computed = tokens - 1
+        end_gaps(world, replica, number)
     release(world, replica, number, computed)
     request["computed_tokens"] = 0
     request["preemptions"] += 1

@@ -93,7 +93,7 @@ def check_requests(requests: Records, config: EngineConfig) -> None:
         raise ValueError("every request must have at least 1 prompt token and 1 output token")
 
 
-def check_order(requests: Records) -> None:
+def check_order(arrived_at_s: Floats) -> None:
     """Refuse what is not in order of time."""
-    if (np.diff(requests["arrived_at_s"]) < 0).any():
+    if (np.diff(arrived_at_s) < 0).any():
         raise ValueError("requests must be in order of their arrival")

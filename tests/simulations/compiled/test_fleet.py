@@ -141,6 +141,17 @@ def test_gauges_are_those_of_the_reference_engine_at_any_moment() -> None:
         assert sum(seen.ttft_counts) == len(fleet.requests) - np.isnan(fleet.requests["first_token_at_s"]).sum()
 
 
+def test_every_gap_between_two_tokens_is_counted() -> None:
+    config = EngineConfig(caches_prefixes=False, num_gpu_blocks=600, max_num_seqs=40)
+
+    fleet = replay_compiled(request_records(crowd(300)), 2, config, LLAMA_8B_H100, keeps_gaps=True)
+
+    assert fleet.requests["preemptions"].sum() > 10
+    assert (fleet.gap_counts.sum(axis=1) == fleet.requests["output_tokens"] - 1).all()
+    by_replica = [fleet.replica_gap_counts(slot) for slot in range(2)]
+    assert np.sum(by_replica, axis=0).tolist() == fleet.gap_counts.sum(axis=0).tolist()
+
+
 def test_without_numba_the_results_are_the_same_to_the_last_bit() -> None:
     script = (
         "import hashlib, sys\n"

@@ -1,0 +1,76 @@
+"""Times between two tokens, counted per bucket: of a replica, and where they are kept, of each request.
+
+In a run of equal steps every decoding request gets a token per step, and step i takes `first_s + i·rise_s`: how many
+of them fall into a bucket is a division. A request's own counts are those of its replica's steps from its first token
+to its last: steps counted at its end minus steps counted at its begin.
+"""
+
+import math
+
+import numpy as np
+
+from .jit import inner, inner_apart
+from .layout import GAP_BOUNDS_S, Counts, Record, Rows, World
+
+BOUNDS_S = np.array(GAP_BOUNDS_S)
+GAP_BUCKETS = len(GAP_BOUNDS_S) + 1
+
+
+@inner_apart
+def count_steps(rows: Rows, replica: Record, first_s: float, rise_s: float, steps: int) -> None:
+    """Steps that ended, and the tokens that they gave to the decoding requests."""
+    steps_at, tokens_at = replica["gaps_at"], replica["gaps_at"] + GAP_BUCKETS
+    bucket, counted = bucket_of(first_s), 0
+    while counted < steps:
+        within = _steps_within(first_s, rise_s, bucket, steps) - counted
+        rows[steps_at + bucket] += within
+        rows[tokens_at + bucket] += within * replica["decoding"]
+        counted += within
+        bucket += 1
+
+
+@inner
+def bucket_of(gap_s: float) -> int:
+    """The first whose bound is not exceeded."""
+    bucket = 0
+    while bucket < len(BOUNDS_S) and gap_s > BOUNDS_S[bucket]:
+        bucket += 1
+    return bucket
+
+
+@inner
+def _steps_within(first_s: float, rise_s: float, bucket: int, steps: int) -> int:
+    """How many of so many steps take no longer than a bucket's bound."""
+    if bucket == len(BOUNDS_S) or first_s + rise_s * (steps - 1) <= BOUNDS_S[bucket]:
+        return steps
+    return int(min(steps, math.floor((BOUNDS_S[bucket] - first_s) / rise_s) + 1))
+
+
+@inner
+def begin_gaps(world: World, replica: Record, number: int) -> None:
+    """Its next token comes with the next step."""
+    if len(world.gaps):
+        _add_steps(world.gaps[number], world.rows, replica["gaps_at"], -1)
+
+
+@inner
+def end_gaps(world: World, replica: Record, number: int) -> None:
+    """It has its last token, or is preempted."""
+    if len(world.gaps):
+        _add_steps(world.gaps[number], world.rows, replica["gaps_at"], 1)
+    world.requests[number]["last_token_at_s"] = replica["started_at_s"]
+
+
+@inner
+def count_long_gap(world: World, replica: Record, number: int) -> None:
+    """The token after a preemption."""
+    bucket = bucket_of(replica["started_at_s"] - world.requests[number]["last_token_at_s"])
+    world.rows[replica["gaps_at"] + GAP_BUCKETS + bucket] += 1
+    if len(world.gaps):
+        world.gaps[number, bucket] += 1
+
+
+@inner_apart
+def _add_steps(counts: Counts, rows: Rows, steps_at: int, sign: int) -> None:
+    for bucket in range(GAP_BUCKETS):
+        counts[bucket] += sign * rows[steps_at + bucket]
