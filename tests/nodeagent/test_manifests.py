@@ -84,7 +84,7 @@ def test_with_peers_it_listens_where_its_port_says_and_reads_the_token_where_the
     patches = yaml.safe_load((folder / "daemon_set.patch.yaml").read_text(encoding="utf-8"))
     [policy] = yaml.safe_load_all((folder / "network_policy.yaml").read_text(encoding="utf-8"))
 
-    daemon_set = patched(documents("daemon_set.patch.yaml")[0], patches)
+    daemon_set = patched(documents("daemon_set.yaml")[0], patches)
 
     spec = daemon_set["spec"]["template"]["spec"]
     [container] = spec["containers"]
