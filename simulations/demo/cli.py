@@ -107,7 +107,7 @@ def _parser() -> argparse.ArgumentParser:
         default=EMULATED,
         help=f"{REAL}: real vLLM servers on this machine's CPU, from one to three and back, in some minutes",
     )
-    parser.add_argument("--trace", type=Path, metavar="FILE", help="replay this Azure LLM inference trace (CSV)")
+    parser.add_argument("--trace", type=Path, metavar="FILE", help="replay this trace (warmtide sim trace formats)")
     parser.add_argument(
         "--seed", type=int, default=SEED_DEFAULT, metavar="N", help=f"of the traffic (default {SEED_DEFAULT})"
     )
