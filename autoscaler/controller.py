@@ -22,6 +22,7 @@ from autoscaler.policy.types import Decision
 from autoscaler.queue import Wake, WakeQueue
 from autoscaler.reconcile import Pass, reconcile
 from autoscaler.refusal import Refusal
+from autoscaler.rhythm import PASS_PERIOD_MAX_S, pass_period_s
 from autoscaler.schedule import floor_at
 from autoscaler.service import Service
 from autoscaler.settings import ServicePolicy
@@ -33,10 +34,6 @@ PASSES_MAX = 16
 PASS_DEADLINE_S = 30.0
 RETRY_FIRST_S = 1.0
 RETRY_CAP_S = 60.0
-# Time between two looks when nothing happens: a few scrapes, at most the HPA's period.
-SCRAPES_PER_PASS = 2.5
-PASS_PERIOD_MIN_S = 1.0
-PASS_PERIOD_MAX_S = 15.0
 # A refused service is looked at again; what it is refused for wakes it earlier when it goes.
 REFUSED_PERIOD_S = 30.0
 # At shutdown the status is written for so long; what is not written by then is learned again.
@@ -213,9 +210,7 @@ class Controller:
 
     def _next_s(self, service: Service, policy: ServicePolicy, now_s: float) -> float:
         """When to look again though nothing happens."""
-        # A lone pod is read more often than its service needs a pass: edges wake it.
-        period_s = SCRAPES_PER_PASS * max(policy.endpoint.period_s, self._world.collector.period_s(service.key, policy))
-        due_s = now_s + min(max(period_s, PASS_PERIOD_MIN_S), PASS_PERIOD_MAX_S)
+        due_s = now_s + pass_period_s(policy.endpoint, self._world.collector.period_s(service.key, policy))
         _, window_changes_s = floor_at(policy.schedules, now_s)
         times = (service.decision.revisit_at_s if service.decision else None, window_changes_s)
         return min([due_s, *(at_s for at_s in times if at_s is not None)])

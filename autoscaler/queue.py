@@ -9,10 +9,9 @@ import asyncio
 import heapq
 from dataclasses import dataclass
 
+from autoscaler.rhythm import SPACING_S
 from metrics.clock import Clock
 
-# Two passes over one service start at least this far apart, however many events come: an HPA looks every 15 s.
-SPACING_S = 0.5
 # Most of the turns for those who hurry, and enough for the others that a status grows old by little.
 HURRIED_IN_A_ROW_MAX = 4
 

@@ -20,7 +20,8 @@ PERIOD_MIN_S = 0.5
 # However many pods there are, each is read so often within the age at which its sample counts as none.
 READS_PER_MAX_AGE = 3
 
-# Passes follow the samples: a lone pod is read more often than its service needs one, since edges wake it.
+# Between two passes while nothing happens: a few scrapes (a lone pod's are closer than its service needs passes, since
+# edges wake it), at most the HPA's period.
 SCRAPES_PER_PASS = 2.5
 PASS_PERIOD_MIN_S, PASS_PERIOD_MAX_S = 1.0, 15.0
 # Two passes over one service start at least this far apart, however many events come: an HPA looks every 15 s.
