@@ -49,6 +49,8 @@ def advance(world: World, until_s: float) -> None:
         course["last_turn"] = chosen
         _hand_out(world, number, chosen)
         _react(world, replicas[chosen], at_s)
+        if replicas[chosen]["wakes"]:
+            _settle(world, replicas[chosen : chosen + 1], at_s)
     _settle(world, replicas, until_s)
     if until_s < math.inf:
         course["now_s"] = until_s
@@ -88,7 +90,7 @@ def _end_one(world: World, replicas: Records, until_s: float) -> bool:
             first, at_s = index, replicas[index]["event_at_s"]
     does_end = first != NOBODY and at_s <= until_s
     if does_end:
-        _run_until(world, replicas[first], at_s)
+        _settle(world, replicas[first : first + 1], at_s)
     return does_end
 
 
@@ -102,19 +104,13 @@ def run_under_way(world: World, slot: int) -> tuple[int, int]:
     return started, growth_within(machine, replica, world.rows, started) - replica["prepaid_blocks"]
 
 
-@inner
+@inner_apart
 def _settle(world: World, replicas: Records, at_s: float) -> None:
     """End all that ends until this moment."""
     for index in range(len(replicas)):
-        if replicas[index]["event_at_s"] <= at_s:
-            _run_until(world, replicas[index], at_s)
-
-
-@inner_apart
-def _run_until(world: World, replica: Record, at_s: float) -> None:
-    """End what ends of one replica."""
-    while replica["event_at_s"] <= at_s and replica["event_at_s"] < math.inf:
-        _finish(world, replica)
+        replica = replicas[index]
+        while replica["event_at_s"] <= at_s and replica["event_at_s"] < math.inf:
+            _finish(world, replica)
 
 
 @inner
@@ -156,7 +152,6 @@ def _react(world: World, replica: Record, at_s: float) -> None:
     if replica["event_at_s"] == math.inf:
         replica["wakes"] = 1
         replica["event_at_s"] = at_s
-        _run_until(world, replica, at_s)
     elif replica["jump_steps"] > 1 and replica["waiting"] == 1 and replica["decoding"] < machine["max_num_seqs"]:
         set_run(machine, replica, steps_started(machine, replica, at_s))
 

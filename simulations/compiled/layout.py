@@ -83,13 +83,16 @@ NODE = np.dtype(
 
 REPLICA = np.dtype(
     [
+        # What every request looks at, of every replica: one cache line.
         ("ready_at_s", np.float64),
         ("accepts", np.int64),  # the router may choose it once it is ready
         ("pool", np.int64),
-        ("started_at_s", np.float64),  # of the step, or of the run of equal steps, under way
         ("event_at_s", np.float64),  # when that ends; infinite: idle
-        ("wakes", np.int64),  # it was idle, and begins at `event_at_s`
+        ("outstanding", np.int64),
+        ("waiting", np.int64),
+        ("started_at_s", np.float64),  # of the step, or of the run of equal steps, under way
         ("jump_steps", np.int64),  # how many equal steps; 0: one step that also prefills
+        ("wakes", np.int64),  # it was idle, and begins at `event_at_s`
         ("steps", np.int64),  # ended
         ("free_blocks", np.int64),
         ("prepaid_blocks", np.int64),  # taken at the begin of the run of steps under way
@@ -101,8 +104,6 @@ REPLICA = np.dtype(
         ("run_tail", np.int64),
         ("wait_head", np.int64),
         ("wait_tail", np.int64),
-        ("waiting", np.int64),
-        ("outstanding", np.int64),
         ("prompt_tokens", np.int64),  # of requests that have their first token
         ("generated_tokens", np.int64),
         ("finished", np.int64),
