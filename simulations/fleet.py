@@ -139,10 +139,14 @@ def replay_static(
         names = block_names[number] if block_names else ()
         request = _request(number, planned[number], at_s, names, after[number].received_tokens)
         min(serving, key=lambda one: one.engine.outstanding_requests).engine.submit(request)
+    return _result(fleet, started_at_s)
+
+
+def _result(fleet: Sequence[Replica], started_at_s: float) -> FleetResult:
     finished = sorted((done for one in fleet for done in one.finished), key=lambda done: int(done.request.id))
     gaps_s = {number: gaps for one in fleet for number, gaps in one.gaps_s.items()}
     return FleetResult(
-        replicas=replicas,
+        replicas=len(fleet),
         requests=tuple(finished),
         gaps_s=tuple(tuple(gaps_s.get(int(done.request.id), ())) for done in finished),
         started_at_s=started_at_s,
