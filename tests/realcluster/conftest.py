@@ -198,6 +198,16 @@ class Town(Site):
         return False
 
     # what is seen
+    def never_short(self, need: int) -> bool:
+        """Whether the number only grew until it was enough, and has been enough since.
+
+        One too many for a moment is no fault: a request that moves to another pod may be counted on both.
+        """
+        enough = next((at for at, number in enumerate(self.seen) if number >= need), None)
+        if enough is None:
+            return False
+        growing = self.seen[: enough + 1]
+        return growing == sorted(growing) and min(self.seen[enough:]) >= need
 
     async def replicas(self) -> int:
         """spec.replicas; 0 while the API server does not answer or the Deployment is not there."""
