@@ -112,7 +112,8 @@ class Watched:
             reason=change["reason"],
             steps=tuple(decision["steps"]) if is_last else (),
         )
-        if is_last and all(seen.interest > other.interest for other in self.decisions):
+        # A status that came after the next pass explains that one; better so than nothing to show.
+        if self.told is None or (is_last and all(seen.interest > other.interest for other in self.decisions)):
             self.told = service, now_s
         self.decisions.append(seen)
 
