@@ -46,6 +46,7 @@ Object = dict[str, Any]
 EVENTS = Resource("", "v1", "events", "Event")
 # Four requests are what a replica should hold; a quarter of real speed is kind to two cores.
 PER_REPLICA = 4
+CLEAN_WITHIN_S = 150  # a controller manager that lost its server waits up to a minute before it looks again
 ENGINE_ARGS = ("--model=m", "--max-num-seqs=8", "--shutdown-timeout=15", "--profile=llama-3.1-8b-h100")
 POLICY: Object = {
     "mode": "direct",
@@ -190,7 +191,7 @@ class Town(Site):
         for resource, name in ((INFERENCE_SERVICES, "llm"), (DEPLOYMENTS, self.deployment), (NAMESPACES, self.space)):
             with suppress(ApiError):
                 await self.api.delete(resource, "" if resource is NAMESPACES else self.space, name)
-        await self.until(self.is_empty, within_s=60)
+        await self.until(self.is_empty, within_s=CLEAN_WITHIN_S)
 
     async def is_empty(self) -> bool:
         with suppress(ApiError):
