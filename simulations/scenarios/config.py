@@ -2,10 +2,9 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 from pydantic.alias_generators import to_camel
 
 from simulations.compiled.fleet import Router
@@ -15,6 +14,7 @@ from simulations.policies.base import Bounds
 from simulations.prefixes import load_prefixes
 from simulations.replica import PROFILES, BadEngineConfigError, EngineConfig
 from simulations.scenarios.draw import Generated, Recorded, Traffic, Window
+from simulations.scenarios.parts import Count, Part, Positive, Ratio, Seconds
 from simulations.scenarios.scenario import Scenario
 from simulations.traces import FORMATS
 from simulations.traces.reshape import Scale
@@ -23,17 +23,8 @@ from simulations.world.startup import StartupTimes
 
 FILE_BYTES_MAX = 100_000  # a scenario has some thirty lines
 
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Ratio = Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=1, le=2**31)]
 
-
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", alias_generator=to_camel, populate_by_name=True)
-
-
-class _Traffic(_Part):
+class _Traffic(Part):
     trace: str | None = None
     format: str | None = None
     rates: str | None = None
@@ -48,7 +39,7 @@ class _Traffic(_Part):
     output_ratio: Ratio = 1.0
 
 
-class _Machine(_Part):
+class _Machine(Part):
     profile: str
     max_num_seqs: Count | None = None
     max_num_batched_tokens: Count | None = None
@@ -56,21 +47,21 @@ class _Machine(_Part):
     max_model_len_tokens: Count | None = None
 
 
-class _Replicas(_Part):
+class _Replicas(Part):
     min: Count = 1
     max: Count
 
 
-class _Objective(_Part):
+class _Objective(Part):
     ttft_seconds: Positive = 2.0
 
 
-class _Startup(_Part):
+class _Startup(Part):
     cold_seconds: Positive = StartupTimes().cold_s
     warm_seconds: Positive = StartupTimes().warm_s
 
 
-class _Scenario(_Part):
+class _Scenario(Part):
     says: str = ""
     traffic: _Traffic
     machine: _Machine

@@ -1,0 +1,17 @@
+"""What all parts of a scenario file have in common: names in camelCase, nothing unknown, and the kinds of numbers."""
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Ratio = Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1, le=2**31)]
+
+
+class Part(BaseModel):
+    """One part: a mapping of a scenario file."""
+
+    model_config = ConfigDict(extra="forbid", alias_generator=to_camel, populate_by_name=True)
