@@ -17,6 +17,8 @@ from simulations.scenarios import Scenario, load_scenario
 from simulations.scenarios.draw import Recorded
 from simulations.traces import FORMATS
 from simulations.world import Setting
+from simulations.world.phases import Phases
+from simulations.world.startup import StartupTimes
 
 SEED_DEFAULT = 1
 SCENARIO_DEFAULT = "chat-hour"  # its machine also serves a trace that comes without one
@@ -64,20 +66,29 @@ def scenario_of(options: argparse.Namespace) -> Scenario:
         traffic = Recorded(path=options.trace, format_name=options.format, lengths=lengths)
         scenario = replace(scenario, name=options.trace.name, says="", traffic=traffic)
     scenario = _on_profile(scenario, options.profile)
-    bounds, startup = scenario.bounds, scenario.startup
+    bounds = scenario.bounds
     try:
         return replace(
             scenario,
             bounds=Bounds(low=_or(options.replicas_min, bounds.low), high=_or(options.replicas_max, bounds.high)),
             ttft_s=_or(options.ttft, scenario.ttft_s),
-            startup=replace(
-                startup,
-                cold_s=_or(options.cold_seconds, startup.cold_s),
-                warm_s=_or(options.warm_seconds, startup.warm_s),
-            ),
+            startup=_startup(scenario.startup, options),
         )
     except ValueError as exc:
         raise UsageError(str(exc)) from exc
+
+
+def _startup(startup: StartupTimes | Phases, options: argparse.Namespace) -> StartupTimes | Phases:
+    """With other medians, where they are asked for."""
+    if options.cold_seconds is None and options.warm_seconds is None:
+        return startup
+    if isinstance(startup, Phases):
+        raise UsageError("--cold-seconds and --warm-seconds: this scenario's replicas start by phases; change those")
+    return replace(
+        startup,
+        cold_s=_or(options.cold_seconds, startup.cold_s),
+        warm_s=_or(options.warm_seconds, startup.warm_s),
+    )
 
 
 def _on_profile(scenario: Scenario, given: str | None) -> Scenario:

@@ -16,10 +16,10 @@ from simulations.replica import PROFILES, BadEngineConfigError, EngineConfig
 from simulations.scenarios.draw import Generated, Recorded, Traffic, Window
 from simulations.scenarios.parts import Count, Part, Positive, Ratio, Seconds
 from simulations.scenarios.scenario import Scenario
+from simulations.scenarios.startup import StartupPart
 from simulations.traces import FORMATS
 from simulations.traces.reshape import Scale
 from simulations.traffic import load_figures, load_rates
-from simulations.world.startup import StartupTimes
 
 FILE_BYTES_MAX = 100_000  # a scenario has some thirty lines
 
@@ -56,18 +56,13 @@ class _Objective(Part):
     ttft_seconds: Positive = 2.0
 
 
-class _Startup(Part):
-    cold_seconds: Positive = StartupTimes().cold_s
-    warm_seconds: Positive = StartupTimes().warm_s
-
-
 class _Scenario(Part):
     says: str = ""
     traffic: _Traffic
     machine: _Machine
     replicas: _Replicas
     objective: _Objective = _Objective()
-    startup: _Startup = _Startup()
+    startup: StartupPart = StartupPart()
     router: Router = Router.LEAST_OUTSTANDING
 
 
@@ -86,7 +81,7 @@ def parse_scenario(text: str, name: str, folder: Path) -> Scenario:
             engine=EngineConfig(caches_prefixes=False, **limits),
             bounds=Bounds(low=found.replicas.min, high=found.replicas.max),
             ttft_s=found.objective.ttft_seconds,
-            startup=StartupTimes(cold_s=found.startup.cold_seconds, warm_s=found.startup.warm_seconds),
+            startup=found.startup.made(),
             router=found.router,
         )
     except ValidationError as exc:

@@ -16,6 +16,7 @@ from simulations.scenarios.draw import Traffic
 from simulations.traces import Blocks, Chunk, joined
 from simulations.traces.chunk import Longs
 from simulations.world import Setting
+from simulations.world.phases import Phases
 from simulations.world.startup import StartupTimes
 
 IN_MEMORY_MAX = 3_000_000  # requests: half a gigabyte with their course
@@ -33,7 +34,7 @@ class Scenario:
     times: StepTimes
     bounds: Bounds
     ttft_s: float = 2.0
-    startup: StartupTimes = field(default_factory=StartupTimes)
+    startup: StartupTimes | Phases = field(default_factory=StartupTimes)
     router: Router = Router.LEAST_OUTSTANDING
 
     def chunks(self, seed: int) -> Iterator[Chunk]:
