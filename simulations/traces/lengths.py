@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from simulations.traces.chunk import TOKENS_MAX, Floats, Tokens
+from simulations.traces.chunk import TOKENS_MAX, Floats, Longs, Tokens
+from simulations.traces.stairs import Stairs
 from simulations.traffic import TrafficFigures
 
 
@@ -34,19 +35,26 @@ class Lengths:
 
     def draw_mixed(self, rng: np.random.Generator, weights: Floats, requests: int) -> tuple[Tokens, Tokens]:
         """The same with other weights of the bins: the mix of an hour."""
-        bins = rng.choice(len(weights), requests, p=weights / weights.sum())
-        low, high = self.prompt_edges[bins], self.prompt_edges[bins + 1]
+        bins = _drawn(rng, weights / weights.sum(), requests)
+        low, high = self.prompt_edges.take(bins), self.prompt_edges.take(bins + 1)
         prompts = (low + (high - low) * rng.random(requests)) * self.prompt_ratio
         outputs = self._outputs(bins, rng.random(requests)) * self.output_ratio
         return _whole(prompts), _whole(outputs)
 
-    def _outputs(self, bins: "np.ndarray[tuple[int], np.dtype[np.int64]]", probabilities: Floats) -> Floats:
-        steps = self.output_probabilities
-        low = np.clip(np.searchsorted(steps, probabilities, side="right") - 1, 0, len(steps) - 2)
-        share = (probabilities - steps[low]) / (steps[low + 1] - steps[low])
-        below, above = self.output_quantiles[bins, low], self.output_quantiles[bins, low + 1]
+    def _outputs(self, bins: Longs, probabilities: Floats) -> Floats:
+        steps, quantiles = self.output_probabilities, self.output_quantiles.ravel()
+        low = Stairs.of(steps).find(probabilities) - 1
+        share = (probabilities - steps.take(low)) / np.diff(steps).take(low)
+        places = bins * len(steps) + low
+        below, above = quantiles.take(places), quantiles.take(places + 1)
         outputs: Floats = below + (above - below) * share
         return outputs
+
+
+def _drawn(rng: np.random.Generator, shares: Floats, draws: int) -> Longs:
+    """`rng.choice(len(shares), draws, p=shares)`, to the same numbers."""
+    edges = shares.cumsum()
+    return Stairs.of(edges / edges[-1]).find(rng.random(draws))
 
 
 def lengths_of(figures: TrafficFigures, *, prompt_ratio: float = 1.0, output_ratio: float = 1.0) -> Lengths:
