@@ -16,6 +16,7 @@ from .follows import firsts_of
 from .gaps import GAP_BUCKETS
 from .kernel import advance, run_under_way
 from .layout import Counts, Records, World
+from .loss import LOST, lose_replica, stop_replica
 from .names import BlockNames
 from .records import check_order, check_requests, forget_course, request_records, requests_of
 
@@ -155,6 +156,19 @@ class CompiledFleet:
         """No new requests; those that it has are served to their end."""
         self._world.replicas[slot]["accepts"] = 0
 
+    def stop(self, slot: int) -> None:
+        """Its machine is gone, and the router does not know it."""
+        stop_replica(self._world, slot)
+
+    def lose(self, slot: int) -> int:
+        """It is gone, with all that it had; returns how many requests that were."""
+        return lose_replica(self._world, slot, float(self._world.course[0]["now_s"]))
+
+    @property
+    def lost_requests(self) -> int:
+        """Requests that will never end because their replica was lost."""
+        return int(np.count_nonzero(self._world.requests["replica"] == LOST))
+
     def outstanding(self, slot: int) -> int:
         """Requests that a replica has, running and waiting."""
         return int(self._world.replicas[slot]["outstanding"])
@@ -166,6 +180,10 @@ class CompiledFleet:
     def advance(self, until_s: float) -> None:
         """Move time on; infinity: until every request that finds a replica has all its tokens."""
         advance(self._world, until_s)
+
+    def close(self) -> None:
+        """From now on nobody comes because another request ended; what came by now, and its decoding, is served."""
+        hang_up(self._world)
 
     def load(self, slot: int) -> Load:
         """The gauges that change with every step."""
