@@ -26,6 +26,7 @@ class Crowd:
         self._held: Counter[str] = Counter()
         self.wanted = 0  # requests in flight, at most CLIENTS
         self.answer_tokens = ANSWER_TOKENS  # of each request from now on; long ones stay where they are
+        self._patience: set[asyncio.Timeout] = set()  # of each request in flight
         self.served = 0
         self.broken: list[str] = []  # finish reasons of answers that began and did not end well
 
@@ -34,6 +35,12 @@ class Crowd:
         async with asyncio.TaskGroup() as group:
             for number in range(CLIENTS):
                 group.create_task(self._one(number))
+
+    def hang_up(self) -> None:
+        """Every client gives up the request that it has in flight."""
+        for each in self._patience:
+            if not each.expired():
+                each.reschedule(0.0)
 
     async def _one(self, number: int) -> None:
         while True:
@@ -45,11 +52,15 @@ class Crowd:
     async def _is_answered(self, url: str, tokens: int) -> bool:
         """One request; False when that replica takes none: it is on its way in or out, and another will."""
         self._held[url] += 1
+        patience = asyncio.timeout(None)
         try:
-            return await self._ask(url, tokens)
+            async with patience:
+                self._patience.add(patience)
+                return await self._ask(url, tokens)
         except (aiohttp.ClientConnectionError, TimeoutError):
             return False
         finally:
+            self._patience.discard(patience)
             self._held[url] -= 1
 
     async def _ask(self, url: str, tokens: int) -> bool:
