@@ -181,10 +181,6 @@ class CompiledFleet:
         """Move time on; infinity: until every request that finds a replica has all its tokens."""
         advance(self._world, until_s)
 
-    def close(self) -> None:
-        """From now on nobody comes because another request ended; what came by now, and its decoding, is served."""
-        hang_up(self._world)
-
     def load(self, slot: int) -> Load:
         """The gauges that change with every step."""
         world, replica = self._world, self._world.replicas[slot]
