@@ -50,6 +50,22 @@ class Events:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Queries:
+    """What lies between the pods and a policy that asks Prometheus: every part works at its own times."""
+
+    window_s: float = 60.0  # the range of its rates
+    is_of_router: bool = False  # all series are of one target, a router that knows its pods at once
+    rule_s: float | None = None  # recording rules make the series that is asked for, so often
+    loop_s: float | None = None  # another controller asks, so often; what it says is scraped again
+    polling_s: float | None = None  # whoever asks keeps the answer so long
+
+    def stages_s(self, scrape_s: float) -> tuple[float, ...]:
+        """The periods of what follows the first scrape, in the order of the way to the policy."""
+        loop = (self.loop_s, None if self.loop_s is None else scrape_s)
+        return tuple(period_s for period_s in (self.rule_s, *loop, self.polling_s) if period_s is not None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Cadence:
     """How often the sensors read the pods, and how often the policy looks at what they read."""
 
@@ -58,6 +74,7 @@ class Cadence:
     jitter_s: float = 0.0  # it looks up to so much later each time: a queue of other work, slow answers
     reads_rates: bool = True  # False: gauges only
     events: Events | None = None  # None: it looks at its times and never between them
+    queries: Queries | None = None  # None: it reads the pods itself
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

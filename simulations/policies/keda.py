@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from autoscaler.policy.spec import PolicyType, RateLimit, ScalingRules, default_scale_down
 from autoscaler.policy.types import Observation, PodPhase
 
-from .base import Bounds, Site, ready_pods
+from .base import Bounds, Queries, Site, ready_pods
 from .hpa import ExternalMetric, Hpa, PodsMetric, Total
 from .hpa_limits import TOLERANCE_RATIO, Behavior, Unruled
 from .series import (
@@ -38,6 +38,8 @@ TOKEN_KV_RATIO = 0.8
 SLO_QUANTILE, SLO_CLAMP, SLO_SMOOTHING_S = 0.90, 2.0, 45.0
 SLO_UP, SLO_DOWN = 0.55, 0.40
 SLO_ITL_S = 0.100
+SLO_RULE_S = 15.0  # `interval` of its recording rules
+OF_ROUTER = Queries(is_of_router=True)
 
 
 def external(name: str, total: Total, target: float) -> ExternalMetric:
@@ -54,7 +56,8 @@ def production_stack(bounds: Bounds, site: Site) -> Hpa:
 def epp_windows(bounds: Bounds, site: Site) -> Hpa:
     """Queue of the endpoint picker 1 and running 16 per replica; 300 s of stabilisation in both directions."""
     up = _rules(EPP_WINDOW_S, _percent(100, 15.0))
-    return Hpa(metrics=_epp_triggers(site), limits=Behavior(bounds=bounds, up=up, down=default_scale_down()))
+    limits = Behavior(bounds=bounds, up=up, down=default_scale_down())
+    return Hpa(metrics=_epp_triggers(site), limits=limits, queries=OF_ROUTER)
 
 
 def epp_guard(bounds: Bounds, site: Site) -> Hpa:
@@ -67,7 +70,8 @@ def epp_guard(bounds: Bounds, site: Site) -> Hpa:
 
     up = _rules(0.0, _percent(100, 15.0))
     limits = Behavior(bounds=bounds, up=up, down=default_scale_down())
-    return Hpa(metrics=(ExternalMetric(name="composite", total=composite, target=1.0),), limits=limits)
+    metric = ExternalMetric(name="composite", total=composite, target=1.0)
+    return Hpa(metrics=(metric,), limits=limits, queries=OF_ROUTER)
 
 
 def discounted(demand: float, *, pending: int, replicas: int) -> float:
@@ -102,7 +106,7 @@ def epp_tokens(bounds: Bounds, site: Site) -> Hpa:
         external("prefill backlog", backlog_s, TOKEN_BACKLOG_S / eagerness),
         external("KV cache", sum_of(kv_cache_usage), TOKEN_KV_RATIO / eagerness),
     )
-    return Hpa(metrics=triggers, limits=limits, reads_rates=True)
+    return Hpa(metrics=triggers, limits=limits, reads_rates=True, queries=OF_ROUTER)
 
 
 @dataclass(slots=True)
@@ -131,7 +135,8 @@ def slo_aware(bounds: Bounds, site: Site, *, ttft_s: float) -> Hpa:
         down=_rules(180.0, RateLimit(type=PolicyType.PODS, value=1, period_s=120.0)),
     )
     metrics = (ExternalMetric(name="saturation", total=composite, target=1.0),)
-    return Hpa(metrics=metrics, limits=limits, reads_rates=True)
+    queries = Queries(is_of_router=True, rule_s=SLO_RULE_S)
+    return Hpa(metrics=metrics, limits=limits, reads_rates=True, queries=queries)
 
 
 def slo_replicas(saturation: float, *, provisioned: int, ready: int) -> int:

@@ -14,13 +14,14 @@ from statistics import median_low
 from autoscaler.policy.spec import PolicyType, RateLimit, ScalingRules
 from autoscaler.policy.types import Observation
 
-from .base import Bounds, Site, ready_pods
+from .base import Bounds, Queries, Site, ready_pods
 from .hpa import ExternalMetric, Hpa, Total
 from .hpa_limits import TOLERANCE_RATIO, Behavior
 from .series import OUTPUT_GUESS_TOKENS, PROMPT_GUESS_TOKENS, held_requests, kv_capacity_tokens, mean_lengths_tokens
 
 PEAK_S = 60.0  # max_over_time[1m]
 CHART_WINDOW_S = 240.0
+LOOP_S = 15.0  # GLOBAL_OPT_INTERVAL
 KV_SATURATED, QUEUE_SATURATED = 0.80, 5.0
 KV_SPARE_MIN, QUEUE_SPARE_MIN = 0.10, 3.0
 SCALE_UP_AT, SCALE_DOWN_AT = 0.85, 0.70  # demand ÷ supply
@@ -175,4 +176,5 @@ def _followed(desired: Total, bounds: Bounds, *, reads_rates: bool) -> Hpa:
     rate = RateLimit(type=PolicyType.PODS, value=10, period_s=150.0)
     rules = ScalingRules(tolerance_ratio=TOLERANCE_RATIO, stabilization_window_s=CHART_WINDOW_S, rate_limits=(rate,))
     metric = ExternalMetric(name="wva_desired_replicas", total=desired, target=1.0)
-    return Hpa(metrics=(metric,), limits=Behavior(bounds=bounds, up=rules, down=rules), reads_rates=reads_rates)
+    limits = Behavior(bounds=bounds, up=rules, down=rules)
+    return Hpa(metrics=(metric,), limits=limits, reads_rates=reads_rates, queries=Queries(loop_s=LOOP_S))

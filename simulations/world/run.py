@@ -12,7 +12,8 @@ from simulations.world.faults import FaultySensors
 from simulations.world.outcome import SERIES_POINTS, Change, Outcome
 from simulations.world.phases import PhasedStarts, Phases
 from simulations.world.pods import Pods
-from simulations.world.sensors import Sensing, Sensors
+from simulations.world.prometheus import sensing_of
+from simulations.world.sensors import Sensing
 from simulations.world.series import Recorder
 from simulations.world.setting import Setting
 from simulations.world.startup import DrawnStarts, Starts
@@ -26,7 +27,7 @@ Progress = Callable[[float], None]
 
 
 def simulate(
-    setting: Setting, policy: Policy, progress: Progress | None = None, *, sensing: type[Sensing] = Sensors
+    setting: Setting, policy: Policy, progress: Progress | None = None, *, sensing: type[Sensing] | None = None
 ) -> Outcome:
     """Run one policy through the setting; the same seed gives the same outcome, and every policy the same luck."""
     run = _Run(setting, policy, sensing)
@@ -41,9 +42,9 @@ def simulate(
 class _Run:
     """One policy's world on its way."""
 
-    def __init__(self, setting: Setting, policy: Policy, sensing: type[Sensing]) -> None:
+    def __init__(self, setting: Setting, policy: Policy, sensing: type[Sensing] | None) -> None:
         slots = setting.bounds.high * PLACES_PER_REPLICA
-        self._setting, self._policy, self._cadence = setting, policy, policy.cadence
+        self._setting, self._policy, self._cadence = setting, policy, setting.monitoring.of(policy.cadence)
         self._fleet = CompiledFleet(
             forget_course(setting.requests),
             setting.config,
@@ -56,7 +57,8 @@ class _Run:
         self._known_to_s = float(setting.requests["arrived_at_s"][-1])
         # Their own luck: how often a policy looks must not change how long a replica takes to start.
         self._random = random = Random(f"{setting.seed} sensing")
-        self._sensors: Sensing = sensing(self._fleet, self._cadence, random, slots=slots)
+        sense = sensing or sensing_of(self._cadence)
+        self._sensors: Sensing = sense(self._fleet, self._cadence, random, slots=slots)
         if setting.faults:
             self._sensors = FaultySensors(self._sensors, setting.faults)
         self._pods = Pods(self._fleet, self._sensors, _starts(setting), places=_places(setting))

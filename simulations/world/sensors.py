@@ -54,9 +54,9 @@ class Sensors:
         self._fleet, self._cadence, self._random = fleet, cadence, random
         self._sight = sight.new_sight(slots)
         self._summaries = np.zeros((slots, SUMMARY_WIDTH))
-        self._span_s, self._width, self._told = 0.0, SPAN_S, _gauges
+        self._span_s, self._width, self._told = 0.0, SPAN_S, gauges
         if cadence.reads_rates:
-            self._span_s, self._width, self._told = rhythm.rate_span_s(cadence.scrape_s), SUMMARY_WIDTH, _with_rates
+            self._span_s, self._width, self._told = rhythm.rate_span_s(cadence.scrape_s), SUMMARY_WIDTH, _with_own_rates
         self._firsts = NO_EDGES if cadence.events is None else rhythm.edges(cadence.events.targets)
         self._period_s = cadence.scrape_s
         # Who looks as often as it reads, reads when it looks.
@@ -129,7 +129,8 @@ class Sensors:
         return self._random.random() * self._period_s
 
 
-def _gauges(summary: Sequence[float]) -> PodSignals:
+def gauges(summary: Sequence[float]) -> PodSignals:
+    """The newest of each."""
     return PodSignals(
         observed_at_s=summary[OBSERVED_S],
         window_s=0.0,
@@ -140,11 +141,14 @@ def _gauges(summary: Sequence[float]) -> PodSignals:
     )
 
 
-def _with_rates(summary: Sequence[float]) -> PodSignals:
+def _with_own_rates(summary: Sequence[float]) -> PodSignals:
     """As `metrics.window.Window.signals`."""
+    return with_rates(summary, summary[STALLED_S]) if summary[SPAN_S] > 0 else gauges(summary)
+
+
+def with_rates(summary: Sequence[float], stalled_for_s: float | None) -> PodSignals:
+    """The gauges, and what the counters and histograms say of the span."""
     span_s, prompt_per_s, generated_per_s, preemptions_per_s, finished_per_s = summary[SPAN_S:STALLED_S]
-    if span_s <= 0:
-        return _gauges(summary)
     return PodSignals(
         observed_at_s=summary[OBSERVED_S],
         window_s=span_s,
@@ -159,6 +163,6 @@ def _with_rates(summary: Sequence[float]) -> PodSignals:
         ttft_s=Histogram(
             bounds=BOUNDS_S, counts=tuple(summary[COUNTS : COUNTS + TTFT_BUCKETS]), sum=summary[COUNTS + TTFT_BUCKETS]
         ),
-        stalled_for_s=summary[STALLED_S],
+        stalled_for_s=stalled_for_s,
         is_awake=True,
     )

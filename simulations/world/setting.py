@@ -11,6 +11,7 @@ from simulations.policies.base import Bounds
 from simulations.replica import EngineConfig, StepTimes
 from simulations.world.faults import SensorFault
 from simulations.world.phases import Phases
+from simulations.world.prometheus import Monitoring
 from simulations.world.startup import StartupTimes
 
 
@@ -33,6 +34,7 @@ class Setting:
     more: Callable[[], Iterator[Records]] | None = None
     ends_at_s: float | None = None  # None: with the last arrival
     faults: tuple[SensorFault, ...] = ()
+    monitoring: Monitoring = Monitoring()
     gpus_per_replica: int = 1  # tensor x pipeline parallel: what a replica costs, and takes of a node
     gpus_per_node: int = 1  # replicas of one node share its disk: weights that are there are there for all
     names: BlockNames | None = None  # of the blocks that `requests` share; a prefix cache knows them by these

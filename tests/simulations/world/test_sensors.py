@@ -1,4 +1,4 @@
-"""The compiled sensors against the controller's own parts: its windows, its edges, its periods."""
+"""The compiled sensors against plain ones: the controller's own windows, edges and periods, and PromQL's rules."""
 
 import math
 from collections.abc import Sequence
@@ -20,6 +20,7 @@ from simulations.policies import build
 from simulations.policies.base import Bounds, Cadence
 from simulations.replica import PROFILES, EngineConfig
 from simulations.world import Setting, simulate
+from simulations.world.sensors import Sensing
 from simulations.world.startup import StartupTimes
 
 BOUNDS_S = (*TTFT_BOUNDS_S, math.inf)
@@ -111,6 +112,85 @@ class PlainSensors:
         return signals
 
 
+class PlainPrometheus:
+    """As `PrometheusSensors`, with every page kept for ever and every query by its definition."""
+
+    def __init__(self, fleet: CompiledFleet, cadence: Cadence, random: Random, *, slots: int) -> None:
+        assert cadence.queries is not None
+        self.fleet, self.random, self.queries, self.period_s = fleet, random, cadence.queries, cadence.scrape_s
+        self.window_s = cadence.queries.window_s if cadence.reads_rates else 0.0
+        self.router_due_s = random.random() * self.period_s
+        self.stages = [(period, random.random() * period) for period in cadence.queries.stages_s(self.period_s)]
+        self.due_s: dict[int, float] = {}
+        self.pages: dict[int, list[EngineSample]] = {}
+        self.counted: list[tuple[float, float]] = []
+        self.held: tuple[float, float | None] = (0.0, None)
+
+    def begin(self, slot: int, now_s: float) -> None:
+        phase_s = self.random.random() * self.period_s
+        self.due_s[slot] = self.router_due_s if self.queries.is_of_router else now_s + phase_s
+        self.pages[slot] = []
+
+    def leave(self, slot: int) -> None:
+        self.due_s.pop(slot, None)
+
+    def end(self, slot: int) -> None:
+        self.leave(slot)
+
+    def move(self, until_s: float) -> tuple[float, bool]:
+        while (now_s := min([self.router_due_s, *self.due_s.values()])) <= until_s:
+            self.fleet.advance(now_s)
+            for slot in [slot for slot, due_s in self.due_s.items() if due_s <= now_s]:
+                self.due_s[slot] += self.period_s
+                self.pages[slot].append(page(self.fleet, slot, now_s))
+            if self.router_due_s <= now_s:
+                self.router_due_s += self.period_s
+                self.counted.append((now_s, float(self.fleet.held_requests)))
+        self.fleet.advance(until_s)
+        return until_s, False
+
+    def look(self, slots: Sequence[int], now_s: float) -> list[PodSignals | None]:
+        for period_s, phase_s in reversed(self.stages):
+            now_s = phase_s + math.floor((now_s - phase_s) / period_s) * period_s
+        counted = [(held, at_s) for at_s, held in self.counted if now_s - 300.0 < at_s <= now_s]
+        self.held = counted[-1] if counted else (0.0, None)
+        return [self.told(self.pages[slot], now_s) for slot in slots]
+
+    def told(self, pages: list[EngineSample], now_s: float) -> PodSignals | None:
+        recent = [sample for sample in pages if now_s - 300.0 < sample.observed_at_s <= now_s]
+        inside = [sample for sample in pages if now_s - self.window_s < sample.observed_at_s <= now_s]
+        if not recent:
+            return None
+        plain = PodSignals(
+            observed_at_s=recent[-1].observed_at_s,
+            window_s=0.0,
+            running_requests=recent[-1].running_requests,
+            waiting_requests=recent[-1].waiting_requests,
+            kv_cache_usage_ratio=recent[-1].kv_cache_usage_ratio,
+            is_awake=True,
+        )
+        if len(inside) < 2:
+            return plain
+        names = ("prompt_tokens", "computed_prompt_tokens", "generation_tokens", "preemptions", "finished_requests")
+        rates = {f"{name}_per_s": self.increase(inside, now_s, f"{name}_total") / self.window_s for name in names}
+        counts = [self.increase(inside, now_s, "ttft_s", bucket) for bucket in range(len(BOUNDS_S))]
+        ttft_s = Histogram(bounds=BOUNDS_S, counts=tuple(counts), sum=self.increase(inside, now_s, "ttft_s", -1))
+        return replace(plain, window_s=self.window_s, ttft_s=ttft_s, **rates)
+
+    def increase(self, inside: list[EngineSample], now_s: float, name: str, bucket: int | None = None) -> float:
+        values = [getattr(sample, name) for sample in inside]
+        if bucket is not None:
+            values = [found.sum if bucket < 0 else found.counts[bucket] for found in values]
+        first_s, last_s = inside[0].observed_at_s, inside[-1].observed_at_s
+        grown, sampled_s, gap_s = values[-1] - values[0], last_s - first_s, (last_s - first_s) / (len(inside) - 1)
+        edges_s = (first_s - (now_s - self.window_s), now_s - last_s)
+        before_s, after_s = (edge_s if edge_s < 1.1 * gap_s else gap_s / 2 for edge_s in edges_s)
+        if grown > 0:
+            before_s = min(before_s, sampled_s * values[0] / grown)
+        found: float = grown * (sampled_s + before_s + after_s) / sampled_s
+        return found
+
+
 def page(fleet: CompiledFleet, slot: int, now_s: float) -> EngineSample:
     gauges = fleet.gauges(slot)
     return EngineSample(
@@ -160,14 +240,24 @@ def setting(seed: int) -> Setting:
     )
 
 
-@pytest.mark.parametrize("name", ["warmtide", "hpa-queue", "kpa", "wva-token", "dynamo-load"])
+@pytest.mark.parametrize(
+    ("name", "sensing"),
+    [
+        ("warmtide", PlainSensors),
+        ("hpa-queue", PlainPrometheus),
+        ("keda-slo", PlainPrometheus),
+        ("kpa", PlainSensors),
+        ("wva-token", PlainPrometheus),
+        ("dynamo-load", PlainSensors),
+    ],
+)
 @pytest.mark.parametrize("seed", [1, 2])
-def test_compiled_sensors_lead_to_the_decisions_of_the_controllers_own_windows(name: str, seed: int) -> None:
+def test_compiled_sensors_lead_to_the_decisions_of_plain_ones(name: str, sensing: type[Sensing], seed: int) -> None:
     shared = setting(seed)
     policies = [build(name, shared.bounds, ttft_s=2.0, lead_time_s=60.0) for _ in range(2)]
 
     fast = simulate(shared, policies[0])
-    plain = simulate(shared, policies[1], sensing=PlainSensors)
+    plain = simulate(shared, policies[1], sensing=sensing)
 
     assert fast == plain
     assert fast.requests.tobytes() == plain.requests.tobytes()
