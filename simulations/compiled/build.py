@@ -23,7 +23,7 @@ from .layout import (
     World,
 )
 from .names import BlockNames
-from .records import put_records, take_records
+from .records import joined, put_records, take_records
 
 TTFT_BUCKETS = len(TTFT_BOUNDS_S) + 1  # one more for +Inf
 ENTRIES_RATIO = 2  # per block: chains are short
@@ -95,7 +95,7 @@ def with_requests(world: World, requests: Records, names: BlockNames | None) -> 
     else:
         free = np.flatnonzero(world.requests["prompt_tokens"] == 0)
         missing = max(0, len(requests) - len(free))
-        grown = np.concatenate([world.requests, np.zeros(missing, REQUEST)])
+        grown = joined([world.requests, np.zeros(missing, REQUEST)]) if missing else world.requests
         places = np.concatenate([free, np.arange(len(world.requests), len(grown))])[: len(requests)].astype(np.int32)
         put_records(grown, places, requests)
     order = np.concatenate([world.order[world.course[0]["next_request"] :], places])

@@ -7,6 +7,7 @@ from random import Random
 from autoscaler.policy.types import Observation
 from autoscaler.rhythm import SPACING_S, pass_period_s
 from simulations.compiled.fleet import CompiledFleet, forget_course
+from simulations.compiled.records import in_stretches
 from simulations.policies.base import Policy, Wish
 from simulations.world.faults import FaultySensors
 from simulations.world.outcome import SERIES_POINTS, Change, Outcome
@@ -53,7 +54,7 @@ class _Run:
             router=setting.router,
             names=setting.names,
         )
-        self._parts = iter(()) if setting.more is None else setting.more()
+        self._parts = iter(()) if setting.more is None else in_stretches(setting.more())
         self._known_to_s = float(setting.requests["arrived_at_s"][-1])
         # Their own luck: how often a policy looks must not change how long a replica takes to start.
         self._random = random = Random(f"{setting.seed} sensing")
