@@ -107,7 +107,7 @@ def with_requests(world: World, requests: Records, names: BlockNames | None) -> 
 def with_follows(world: World, follows: Records) -> World:
     """The world in which only those of its requests come by themselves that follow no other one."""
     order = firsts_of(follows, len(world.requests))
-    return world._replace(order=order, follows=follows, due=np.zeros(len(follows), np.int32))
+    return world._replace(order=order, follows=follows.copy(), due=np.zeros(len(follows), np.int32))
 
 
 def _with_names(world: World, places: Order, names: BlockNames | None) -> World:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from simulations.replica import EngineConfig, StepTimes
 
 from .build import TTFT_BUCKETS, by_arrival, make_world, place_replica, take_finished, with_follows, with_requests
-from .follows import firsts_of
+from .follows import firsts_of, hang_up
 from .gaps import GAP_BUCKETS
 from .kernel import advance, run_under_way
 from .layout import Counts, Records, World
@@ -180,6 +180,10 @@ class CompiledFleet:
     def advance(self, until_s: float) -> None:
         """Move time on; infinity: until every request that finds a replica has all its tokens."""
         advance(self._world, until_s)
+
+    def close(self) -> None:
+        """From now on nobody comes because another request ended; what came by now, and its decoding, is served."""
+        hang_up(self._world)
 
     def load(self, slot: int) -> Load:
         """The gauges that change with every step."""

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from simulations.fleet import Follow
 
-from .layout import FOLLOW, NOBODY, Records
+from .layout import FOLLOW, NOBODY, Records, World
 from .records import requests_of
 
 Floats = NDArray[np.float64]
@@ -63,3 +63,20 @@ def firsts_of(follows: Records, requests: int) -> NDArray[np.int32]:
     later = follows["next_request"]
     comes[later[later != NOBODY]] = False
     return np.flatnonzero(comes).astype(np.int32)
+
+
+def hang_up(world: World) -> None:
+    """Nobody calls any more; those who wait in front of the fleet stay, and so does what decodes elsewhere."""
+    course, follows, due = world.course[0], world.follows, world.due
+    later = follows["next_request"]
+    calls = (later != NOBODY) & (follows["pool"][later] != DECODE_POOL)
+    later[calls] = NOBODY
+    waiting = due[: course["due"]]
+    came = world.requests["arrived_at_s"][waiting] <= course["now_s"]
+    kept = waiting[came | (follows["pool"][waiting] == DECODE_POOL)]
+    # In order of time: that is a heap.
+    kept = kept[np.lexsort((kept, world.requests["arrived_at_s"][kept]))]
+    due[: len(kept)] = kept
+    course["due"] = len(kept)
+    never = waiting[~np.isin(waiting, kept)]
+    world.requests["arrived_at_s"][never] = math.inf

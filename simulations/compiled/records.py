@@ -103,6 +103,12 @@ def count_requests(requests: Records, counts: Floats, spacing_s: float, ttft_s: 
     return met
 
 
+def came(requests: Records) -> Records:
+    """Those that have a time; who follows a request that never ended has none."""
+    has_time = np.isfinite(requests["arrived_at_s"])
+    return requests if has_time.all() else requests[has_time]
+
+
 def check_requests(requests: Records, config: EngineConfig) -> None:
     """Refuse what a server would refuse."""
     total_tokens = requests["prompt_tokens"].astype(np.int64) + requests["output_tokens"]

@@ -161,10 +161,12 @@ def read_gate(world: World, sight: Sight, at_s: float) -> bool:
 @jit
 def held_at(world: World, at_s: float) -> int:
     """Requests that arrived by then and found no replica yet."""
-    order, requests = world.order, world.requests
+    order, requests, called = world.order, world.requests, 0
+    for place in range(world.course[0]["due"]):
+        called += requests[world.due[place]]["arrived_at_s"] <= at_s
     first, high = world.course[0]["next_request"], len(order)
     if first == high or requests[order[first]]["arrived_at_s"] > at_s:
-        return 0
+        return int(called)
     low = first
     while low < high:
         middle = (low + high) // 2
@@ -172,7 +174,7 @@ def held_at(world: World, at_s: float) -> int:
             low = middle + 1
         else:
             high = middle
-    return int(low - first)
+    return int(called + low - first)
 
 
 @jit

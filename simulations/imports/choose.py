@@ -15,7 +15,8 @@ def chosen(name: str, setting: Setting, *, eagerness_ratio: float = 1.0) -> Poli
     """With a fresh memory; a user's own object is taken as it is. ValueError, ImportedObjectError."""
     if name.endswith(ENDINGS):
         return read_object(Path(name), setting).policy
-    site = Site(config=setting.config, times=setting.times, requests=setting.requests, eagerness_ratio=eagerness_ratio)
+    known = None if setting.follows is not None else setting.requests  # who waits for answers comes as they come
+    site = Site(config=setting.config, times=setting.times, requests=known, eagerness_ratio=eagerness_ratio)
     return build(name, setting.bounds, ttft_s=setting.ttft_s, lead_time_s=setting.startup.cold_s, site=site)
 
 

@@ -16,6 +16,7 @@ from simulations.replica import PROFILES, BadEngineConfigError, EngineConfig
 from simulations.scenarios.draw import Generated, Recorded, Traffic, Window
 from simulations.scenarios.parts import Count, Part, Positive, Ratio, Seconds
 from simulations.scenarios.scenario import Scenario
+from simulations.scenarios.serving import ClientsPart
 from simulations.scenarios.startup import StartupPart
 from simulations.traces import FORMATS
 from simulations.traces.reshape import Scale
@@ -64,6 +65,7 @@ class _Scenario(Part):
     objective: _Objective = _Objective()
     startup: StartupPart = StartupPart()
     router: Router = Router.LEAST_OUTSTANDING
+    clients: ClientsPart | None = None
 
 
 def parse_scenario(text: str, name: str, folder: Path) -> Scenario:
@@ -83,6 +85,7 @@ def parse_scenario(text: str, name: str, folder: Path) -> Scenario:
             ttft_s=found.objective.ttft_seconds,
             startup=found.startup.made(),
             router=found.router,
+            clients=None if found.clients is None else found.clients.made(),
         )
     except ValidationError as exc:
         raise ScenarioError(f"scenario {name}: {_first(exc)}") from exc

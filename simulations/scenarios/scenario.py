@@ -12,6 +12,7 @@ from simulations.compiled.names import BlockNames
 from simulations.compiled.records import requests_of
 from simulations.policies.base import Bounds
 from simulations.replica import EngineConfig, StepTimes
+from simulations.scenarios.clients import Clients
 from simulations.scenarios.draw import Traffic
 from simulations.traces import Blocks, Chunk, joined
 from simulations.traces.chunk import Longs
@@ -36,6 +37,7 @@ class Scenario:
     ttft_s: float = 2.0
     startup: StartupTimes | Phases = field(default_factory=StartupTimes)
     router: Router = Router.LEAST_OUTSTANDING
+    clients: Clients | None = None  # None: requests come by themselves
 
     def chunks(self, seed: int) -> Iterator[Chunk]:
         """The traffic of a seed, streamed."""
@@ -61,10 +63,20 @@ class Scenario:
         names = None if kept.blocks is None else block_names(kept, self.engine.block_size_tokens)
         plain = self._plain(kept, seed)
         config = replace(self.engine, caches_prefixes=names is not None)
-        return replace(plain, config=config, names=names), refused
+        setting = replace(plain, config=config, names=names)
+        return self._called(setting, kept, seed), refused
+
+    def _called(self, setting: Setting, kept: Chunk, seed: int) -> Setting:
+        """With the clients who ask, where there are any."""
+        if self.clients is None:
+            return setting
+        requests, follows = self.clients.calls(kept, self.times, seed)
+        return replace(setting, requests=requests, follows=follows, ends_at_s=float(kept.at_s[-1]))
 
     def _in_parts(self, seed: int, head: Chunk, rest: Iterator[Chunk]) -> tuple[Setting, int]:
         """The first part, and the way to the others; what remains is read once to know when it ends."""
+        if self.clients is not None:
+            raise ValueError(f"expected at most {IN_MEMORY_MAX:,} requests where clients wait for their answers")
         if head.blocks is not None:
             limit = f"{IN_MEMORY_MAX:,} requests that share blocks"
             raise ValueError(f"expected at most {limit}; cut the trace: warmtide sim trace convert --end 1d")

@@ -7,7 +7,7 @@ from random import Random
 from autoscaler.policy.types import Observation
 from autoscaler.rhythm import SPACING_S, pass_period_s
 from simulations.compiled.fleet import CompiledFleet, forget_course
-from simulations.compiled.records import in_stretches
+from simulations.compiled.records import came, in_stretches
 from simulations.policies.base import Policy, Wish
 from simulations.world.faults import FaultySensors
 from simulations.world.outcome import SERIES_POINTS, Change, Outcome
@@ -53,9 +53,10 @@ class _Run:
             slots=slots,
             router=setting.router,
             names=setting.names,
+            follows=setting.follows,
         )
         self._parts = iter(()) if setting.more is None else in_stretches(setting.more())
-        self._known_to_s = float(setting.requests["arrived_at_s"][-1])
+        self._known_to_s = math.inf if setting.more is None else float(setting.requests["arrived_at_s"][-1])
         # Their own luck: how often a policy looks must not change how long a replica takes to start.
         self._random = random = Random(f"{setting.seed} sensing")
         sense = sensing or sensing_of(self._cadence)
@@ -98,8 +99,10 @@ class _Run:
         """Serve what arrived; the clock for the cost stops with the last arrival."""
         setting = self._setting
         pod_seconds = self._pods.pod_seconds(0.0, setting.span_s)
+        if setting.follows is not None:
+            self._fleet.close()
         self._fleet.advance(math.inf)
-        self._tally.add(self._fleet.requests)
+        self._tally.add(came(self._fleet.requests))
         series = self._recorder.series()
         self._tally.fill(series)
         requests = self._tally.requests()

@@ -38,6 +38,7 @@ class Setting:
     gpus_per_replica: int = 1  # tensor x pipeline parallel: what a replica costs, and takes of a node
     gpus_per_node: int = 1  # replicas of one node share its disk: weights that are there are there for all
     names: BlockNames | None = None  # of the blocks that `requests` share; a prefix cache knows them by these
+    follows: Records | None = None  # of each request, which comes when it ended: that one has no time of its own
 
     def __post_init__(self) -> None:
         if not len(self.requests):
@@ -53,6 +54,8 @@ class Setting:
             raise ValueError(f"a replica of {self.gpus_per_replica} GPUs does not fit a node of {self.gpus_per_node}")
         if self.more is not None and self.ends_at_s is None:
             raise ValueError("a setting whose requests come in parts needs ends_at_s")
+        if self.follows is not None and (self.more is not None or self.ends_at_s is None):
+            raise ValueError("a setting whose requests follow each other needs all of them at once, and ends_at_s")
         if self.names is not None and (self.more is not None or self.names.requests != len(self.requests)):
             raise ValueError("a setting with names of blocks needs one list of them for each request, and all at once")
 
