@@ -38,8 +38,9 @@ if TYPE_CHECKING:
     from metrics.prometheus import History
 
 LEASE_NAME = "warmtide-controller"
-# SIGTERM to exit within 5 s: passes 1.5, last status 2, lease 1.
+# SIGTERM to exit within 5 s: the passes under way have 1.5, the last statuses what is then left of 3.5, the lease 1.
 PASSES_END_S = 1.5
+WRITTEN_S = 3.5
 RELEASE_S = 1.0
 SYNC_LOOK_S = 0.05
 # A count of waiting requests that takes longer is soon asked for again; two days of history may take their time.
@@ -178,6 +179,7 @@ class Program:
             caches = active.create_task(self._keeper.run())
             polls = [active.create_task(self._poller.run())] if self._poller is not None else []
             await stop.wait()
+            stopping_s = self._clock.now_s()
             log.info("stopping")
             caches.cancel()
             for task in polls:
@@ -186,7 +188,7 @@ class Program:
             await asyncio.wait([passes], timeout=PASSES_END_S)
             election.cancel()
             passes.cancel()
-            await self._controller.last_words()
+            await self._controller.last_words(within_s=stopping_s + WRITTEN_S - self._clock.now_s())
             await self._release()
 
     async def _release(self) -> None:
