@@ -153,7 +153,8 @@ async def test_without_grace_a_pod_goes_at_once(cluster, pod):
 
 
 async def test_a_pod_without_a_node_goes_at_once(cluster):
-    body = {"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "i"}]}}
+    spec = {"schedulerName": "nobody", "containers": [{"name": "c", "image": "i"}]}
+    body = {"metadata": {"name": "p"}, "spec": spec}
     (await cluster.ask("POST", cluster.path("pods"), body)).ok()
 
     (await cluster.ask("DELETE", cluster.path("pods", "p"))).ok()
