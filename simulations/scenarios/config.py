@@ -16,6 +16,7 @@ from simulations.replica import PROFILES, BadEngineConfigError, EngineConfig
 from simulations.scenarios.draw import Generated, Recorded, Traffic, Window
 from simulations.scenarios.parts import Count, Part, Positive, Ratio, Seconds
 from simulations.scenarios.scenario import Scenario
+from simulations.scenarios.sensors import SensorsPart
 from simulations.scenarios.serving import ClientsPart
 from simulations.scenarios.startup import StartupPart
 from simulations.traces import FORMATS
@@ -65,6 +66,7 @@ class _Scenario(Part):
     objective: _Objective = _Objective()
     startup: StartupPart = StartupPart()
     router: Router = Router.LEAST_OUTSTANDING
+    sensors: SensorsPart = SensorsPart()
     clients: ClientsPart | None = None
 
 
@@ -85,6 +87,8 @@ def parse_scenario(text: str, name: str, folder: Path) -> Scenario:
             ttft_s=found.objective.ttft_seconds,
             startup=found.startup.made(),
             router=found.router,
+            monitoring=found.sensors.monitoring(),
+            faults=found.sensors.made_faults(),
             clients=None if found.clients is None else found.clients.made(),
         )
     except ValidationError as exc:

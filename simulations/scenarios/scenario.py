@@ -17,7 +17,9 @@ from simulations.scenarios.draw import Traffic
 from simulations.traces import Blocks, Chunk, joined
 from simulations.traces.chunk import Longs
 from simulations.world import Setting
+from simulations.world.faults import SensorFault
 from simulations.world.phases import Phases
+from simulations.world.prometheus import Monitoring
 from simulations.world.startup import StartupTimes
 
 IN_MEMORY_MAX = 3_000_000  # requests: half a gigabyte with their course
@@ -37,6 +39,8 @@ class Scenario:
     ttft_s: float = 2.0
     startup: StartupTimes | Phases = field(default_factory=StartupTimes)
     router: Router = Router.LEAST_OUTSTANDING
+    monitoring: Monitoring = Monitoring()
+    faults: tuple[SensorFault, ...] = ()
     clients: Clients | None = None  # None: requests come by themselves
 
     def chunks(self, seed: int) -> Iterator[Chunk]:
@@ -99,6 +103,8 @@ class Scenario:
             ttft_s=self.ttft_s,
             seed=seed,
             router=self.router,
+            monitoring=self.monitoring,
+            faults=self.faults,
         )
 
 

@@ -15,7 +15,7 @@ Look = dict[int, PodSignals | None]  # by slot
 class FaultKind(StrEnum):
     """What is wrong with what is read."""
 
-    MISSING = "missing"  # no page is read: what was read before grows old
+    MISSING = "missing"  # no page is read: what was read before grows old, or is gone where a server says so
     STUCK = "stuck"  # pages are read, and say what they said when it began: no counter moves
     LATE = "late"  # what is read reaches the policy `amount` seconds later
     SCALED = "scaled"  # gauges are `amount` times what they should be
@@ -80,6 +80,10 @@ class FaultySensors:
         """As without faults."""
         self._sound.end(slot)
 
+    def left_of(self, before: PodSignals, now_s: float) -> PodSignals | None:
+        """As without faults."""
+        return self._sound.left_of(before, now_s)
+
     def look(self, slots: Sequence[int], now_s: float) -> list[PodSignals | None]:
         """What of the truth gets through."""
         said: Look = dict(zip(slots, self._sound.look(slots, now_s), strict=True))
@@ -95,7 +99,8 @@ class FaultySensors:
 
     def _garbled(self, fault: SensorFault, slot: int, signals: PodSignals | None, now_s: float) -> PodSignals | None:
         if fault.kind is FaultKind.MISSING:
-            return self._before.get(slot)
+            before = self._before.get(slot)
+            return None if before is None else self._sound.left_of(before, now_s)
         if fault.kind is FaultKind.LATE:
             at_s, look = self._looks[0]
             return look.get(slot) if at_s <= now_s - fault.amount else None

@@ -97,6 +97,10 @@ class PrometheusSensors:
         scrapes.query(self._scrapes, np.array(slots, np.int64), at_s, self._window_s, summaries)
         return [_told(summary, has_rates=self._window_s > 0) for summary in summaries.tolist()]
 
+    def left_of(self, before: PodSignals, now_s: float) -> PodSignals | None:
+        """What there is when no page could be read since: the first scrape that fails marks the series as ended."""
+        return before if self._evaluated_at_s(now_s) < before.observed_at_s + self._scrape_s else None
+
     def _evaluated_at_s(self, now_s: float) -> float:
         """When the pods' series were looked at whose consequence is at hand now."""
         for period_s, phase_s in reversed(self._stages):

@@ -45,6 +45,7 @@ class Sensing(Protocol):
     def leave(self, slot: int) -> None: ...
     def end(self, slot: int) -> None: ...
     def look(self, slots: Sequence[int], now_s: float) -> list[PodSignals | None]: ...
+    def left_of(self, before: PodSignals, now_s: float) -> PodSignals | None: ...
 
 
 class Sensors:
@@ -112,6 +113,10 @@ class Sensors:
         ]
         self._follow(signals, len(slots))
         return signals
+
+    def left_of(self, before: PodSignals, now_s: float) -> PodSignals | None:
+        """What there is when no page could be read since: it says how old it is."""
+        return before
 
     def _follow(self, signals: list[PodSignals | None], pods: int) -> None:
         """Read busy replicas as often as the controller reads them."""

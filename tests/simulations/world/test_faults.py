@@ -7,7 +7,8 @@ import pytest
 from autoscaler.policy.types import Observation
 from metrics.sample import PodSignals
 from simulations.compiled.fleet import request_records
-from simulations.policies import Bounds, Cadence, Wish, build
+from simulations.policies import Bounds, Cadence, Policy, Wish, build
+from simulations.policies.base import Queries
 from simulations.replica import PROFILES, EngineConfig
 from simulations.trace import Arrival
 from simulations.world import Setting, simulate
@@ -104,6 +105,41 @@ def test_warmtide_never_shrinks_while_it_is_blind(kind: FaultKind) -> None:
 
     blind = [change for change in outcome.decisions if change.at_s > BEGIN_S + 30.0]
     assert [change for change in blind if change.after < change.before] == []
+
+
+def test_who_asks_prometheus_finds_no_series_of_pages_that_are_missing() -> None:
+    watcher = Watcher(cadence=Cadence(scrape_s=15.0, decide_s=2.0, queries=Queries()))
+
+    simulate(setting(fault(FaultKind.MISSING)), watcher)
+
+    lost = [now_s for now_s, signals in watcher.during() if signals is None]
+    assert BEGIN_S < min(lost) <= BEGIN_S + 15.0  # the first scrape that fails ends the series
+    assert len(lost) > (END_S - BEGIN_S - 15.0 - 2.0) / 2.0
+    assert not [now_s for now_s, signals in watcher.seen.items() if signals is None and now_s > END_S + 15.0]
+
+
+@pytest.mark.parametrize("name", ["hpa-queue", "warmtide"])
+def test_metrics_that_are_missing_shrink_nobody_who_asks_for_each_pod(name: str) -> None:
+    outcome = simulate(*blind(name))
+
+    assert [change for change in outcome.decisions if change.after < change.before] == []
+
+
+def test_keda_takes_series_that_are_missing_for_zero_and_shrinks_a_busy_fleet_to_its_minimum() -> None:
+    shared, policy = blind("keda-epp-queue")
+    sound = simulate(replace(shared, faults=()), build("keda-epp-queue", shared.bounds, ttft_s=2.0, lead_time_s=60.0))
+
+    outcome = simulate(shared, policy)
+
+    assert sound.decisions == ()
+    assert outcome.decisions[-1].after == 1
+    assert outcome.decisions[-1].at_s > 100.0 + 300.0 - 15.5  # its window, from the last sync that saw the load
+
+
+def blind(name: str) -> tuple[Setting, Policy]:
+    """A busy fleet of four, and a policy that sees nothing of it from second 100 on."""
+    shared = setting(replace(fault(FaultKind.MISSING), begin_s=100.0, end_s=599.0))
+    return replace(shared, replicas_at_start=4), build(name, shared.bounds, ttft_s=2.0, lead_time_s=60.0)
 
 
 @pytest.mark.parametrize(
