@@ -6,7 +6,7 @@ metric, the largest of them; then the limits of `hpa_limits`. Quantities are who
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from autoscaler.policy.types import Observation, PodPhase
@@ -124,7 +124,7 @@ class Hpa:
     metrics: tuple[Metric, ...]
     limits: Limits
     reads_rates: bool = False
-    queries: Queries = Queries()
+    queries: Queries = field(default_factory=Queries)
     scrape_s: float = SCRAPE_S
     sync_s: float = SYNC_S
 

@@ -39,7 +39,7 @@ class Scenario:
     ttft_s: float = 2.0
     startup: StartupTimes | Phases = field(default_factory=StartupTimes)
     router: Router = Router.LEAST_OUTSTANDING
-    monitoring: Monitoring = Monitoring()
+    monitoring: Monitoring = field(default_factory=Monitoring)
     faults: tuple[SensorFault, ...] = ()
     clients: Clients | None = None  # None: requests come by themselves
 

@@ -34,7 +34,7 @@ class Setting:
     more: Callable[[], Iterator[Records]] | None = None
     ends_at_s: float | None = None  # None: with the last arrival
     faults: tuple[SensorFault, ...] = ()
-    monitoring: Monitoring = Monitoring()
+    monitoring: Monitoring = field(default_factory=Monitoring)
     gpus_per_replica: int = 1  # tensor x pipeline parallel: what a replica costs, and takes of a node
     gpus_per_node: int = 1  # replicas of one node share its disk: weights that are there are there for all
     names: BlockNames | None = None  # of the blocks that `requests` share; a prefix cache knows them by these
