@@ -1,7 +1,7 @@
 """Bring every byte of a manifest into staging: ranged, parallel, resumable, hashed as it streams.
 
 Worker threads take ranges of files: each stays with its file as long as it can (one connection, digest in the CPU's
-cache) and helps with the largest rest when its own is done. The bytes go socket → buffer → digest → `pwrite`; every
+cache) and helps with the largest rest when its own is done. The bytes go socket → buffer → disk and digest; every
 step releases the GIL. The first error that patience does not mend stops all.
 """
 
@@ -17,10 +17,11 @@ from cacheops.bandwidth import Bandwidth
 from cacheops.errors import CanceledError, IntegrityMismatchError, SourceUnavailableError
 from cacheops.journal import CHUNK_BYTES, Journal
 from cacheops.model import FileEntry, ModelManifest
+from cacheops.open_part import ALIGN_BYTES, aligned_buffer
 from cacheops.parts import RANGE_BYTES, PartFile, PartStore, Range
 from cacheops.transport import RangeStream
 
-BUFFER_BYTES = 256 << 10  # fits a core's cache, so that the digest and the write find the bytes there
+BUFFER_BYTES = 1 << 20  # one write: few enough for the disk, and the digest finds the bytes in the CPU's cache
 WORKERS_MAX = 64  # as the largest setting among peers; more connections than that is an attack on the origin
 RETRIES = 5  # of one range without progress: 0.5 + 1 + 2 + 4 + 8 s
 RETRY_FIRST_S = 0.5
@@ -109,7 +110,7 @@ class _Crew:
 
     def work(self) -> None:
         """Fetch ranges until none is left; an error stops everybody."""
-        buffer = memoryview(bytearray(BUFFER_BYTES))
+        buffer = aligned_buffer(BUFFER_BYTES)
         file: PartFile | None = None
         try:
             while claimed := self._claim(file, buffer):
@@ -187,18 +188,32 @@ class _Crew:
             if stream.start != piece.reached:
                 return self._restart_whole(file)
             while piece.reached < piece.stop and file.is_current(piece):
-                self._check_stop()
-                count = stream.readinto(buffer[: piece.stop - piece.reached])
-                if count == 0:
-                    raise SourceUnavailableError(f"{file.entry.path}: ends at {piece.reached}, not at {piece.stop}")
-                file.write(piece, buffer[:count])
-                if piece.reached - noted >= self._transfer.chunk_bytes:
+                self._block(file, piece, stream, buffer[: self._window_bytes(piece)])
+                if piece.reached - noted + BUFFER_BYTES > self._transfer.chunk_bytes:  # another one might be lost
                     file.note(piece, noted)
                     noted = piece.reached
-                self._throttle(count)
         finally:
             stream.close()
             file.note(piece, noted)
+
+    def _window_bytes(self, piece: Range) -> int:
+        """How much to gather for one write: it ends where a block of the disk does, and a kill costs no more."""
+        return min(BUFFER_BYTES - piece.reached % ALIGN_BYTES, self._transfer.chunk_bytes, piece.stop - piece.reached)
+
+    def _block(self, file: PartFile, piece: Range, stream: RangeStream, window: memoryview) -> None:
+        """Gather and write; what came before a failure is written, too."""
+        filled = 0
+        try:
+            while filled < len(window):
+                self._check_stop()
+                count = stream.readinto(window[filled:])
+                if count == 0:
+                    ends = piece.reached + filled
+                    raise SourceUnavailableError(f"{file.entry.path}: ends at {ends}, not at {piece.stop}")
+                filled += count
+                self._throttle(count)
+        finally:
+            file.write(piece, window[:filled])
 
     def _restart_whole(self, file: PartFile) -> None:
         """The source answers with the whole file: take it so, from the start."""

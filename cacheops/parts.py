@@ -13,6 +13,7 @@ from cacheops.digests import Digests
 from cacheops.errors import IntegrityMismatchError, from_os
 from cacheops.journal import Journal
 from cacheops.model import FileEntry
+from cacheops.open_part import OpenPart
 
 RANGE_BYTES = 64 << 20  # one request each: rare enough to cost nothing, small enough to share a file among workers
 
@@ -28,11 +29,11 @@ class PartStore:
 
 @dataclass(slots=True, eq=False)
 class Range:
-    """A stretch of a file that one worker fetches; it belongs to one life (`fd`) of the part file."""
+    """A stretch of a file that one worker fetches; it belongs to one life of the part file."""
 
     start: int
     stop: int
-    fd: int
+    disk: OpenPart
     reached: int
     digests: Digests | None = None  # held while this range is fetched at the frontier
 
@@ -47,7 +48,7 @@ class PartFile:
         self.kept_bytes = 0  # there before this session
         self.fetched_bytes = 0
         self.sha256: str | None = None
-        self._fds: list[int] = []  # the last one counts; a late writer may still hold an earlier one
+        self._lives: list[OpenPart] = []  # the last one counts; a late writer may still hold an earlier one
         self._journal = store.journal
         self._range_bytes = store.range_bytes
         self._lock = threading.Lock()
@@ -61,9 +62,9 @@ class PartFile:
         try:
             _make_writable(self.path)
             self._open(os.O_CREAT)
-            if os.fstat(self._fds[-1]).st_size != self.entry.size_bytes:
+            if os.fstat(self._fd).st_size != self.entry.size_bytes:
                 self._journal.forget(self.index)
-                os.ftruncate(self._fds[-1], 0)
+                os.ftruncate(self._fd, 0)
             self._reserve()
             self._resume(buffer)
         except OSError as exc:
@@ -85,20 +86,17 @@ class PartFile:
 
     def is_current(self, piece: Range) -> bool:
         """Whether a range still belongs to the file, or the file was started again."""
-        return piece.fd == self._fds[-1]
+        return piece.disk is self._lives[-1]
 
     def write(self, piece: Range, data: memoryview) -> None:
         """The next bytes of a range to disk, and through the digests when it is at the frontier."""
-        rest, position = data, piece.reached
         try:
-            while rest:
-                count = os.pwrite(piece.fd, rest, position)
-                rest, position = rest[count:], position + count
+            piece.disk.write(data, piece.reached, is_read_again=piece.digests is None)
         except OSError as exc:
-            raise from_os(exc, f"{self.entry.path}: write at {position}") from exc
+            raise from_os(exc, f"{self.entry.path}: write at {piece.reached}") from exc
         if piece.digests is not None:
             piece.digests.update(data)
-        piece.reached = position
+        piece.reached += len(data)
 
     def note(self, piece: Range, start: int) -> None:
         """A range is written from `start` to where it is."""
@@ -125,12 +123,12 @@ class PartFile:
                 stop = self._early.pop(self._frontier, None) if self._digests is not None else None
                 if stop is None:
                     break
-                start, fd = self._frontier, self._fds[-1]
+                start, life = self._frontier, self._lives[-1]
                 digests, self._digests = self._digests, None
             assert digests is not None
             self._read_back(digests, start, stop, buffer)
             with self._lock:
-                if fd == self._fds[-1]:
+                if life is self._lives[-1]:
                     self._digests, self._frontier = digests, stop
         with self._lock:
             if self._frontier < self.entry.size_bytes or self._digests is None or self.sha256 is not None:
@@ -156,16 +154,20 @@ class PartFile:
             )
 
     def close(self) -> None:
-        while self._fds:
-            os.close(self._fds.pop())
+        while self._lives:
+            self._lives.pop().close()
 
     def _open(self, how: int) -> None:
-        self._fds.append(os.open(self.path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | how, 0o600))
+        self._lives.append(OpenPart(self.path, how))
+
+    @property
+    def _fd(self) -> int:
+        return self._lives[-1].fd
 
     def _reserve(self) -> None:
         """A full disk says so now, not at 90 %."""
         if self.entry.size_bytes:
-            os.posix_fallocate(self._fds[-1], 0, self.entry.size_bytes)
+            os.posix_fallocate(self._fd, 0, self.entry.size_bytes)
 
     def _resume(self, buffer: memoryview) -> None:
         record = self._journal.files.get(self.index)
@@ -200,7 +202,7 @@ class PartFile:
     def _read_back(self, digests: Digests, start: int, stop: int, buffer: memoryview) -> None:
         while start < stop:
             try:
-                count = os.preadv(self._fds[-1], [buffer[: stop - start]], start)
+                count = os.preadv(self._fd, [buffer[: stop - start]], start)
             except OSError as exc:
                 raise from_os(exc, f"{self.entry.path}: read back at {start}") from exc
             if count == 0:
@@ -213,8 +215,8 @@ class PartFile:
         if fault := digests.fault():
             raise IntegrityMismatchError(f"{self.entry.path}: {fault}")
         try:
-            os.fsync(self._fds[-1])
-            os.fchmod(self._fds[-1], 0o444)
+            os.fsync(self._fd)
+            os.fchmod(self._fd, 0o444)
         except OSError as exc:
             raise from_os(exc, f"{self.entry.path}: sync of part file {self.path.name}") from exc
         self.sha256 = digests.prefix()
@@ -222,7 +224,7 @@ class PartFile:
     def _pieces(self, start: int, stop: int, step: int) -> list[Range]:
         """Ranges over a stretch, last first."""
         starts = range(start, stop, max(step, 1))
-        return [Range(at, min(at + step, stop), self._fds[-1], at) for at in reversed(starts)]
+        return [Range(at, min(at + step, stop), self._lives[-1], at) for at in reversed(starts)]
 
 
 def _make_writable(path: Path) -> None:

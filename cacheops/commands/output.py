@@ -6,9 +6,6 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
-
 from cacheops.stock import Action, Cause, Verb
 
 REFRESH_S = 0.2
@@ -75,7 +72,21 @@ def _growth(action: Action) -> str:
 
 @contextmanager
 def progress(name: str, total_bytes: int, done_bytes: Callable[[], int], stop: threading.Event) -> Iterator[None]:
-    """A bar on stderr while something runs; Ctrl-C ends it in good order."""
+    """A bar on stderr, where that is a terminal, while something runs; Ctrl-C ends it in good order."""
+    with _interruptible(stop):
+        if not sys.stderr.isatty():
+            yield
+            return
+        with _bar(name, total_bytes, done_bytes):
+            yield
+
+
+@contextmanager
+def _bar(name: str, total_bytes: int, done_bytes: Callable[[], int]) -> Iterator[None]:
+    # Loaded for people only: a tenth of a second, and as many wake-ups per second.
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -83,7 +94,7 @@ def progress(name: str, total_bytes: int, done_bytes: Callable[[], int], stop: t
         TransferSpeedColumn(),
         TimeRemainingColumn(),
     )
-    with _interruptible(stop), Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(name, total=total_bytes)
         over = threading.Event()
 

@@ -16,8 +16,7 @@ from figures import Figure
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
-from cacheops.download import BUFFER_BYTES  # noqa: E402  (the path comes first)
-from cacheops.journal import CHUNK_BYTES  # noqa: E402
+from cacheops.journal import CHUNK_BYTES  # noqa: E402  (the path comes first)
 from cacheops.layout import open_cache  # noqa: E402
 from simulations.hub import hub_process  # noqa: E402
 from simulations.kills import Fire, Toll, endure  # noqa: E402
@@ -66,7 +65,7 @@ def make_model(folder: Path) -> dict[str, str]:
 
 def figures(toll: Toll) -> list[Figure]:
     """What it came to; the first wrong tree would have ended the run."""
-    allowed_mib = WORKERS * (CHUNK_BYTES + BUFFER_BYTES) / MIB
+    allowed_mib = WORKERS * CHUNK_BYTES / MIB
     worst_mib = toll.worst_again_bytes / MIB
     again_ratio = toll.again_bytes / max(1, toll.fetched_bytes)
     return [
