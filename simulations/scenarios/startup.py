@@ -1,17 +1,23 @@
-"""The part of a scenario file that says how replicas start: by tier, or phase by phase.
+"""The part of a scenario file that says how replicas start: by tier, or phase by phase on nodes that keep weights.
 
 startup:
   phases: # medians of what each phase takes, and how fast bytes move; those left out are as `Phases` has them
     weightsBytes: 16.1e9
     originBytesPerSecond: 2e9 # all nodes share it
     compileSeconds: 19
+  caches:
+    keep: prefetch # none | on-demand | prefetch | all-nodes, see `Keeping`
+    prefetchNodes: 4
+    diskBytes: 100e9 # of each node
+    memoryBytes: 64e9 # page cache of each node
+    others: # who else wants room there
+    - {name: qwen3-32b, bytes: 65.5e9, usesPerHour: 0.5, useSeconds: 600}
 """
 
 from typing import Any
 
-from pydantic import model_validator
-
-from simulations.scenarios.parts import Part, Positive, Seconds
+from simulations.scenarios.parts import Bytes, Count, Part, Positive, Seconds
+from simulations.world.caches import Keeping, NodeCaches, OtherModel
 from simulations.world.phases import Phases
 from simulations.world.startup import StartupTimes
 
@@ -25,6 +31,7 @@ class PhasesPart(Part):
     origin_bytes_per_second: Positive | None = None
     node_bytes_per_second: Positive | None = None
     disk_bytes_per_second: Positive | None = None
+    memory_bytes_per_second: Positive | None = None
     init_seconds: Seconds | None = None
     compile_seconds: Seconds | None = None
     compile_cached_seconds: Seconds | None = None
@@ -33,24 +40,57 @@ class PhasesPart(Part):
     log_deviation: Seconds | None = None
 
 
+class OtherPart(Part):
+    """As `OtherModel`."""
+
+    name: str
+    bytes: Bytes
+    uses_per_hour: Positive
+    use_seconds: Positive
+
+    def made(self) -> OtherModel:
+        """As the world takes it."""
+        return OtherModel(
+            name=self.name, size_bytes=round(self.bytes), uses_per_hour=self.uses_per_hour, use_s=self.use_seconds
+        )
+
+
+class CachesPart(Part):
+    """As `NodeCaches`."""
+
+    keep: Keeping = Keeping.ON_DEMAND
+    prefetch_nodes: Count | None = None
+    disk_bytes: Bytes | None = None
+    memory_bytes: Bytes = 0.0
+    others: tuple[OtherPart, ...] = ()
+
+    def made(self) -> NodeCaches:
+        """As the world takes it."""
+        return NodeCaches(
+            keep=self.keep,
+            prefetch_nodes=self.prefetch_nodes,
+            disk_bytes=None if self.disk_bytes is None else round(self.disk_bytes),
+            memory_bytes=round(self.memory_bytes),
+            others=tuple(other.made() for other in self.others),
+        )
+
+
 class StartupPart(Part):
-    """Times by tier, or phases."""
+    """Times by tier; or phases, caches, or both."""
 
     cold_seconds: Positive | None = None
     warm_seconds: Positive | None = None
     phases: PhasesPart | None = None
-
-    @model_validator(mode="after")
-    def _one_way(self) -> "StartupPart":
-        if self.phases is not None and (self.cold_seconds is not None or self.warm_seconds is not None):
-            raise ValueError("coldSeconds and warmSeconds do not go with phases, which add up to them")
-        return self
+    caches: CachesPart | None = None
 
     def made(self) -> StartupTimes | Phases:
-        """As the world takes it."""
-        if self.phases is not None:
-            return Phases(**_given(self.phases))
-        return StartupTimes(**_given(self))
+        """As the world takes it; ValueError names the field."""
+        if self.phases is None and self.caches is None:
+            return StartupTimes(**_given(self))
+        if self.cold_seconds is not None or self.warm_seconds is not None:
+            raise ValueError("startup: coldSeconds and warmSeconds do not go with phases or caches, which decide them")
+        caches = NodeCaches() if self.caches is None else self.caches.made()
+        return Phases(**({} if self.phases is None else _given(self.phases)), caches=caches)
 
 
 def _given(part: Part) -> dict[str, Any]:

@@ -1,47 +1,87 @@
-"""Weights on their way to nodes: all downloads share one origin evenly, and none is faster than its node."""
+"""Bytes on their way to nodes: all transfers share one origin evenly, and none is faster than its node."""
 
 import math
+from collections import Counter
+from dataclasses import dataclass
+
+
+@dataclass(slots=True)
+class _Transfer:
+    node: int
+    left_bytes: float
+    rate_bytes_per_s: float = 0.0
 
 
 class Downloads:
-    """Processor sharing: every transfer gets the same share, at most what a node's network and disk take."""
+    """Processor sharing, max-min fair: what a node cannot take, others get (Bertsekas and Gallager, Data Networks)."""
 
     def __init__(self, *, origin_bytes_per_s: float, node_bytes_per_s: float) -> None:
         self._origin_bytes_per_s, self._node_bytes_per_s = origin_bytes_per_s, node_bytes_per_s
-        self._left_bytes: dict[int, float] = {}  # by node
+        self._transfers: dict[tuple[int, str], _Transfer] = {}  # by node and name
         self._at_s = 0.0
+        self.moved_bytes = 0.0  # from the origin, since the beginning
+
+    @property
+    def alone_bytes_per_s(self) -> float:
+        """What one transfer reaches while there is no other."""
+        return min(self._origin_bytes_per_s, self._node_bytes_per_s)
 
     @property
     def next_end_s(self) -> float:
         """When the next one ends, if none begins before."""
-        if not self._left_bytes:
+        if not self._transfers:
             return math.inf
-        return self._at_s + min(self._left_bytes.values()) / self._rate_bytes_per_s()
+        return self._at_s + min(each.left_bytes / each.rate_bytes_per_s for each in self._transfers.values())
 
-    def is_under_way(self, node: int) -> bool:
-        """Whether a node is fetching."""
-        return node in self._left_bytes
-
-    def begin(self, node: int, size_bytes: float, now_s: float) -> None:
+    def begin(self, node: int, name: str, size_bytes: float, now_s: float) -> None:
         """A node starts to fetch; the others are slower from now on."""
         self._move(now_s)
-        self._left_bytes[node] = size_bytes
+        self._transfers[node, name] = _Transfer(node, size_bytes)
+        self._share()
 
-    def end(self, now_s: float) -> list[int]:
-        """Nodes whose fetch ended by now."""
-        ended: list[int] = []
+    def stop(self, node: int, name: str, now_s: float) -> None:
+        """Nobody waits for it any more; what was moved is lost."""
+        self._move(now_s)
+        self._transfers.pop((node, name), None)
+        self._share()
+
+    def stop_all(self, node: int, now_s: float) -> None:
+        """The node is gone."""
+        self._move(now_s)
+        self._transfers = {place: each for place, each in self._transfers.items() if each.node != node}
+        self._share()
+
+    def end(self, now_s: float) -> list[tuple[int, str]]:
+        """Nodes and names of what ended by now."""
+        ended: list[tuple[int, str]] = []
         while (end_s := self.next_end_s) <= now_s:
-            node = min(self._left_bytes, key=self._left_bytes.__getitem__)
+            place = min(self._transfers, key=self._left_s)
             self._move(end_s)
-            del self._left_bytes[node]
-            ended.append(node)
+            self.moved_bytes += self._transfers.pop(place).left_bytes  # what rounding left
+            self._share()
+            ended.append(place)
         return ended
 
+    def _left_s(self, place: tuple[int, str]) -> float:
+        transfer = self._transfers[place]
+        return transfer.left_bytes / transfer.rate_bytes_per_s
+
     def _move(self, now_s: float) -> None:
-        if self._left_bytes:
-            moved = (now_s - self._at_s) * self._rate_bytes_per_s()
-            self._left_bytes = {node: max(0.0, left - moved) for node, left in self._left_bytes.items()}
+        for transfer in self._transfers.values():
+            moved = min(transfer.left_bytes, (now_s - self._at_s) * transfer.rate_bytes_per_s)
+            transfer.left_bytes -= moved
+            self.moved_bytes += moved
         self._at_s = now_s
 
-    def _rate_bytes_per_s(self) -> float:
-        return min(self._node_bytes_per_s, self._origin_bytes_per_s / len(self._left_bytes))
+    def _share(self) -> None:
+        """The busiest nodes first: their transfers are the slowest, and leave something to the others."""
+        on_node = Counter(each.node for each in self._transfers.values())
+        nodes = Counter(on_node.values())
+        left_bytes_per_s, left = self._origin_bytes_per_s, len(self._transfers)
+        rates: dict[int, float] = {}
+        for count in sorted(nodes, reverse=True):
+            rates[count] = min(self._node_bytes_per_s / count, left_bytes_per_s / left)
+            left_bytes_per_s -= rates[count] * count * nodes[count]
+            left -= count * nodes[count]
+        for transfer in self._transfers.values():
+            transfer.rate_bytes_per_s = rates[on_node[transfer.node]]

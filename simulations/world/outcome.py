@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from autoscaler.policy.types import Step
 from simulations.compiled.layout import Records
+from simulations.world.startup import StartFigures
 
 # A plot shows no more; a week is a point every ten minutes.
 SERIES_POINTS = 1009
@@ -58,6 +59,7 @@ class Outcome:
     decisions: tuple[Change, ...]
     requests: Records = field(compare=False, repr=False)  # in order of arrival
     series: Series = field(compare=False, repr=False)  # of dtype SAMPLE, evenly spaced, from 0 to the end
+    startups: StartFigures = field(default_factory=StartFigures)
 
     @property
     def changes(self) -> tuple[tuple[float, int], ...]:

@@ -1,13 +1,27 @@
 """A start-up phase by phase: node, image, weights, loading, compilation, graphs, warm-up; weights share bandwidth."""
 
-import heapq
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from random import Random
 
 from autoscaler.policy.types import Tier
+from simulations.world.caches import Keeping, NodeCaches
 from simulations.world.downloads import Downloads
-from simulations.world.startup import LOG_DEVIATION, Started
+from simulations.world.startup import LOG_DEVIATION, Started, StartFigures, StartLog
+from simulations.world.stores import Arrival, Stores
+
+_POSITIVE = ("weights_bytes", "origin_bytes_per_s", "node_bytes_per_s", "disk_bytes_per_s", "memory_bytes_per_s")
+_NOT_NEGATIVE = (
+    "provision_s",
+    "image_s",
+    "init_s",
+    "compile_s",
+    "compile_cached_s",
+    "graphs_s",
+    "warm_up_s",
+    "log_deviation",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,8 +29,10 @@ class Phases:
     """Medians of lognormal draws, and how fast bytes move. The defaults are of an 8B model in bfloat16.
 
     Sources: compile 19 s (vllm-project/vllm pull 11005, 8B), 7.5 s from its cache, and graphs 17 s (issue 20264);
-    object storage 2 GB/s per node (AWS CRT client's guides), NVMe 3 GB/s; nodes 60-120 s (cluster-autoscaler's
-    scaling tests name the cloud's share). Replace each by what you measure.
+    object storage 2 GB/s per node (AWS CRT client's guides), NVMe 3 GB/s, the page cache 12 GB/s (vllm-project/vllm
+    pull 52462: 29.5 GB in 2.3 s); nodes 60-120 s (cluster-autoscaler's scaling tests name the cloud's share). What no
+    phase accounts for is in init: a warm start then takes the 52 s that llm-d measured (`WARM_MEDIAN_S`). Replace
+    each by what you measure.
     """
 
     provision_s: float = 0.0  # of a node that was never used here; 0: nodes are there
@@ -25,20 +41,28 @@ class Phases:
     origin_bytes_per_s: float = 2e9  # of all nodes together
     node_bytes_per_s: float = 1e9  # what network and disk of one node take
     disk_bytes_per_s: float = 3e9  # weights from the node's disk to the GPU
-    init_s: float = 15.0  # imports, CUDA, workers
+    memory_bytes_per_s: float = 12e9  # weights from the node's page cache to the GPU
+    init_s: float = 20.0  # imports, CUDA, workers
     compile_s: float = 19.0
     compile_cached_s: float = 7.5  # where the node has compiled it before
     graphs_s: float = 17.0
     warm_up_s: float = 3.0
     log_deviation: float = LOG_DEVIATION
+    caches: NodeCaches = field(default_factory=NodeCaches)
 
     def __post_init__(self) -> None:
-        for name in ("weights_bytes", "origin_bytes_per_s", "node_bytes_per_s", "disk_bytes_per_s"):
+        for name in _POSITIVE:
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"Phases.{name} must be > 0 and finite, got {getattr(self, name)}")
-        for name in ("provision_s", "image_s", "init_s", "compile_s", "compile_cached_s", "graphs_s", "warm_up_s"):
+        for name in _NOT_NEGATIVE:
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"Phases.{name} must be ≥ 0 and finite, got {getattr(self, name)}")
+
+        if self.provision_s and self.caches.keep in (Keeping.PREFETCH, Keeping.ALL_NODES):
+            raise ValueError(
+                f"Phases.provision_s must be 0 with caches that keep {self.caches.keep}: "
+                f"nothing is fetched ahead for nodes that are not there, got {self.provision_s}"
+            )
 
     @property
     def cold_s(self) -> float:
@@ -51,61 +75,92 @@ class Phases:
         """A start-up on a node that has the weights, and compiled the model before."""
         return self.after_fetch_s(is_compiled=True)
 
-    def after_fetch_s(self, *, is_compiled: bool) -> float:
-        """From weights on disk to Ready."""
+    def after_fetch_s(self, *, is_compiled: bool, is_in_memory: bool = False) -> float:
+        """From weights on the node to Ready."""
         compile_s = self.compile_cached_s if is_compiled else self.compile_s
-        return self.weights_bytes / self.disk_bytes_per_s + self.init_s + compile_s + self.graphs_s + self.warm_up_s
+        load_bytes_per_s = self.memory_bytes_per_s if is_in_memory else self.disk_bytes_per_s
+        return self.weights_bytes / load_bytes_per_s + self.init_s + compile_s + self.graphs_s + self.warm_up_s
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Begun:
+    node: int
+    luck: float  # a factor of every phase but the fetch, whose luck is the others on the line
+    is_compiled: bool
 
 
 class PhasedStarts:
-    """Start-ups under way, on nodes that remember what they hold."""
+    """Start-ups under way, on nodes that remember what they hold and what was compiled there."""
 
-    def __init__(self, phases: Phases, random: Random) -> None:
+    def __init__(self, phases: Phases, random: Random, nodes: Sequence[int] = ()) -> None:
         self._phases, self._random = phases, random
         self._downloads = Downloads(
             origin_bytes_per_s=phases.origin_bytes_per_s, node_bytes_per_s=phases.node_bytes_per_s
         )
-        self._fetches: list[tuple[float, int]] = []  # (at_s, node): to begin
-        self._after_s: dict[int, list[tuple[int, float]]] = {}  # by node: slots that wait for its weights
+        self._stores = Stores(
+            phases.caches, self._downloads, own_bytes=round(phases.weights_bytes), nodes=nodes, random=random
+        )
+        self._begun: dict[int, _Begun] = {}  # by slot: those whose weights are to come
         self._known: set[int] = set()
-        self._warm: set[int] = set()
+        self._compiled: set[int] = set()
+        self._log = StartLog()
 
     @property
     def next_at_s(self) -> float:
         """When something begins or ends next."""
-        return min(self._fetches[0][0] if self._fetches else math.inf, self._downloads.next_end_s)
+        return self._stores.next_at_s
 
     def tier(self, node: int) -> Tier:
-        """What a start-up on this node would find."""
-        return Tier.WARM if node in self._warm else Tier.COLD
+        """What a start-up on this node would find; weights in its memory are warm as well, and load faster."""
+        return Tier.WARM if self._stores.holds(node) else Tier.COLD
 
-    def hold(self, node: int) -> None:
-        """The weights are on this node from the beginning."""
+    def hold(self, node: int, slot: int) -> None:
+        """A replica has long been ready here."""
         self._known.add(node)
-        self._warm.add(node)
+        self._compiled.add(node)
+        self._stores.hold(node, slot)
 
     def begin(self, slot: int, node: int, now_s: float) -> float:
         """Start a replica; when it will be Ready, infinite while nobody knows."""
         luck = math.exp(self._phases.log_deviation * self._random.gauss(0.0, 1.0))
         before_s = 0.0 if node in self._known else luck * (self._phases.provision_s + self._phases.image_s)
-        after_s = luck * self._phases.after_fetch_s(is_compiled=node in self._warm)
+        is_compiled = node in self._compiled and self._phases.caches.keep is not Keeping.NONE
         self._known.add(node)
-        if node in self._warm:
-            return now_s + before_s + after_s
-        if node not in self._after_s:
-            heapq.heappush(self._fetches, (now_s + before_s, node))
-        self._after_s.setdefault(node, []).append((slot, after_s))
-        return math.inf
+        self._log.begin(slot, self.tier(node), now_s)
+        self._begun[slot] = _Begun(node=node, luck=luck, is_compiled=is_compiled)
+        arrival = self._stores.need(slot, node, now_s + before_s, now_s)
+        return math.inf if arrival is None else self._ready_at_s(arrival)
 
     def settle(self, now_s: float) -> list[Started]:
         """Begin and end what is due; who can be told when it will be Ready."""
-        started: list[Started] = []
-        while (at_s := self.next_at_s) <= now_s:
-            if self._fetches and self._fetches[0][0] <= at_s:
-                _, node = heapq.heappop(self._fetches)
-                self._downloads.begin(node, self._phases.weights_bytes, at_s)
-            for node in self._downloads.end(at_s):
-                self._warm.add(node)
-                waiting = self._after_s.pop(node, [])
-                started += [Started(slot=slot, ready_at_s=at_s + after_s) for slot, after_s in waiting]
-        return started
+        return [
+            Started(slot=arrival.slot, ready_at_s=self._ready_at_s(arrival)) for arrival in self._stores.settle(now_s)
+        ]
+
+    def end(self, slot: int, now_s: float) -> None:
+        """A replica is gone, whether it was Ready or not."""
+        self._begun.pop(slot, None)
+        self._log.end(slot, now_s)
+        self._stores.leave(slot, now_s)
+
+    def forget(self, node: int, now_s: float) -> None:
+        """A node is lost; one that takes its place is to be provisioned, and holds nothing."""
+        self._known.discard(node)
+        self._compiled.discard(node)
+        self._stores.forget(node, now_s)
+
+    def figures(self, now_s: float) -> StartFigures:
+        """What came of all of them so far."""
+        return StartFigures(
+            by_tier=self._log.by_tier(now_s),
+            fetched_bytes=self._downloads.moved_bytes,
+            evictions=self._stores.evictions,
+        )
+
+    def _ready_at_s(self, arrival: Arrival) -> float:
+        begun = self._begun.pop(arrival.slot)
+        self._compiled.add(begun.node)
+        after_s = self._phases.after_fetch_s(is_compiled=begun.is_compiled, is_in_memory=arrival.is_in_memory)
+        ready_at_s = arrival.at_s + begun.luck * after_s
+        self._log.expect(arrival.slot, ready_at_s, from_memory=arrival.is_in_memory)
+        return ready_at_s

@@ -72,7 +72,7 @@ class Pods:
         """Replicas that have long been ready, and whose cost begins now."""
         for _ in range(replicas):
             slot = self._place()
-            self._starts.hold(self._places[slot])
+            self._starts.hold(self._places[slot], slot)
             pod = self._add(slot, now_s - LONG_AGO_S, ready_at_s=now_s)
             self._begin(pod, now_s)
 
@@ -181,6 +181,7 @@ class Pods:
 
     def _end(self, pod: Pod, at_s: float) -> None:
         self._sensors.end(pod.slot)
+        self._starts.end(pod.slot, at_s)
         self._free.add(pod.slot)
         # The first replicas were there before the clock started: they cost from then on.
         self.gone_pod_seconds += at_s - max(0.0, pod.created_at_s)

@@ -1,7 +1,7 @@
 """The course of one policy's world: sensors read, the policy wishes, replicas start and drain."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from random import Random
 
 from autoscaler.policy.types import Observation
@@ -63,7 +63,9 @@ class _Run:
         self._sensors: Sensing = sense(self._fleet, self._cadence, random, slots=slots)
         if setting.faults:
             self._sensors = FaultySensors(self._sensors, setting.faults)
-        self._pods = Pods(self._fleet, self._sensors, _starts(setting), places=_places(setting))
+        places = _places(setting)
+        self._starts = _starts(setting, sorted(set(places)))
+        self._pods = Pods(self._fleet, self._sensors, self._starts, places=places)
         self._pods.serve_from_the_start(setting.replicas_at_start, 0.0)
         self._replicas = setting.replicas_at_start
         self._decisions: list[Change] = []
@@ -115,6 +117,7 @@ class _Run:
             decisions=tuple(self._decisions),
             requests=requests,
             series=series,
+            startups=self._starts.figures(setting.span_s),
         )
 
     def _read_on(self) -> None:
@@ -158,10 +161,10 @@ class _Run:
         return min(due_s, max(wish.again_at_s, now_s + SPACING_S))
 
 
-def _starts(setting: Setting) -> Starts:
+def _starts(setting: Setting, nodes: Sequence[int]) -> Starts:
     random = Random(setting.seed)
     if isinstance(setting.startup, Phases):
-        return PhasedStarts(setting.startup, random)
+        return PhasedStarts(setting.startup, random, nodes)
     return DrawnStarts(setting.startup, random)
 
 

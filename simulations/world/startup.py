@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 from random import Random
+from statistics import median
 from typing import Protocol
 
 from autoscaler.policy.types import Tier
@@ -45,15 +46,71 @@ class Started:
     ready_at_s: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartsOfTier:
+    """Start-ups that ended in a Ready replica, of one tier."""
+
+    tier: Tier
+    from_memory: bool  # weights were read from the node's page cache, not from its disk
+    count: int
+    median_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartFigures:
+    """What came of all start-ups of a run."""
+
+    by_tier: tuple[StartsOfTier, ...] = ()
+    fetched_bytes: float = 0.0  # what the origin gave to all nodes; 0 where start-ups have no phases
+    evictions: int = 0  # of the service's weights, from nodes where no replica was
+
+
+class StartLog:
+    """When each began and was Ready."""
+
+    def __init__(self) -> None:
+        self._begun: dict[int, tuple[Tier, float]] = {}  # by slot
+        self._ready: dict[int, tuple[Tier, bool, float, float]] = {}  # by slot: at when, and how long it took
+        self._took_s: dict[tuple[Tier, bool], list[float]] = {}
+
+    def begin(self, slot: int, tier: Tier, now_s: float) -> None:
+        """A start-up begins."""
+        self._begun[slot] = (tier, now_s)
+
+    def expect(self, slot: int, ready_at_s: float, *, from_memory: bool) -> None:
+        """It is known when it will be Ready."""
+        tier, begun_s = self._begun.pop(slot)
+        self._ready[slot] = (tier, from_memory, ready_at_s, ready_at_s - begun_s)
+
+    def end(self, slot: int, now_s: float) -> None:
+        """The replica is gone; who was never Ready does not count."""
+        self._begun.pop(slot, None)
+        if (found := self._ready.pop(slot, None)) is not None and found[2] <= now_s:
+            self._took_s.setdefault(found[:2], []).append(found[3])
+
+    def by_tier(self, now_s: float) -> tuple[StartsOfTier, ...]:
+        """Those that were Ready by then, the fastest tier first."""
+        for slot in [slot for slot, found in self._ready.items() if found[2] <= now_s]:
+            self.end(slot, now_s)
+        order = sorted(self._took_s.items(), key=lambda item: (list(Tier).index(item[0][0]), not item[0][1]))
+        return tuple(
+            StartsOfTier(tier=tier, from_memory=from_memory, count=len(took_s), median_s=median(took_s))
+            for (tier, from_memory), took_s in order
+        )
+
+
 class Starts(Protocol):
     """Start-ups under way, on nodes that remember what they hold."""
 
     @property
     def next_at_s(self) -> float: ...
     def tier(self, node: int) -> Tier: ...
-    def hold(self, node: int) -> None: ...
+    def hold(self, node: int, slot: int) -> None: ...
     def begin(self, slot: int, node: int, now_s: float) -> float: ...
     def settle(self, now_s: float) -> list[Started]: ...
+    def end(self, slot: int, now_s: float) -> None: ...
+    def forget(self, node: int, now_s: float) -> None: ...
+    def figures(self, now_s: float) -> StartFigures: ...
 
 
 class DrawnStarts:
@@ -62,6 +119,7 @@ class DrawnStarts:
     def __init__(self, times: StartupTimes, random: Random) -> None:
         self._times, self._random = times, random
         self._warm: set[int] = set()
+        self._log = StartLog()
 
     @property
     def next_at_s(self) -> float:
@@ -72,18 +130,34 @@ class DrawnStarts:
         """What a start-up on this node would find."""
         return Tier.WARM if node in self._warm else Tier.COLD
 
-    def hold(self, node: int) -> None:
-        """The weights are on this node from the beginning."""
+    def hold(self, node: int, slot: int) -> None:
+        """A replica has long been ready here."""
+        del slot
         self._warm.add(node)
 
     def begin(self, slot: int, node: int, now_s: float) -> float:
         """Start a replica; when it will be Ready."""
-        del slot
-        ready_at_s = now_s + self._times.draw_s(self.tier(node), self._random)
+        tier = self.tier(node)
+        ready_at_s = now_s + self._times.draw_s(tier, self._random)
         self._warm.add(node)
+        self._log.begin(slot, tier, now_s)
+        self._log.expect(slot, ready_at_s, from_memory=False)
         return ready_at_s
 
     def settle(self, now_s: float) -> list[Started]:
         """Everything is known from the start."""
         del now_s
         return []
+
+    def end(self, slot: int, now_s: float) -> None:
+        """A replica is gone, whether it was Ready or not."""
+        self._log.end(slot, now_s)
+
+    def forget(self, node: int, now_s: float) -> None:
+        """A node is lost; one that takes its place holds nothing."""
+        del now_s
+        self._warm.discard(node)
+
+    def figures(self, now_s: float) -> StartFigures:
+        """What came of all of them so far."""
+        return StartFigures(by_tier=self._log.by_tier(now_s))

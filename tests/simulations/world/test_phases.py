@@ -1,6 +1,7 @@
 """Start-ups by phases: what is shared, what is there already, and that nothing is fetched twice for one node."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from random import Random
 
@@ -16,6 +17,7 @@ from simulations.trace import Arrival
 from simulations.world import Setting, simulate
 from simulations.world.downloads import Downloads
 from simulations.world.phases import PhasedStarts, Phases
+from simulations.world.startup import WARM_MEDIAN_S
 
 # 10 s to fetch alone, 30 s from there to Ready; 20 s where it was compiled before.
 PHASES = Phases(
@@ -78,11 +80,12 @@ def test_downloads_are_never_faster_than_origin_or_node_and_all_bytes_arrive(
     for number, begin_s in enumerate(begins_s):
         while downloads.next_end_s <= begin_s:
             at_s = downloads.next_end_s
-            ended_s |= dict.fromkeys(downloads.end(at_s), at_s)
-        downloads.begin(number, 10.0, begin_s)
+            ended_s |= {node: at_s for node, _ in downloads.end(at_s)}
+        downloads.begin(number, "weights", 10.0, begin_s)
     while (at_s := downloads.next_end_s) < math.inf:
-        ended_s |= dict.fromkeys(downloads.end(at_s), at_s)
+        ended_s |= {node: at_s for node, _ in downloads.end(at_s)}
 
+    assert downloads.moved_bytes == pytest.approx(10.0 * len(begins_s))
     assert len(ended_s) == len(begins_s)
     for number, begin_s in enumerate(begins_s):
         assert ended_s[number] - begin_s >= 10.0 / min(origin, node) - 1e-6
@@ -122,10 +125,17 @@ def test_replicas_of_a_simulated_service_start_by_phases() -> None:
 
 
 @pytest.mark.parametrize(
-    ("values", "message"),
-    [({"weights_bytes": 0.0}, "weights_bytes must be > 0"), ({"graphs_s": -1.0}, "graphs_s must be ≥ 0")],
+    ("build", "message"),
+    [
+        (lambda: replace(PHASES, weights_bytes=0.0), "weights_bytes must be > 0"),
+        (lambda: replace(PHASES, graphs_s=-1.0), "graphs_s must be ≥ 0"),
+    ],
     ids=["no weights", "negative"],
 )
-def test_phases_that_cannot_be_are_refused(values: dict[str, float], message: str) -> None:
+def test_phases_that_cannot_be_are_refused(build: Callable[[], Phases], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        replace(PHASES, **values)
+        build()
+
+
+def test_a_warm_start_by_default_takes_as_long_as_was_measured_as_a_whole() -> None:
+    assert Phases().warm_s == pytest.approx(WARM_MEDIAN_S, rel=0.05)
