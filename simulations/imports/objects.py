@@ -12,7 +12,7 @@ from itertools import islice
 import yaml
 
 from autoscaler.policy.types import Observation
-from simulations.policies.base import Bounds, Policy
+from simulations.policies.base import Bounds, Policy, Queries
 from simulations.policies.hpa import ExternalMetric, Hpa, Metric, PodsMetric
 from simulations.policies.series import sum_of, zero_if_lost
 
@@ -26,6 +26,8 @@ from .promql import Query, parse_query
 TEXT_MAX_CHARACTERS = 1_000_000  # what etcd takes of one object
 DOCUMENTS_MAX = 100
 KEDA_MAX_DEFAULT = 100  # maxReplicaCount
+KEDA_POLLING_DEFAULT_S = 30  # pollingInterval: between 1 and N it matters only to triggers with useCachedMetrics
+KEDA_POLLING_MAX_S = 3600  # every page of that time is kept
 HPA_API, KEDA_API = "autoscaling/v2", "keda.sh/v1alpha1"
 AVERAGE, VALUE = "AverageValue", "Value"
 
@@ -138,12 +140,25 @@ def _scaled_object(fields: Fields, within: Bounds) -> Imported:
         metrics = (_composite(advanced.inside("scalingModifiers"), {metric.name: metric for metric, _ in triggers}),)
     if spec.has("fallback"):
         notes = (*notes, "fallback has no effect: no query fails here")
+    ranges_s = sorted({range_s for _, query in triggers for range_s in query.ranges_s})
+    if len(ranges_s) > 1:
+        notes = (*notes, f"all rates are taken over {ranges_s[-1]:g} s, the longest of their ranges")
     policy = Hpa(
         metrics=metrics,
         limits=limits_of(advanced.inside("horizontalPodAutoscalerConfig"), bounds),
-        reads_rates=any(query.reads_rates for _, query in triggers),
+        reads_rates=bool(ranges_s),
+        queries=Queries(window_s=max(ranges_s, default=Queries().window_s), polling_s=_polling_s(spec)),
     )
     return Imported(name=fields.of, policy=policy, notes=notes)
+
+
+def _polling_s(spec: Fields) -> float | None:
+    """How long answers are kept, where a trigger has them kept; each HPA sync asks anew without that."""
+    polling_s = spec.count("pollingInterval", KEDA_POLLING_DEFAULT_S)
+    if not 1 <= polling_s <= KEDA_POLLING_MAX_S:
+        raise spec.refuse("pollingInterval", polling_s, f"1 to {KEDA_POLLING_MAX_S} are simulated")
+    is_kept = any(trigger.value.get("useCachedMetrics") is True for trigger in spec.each("triggers"))
+    return float(polling_s) if is_kept else None
 
 
 def _composite(fields: Fields, triggers: Mapping[str, ExternalMetric]) -> Metric:

@@ -3,7 +3,7 @@
 Understood: the gauges, counters and histograms of the catalog; sum, avg, max, min and count with `by (le)`,
 `by (…)` or nothing; rate, irate and increase of counters; histogram_quantile over a rate; ceil, floor, scalar, vector;
 + - * / between numbers and sums; `… or vector(N)`. Label matchers choose pods of one service, which is all there is
-here: they are read over. A rate's range is the sensors' own window.
+here: they are read over. All ranges of one object are taken to be its longest.
 """
 
 import math
@@ -21,6 +21,7 @@ from .metrics import KNOWN, Buckets
 
 QUERY_MAX_CHARACTERS = 10_000  # longer than any that a person wrote
 DEPTH_MAX = 50
+RANGE_MAX_S = 3600.0  # every page of a range is kept; who looks further back than an hour does not see load
 
 _TOKEN = re.compile(
     r"\s*(?:(?P<number>\d+\.?\d*(?:[eE][+-]?\d+)?)|(?P<name>[A-Za-z_:][A-Za-z0-9_:]*)"
@@ -61,7 +62,7 @@ class Query:
     """A query that gives one number."""
 
     total: Total
-    reads_rates: bool
+    ranges_s: frozenset[float]  # of its rates
 
 
 def parse_query(text: str) -> Query:
@@ -74,7 +75,7 @@ def parse_query(text: str) -> Query:
         raise QueryError(f"{parser.peek()!r} is not expected there")
     if not isinstance(value, One):
         raise QueryError("it gives a series for each pod; KEDA and the HPA need one number: put sum(…) around it")
-    return Query(total=value.total, reads_rates=parser.reads_rates)
+    return Query(total=value.total, ranges_s=frozenset(parser.ranges_s))
 
 
 def _tokens(text: str) -> list[str]:
@@ -94,7 +95,7 @@ class _Parser:
 
     def __init__(self, tokens: Sequence[str]) -> None:
         self._tokens, self._at, self._depth = tokens, 0, 0
-        self.reads_rates = False
+        self.ranges_s: set[float] = set()
 
     def peek(self) -> str:
         return self._tokens[self._at] if self._at < len(self._tokens) else ""
@@ -188,12 +189,13 @@ class _Parser:
         span = self.take()
         if not span.startswith("["):
             raise QueryError(f"{function}({name}…) needs a range such as [1m], got {span!r}")
-        self.reads_rates = True
+        range_s = _seconds(span)
+        self.ranges_s.add(range_s)
         if name in KNOWN.buckets:
             return PerBucket(KNOWN.buckets[name])
         if name not in KNOWN.rates:
             raise _unknown(name)
-        factor = _seconds(span) if function == "increase" else 1.0
+        factor = range_s if function == "increase" else 1.0
         return PerPod(_scaled(KNOWN.rates[name], factor))
 
     def _quantile(self) -> Value:
@@ -244,7 +246,10 @@ def _seconds(span: str) -> float:
     parts = re.findall(r"(\d+)([smhd])", span)
     if not parts or "".join(number + unit for number, unit in parts) != span.strip("[]"):
         raise QueryError(f"{span!r} is no range such as [1m]")
-    return sum(float(number) * _UNITS_S[unit] for number, unit in parts)
+    range_s = sum(float(number) * _UNITS_S[unit] for number, unit in parts)
+    if not 0 < range_s <= RANGE_MAX_S:
+        raise QueryError(f"a range of {span}; up to {RANGE_MAX_S / 3600:g} h are simulated")
+    return range_s
 
 
 def _constant(number: float) -> One:

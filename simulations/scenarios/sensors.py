@@ -44,8 +44,11 @@ class SensorsPart(Part):
     faults: tuple[FaultPart, ...] = ()
 
     def monitoring(self) -> Monitoring:
-        """As a setting takes it."""
-        return Monitoring(scrape_s=self.scrape_seconds, rule_s=self.rule_seconds)
+        """As a setting takes it; ValueError."""
+        try:
+            return Monitoring(scrape_s=self.scrape_seconds, rule_s=self.rule_seconds)
+        except ValueError as exc:
+            raise ValueError(f"sensors.{exc}") from exc
 
     def made_faults(self) -> tuple[SensorFault, ...]:
         """The same; ValueError."""

@@ -15,6 +15,9 @@ from simulations.policies.base import Cadence, Queries
 
 from .sensors import Sensing, Sensors, gauges, with_rates
 
+# Nobody scrapes more often; with fewer than two samples in the look-back a single failure would end every series.
+PERIOD_MIN_S, PERIOD_MAX_S = 1.0, scrapes.LOOKBACK_S / 2
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Monitoring:
@@ -24,9 +27,9 @@ class Monitoring:
     rule_s: float | None = None
 
     def __post_init__(self) -> None:
-        for name, value in (("scrape_s", self.scrape_s), ("rule_s", self.rule_s)):
-            if value is not None and not 0 < value < math.inf:
-                raise ValueError(f"Monitoring.{name} must be > 0 and finite, got {value}")
+        for name, value in (("scrapeSeconds", self.scrape_s), ("ruleSeconds", self.rule_s)):
+            if value is not None and not PERIOD_MIN_S <= value <= PERIOD_MAX_S:
+                raise ValueError(f"{name} must be between {PERIOD_MIN_S:g} and {PERIOD_MAX_S:g}, got {value:g}")
 
     def of(self, cadence: Cadence) -> Cadence:
         """A policy's cadence at this site; who reads the pods itself does not depend on it."""

@@ -13,6 +13,7 @@ from simulations.cli import main
 from simulations.imports import import_policy
 from simulations.imports.errors import ImportedObjectError
 from simulations.policies import Bounds
+from simulations.policies.base import Queries
 from simulations.policies.hpa import Hpa
 from simulations.policies.hpa_limits import Behavior, Unruled
 
@@ -117,6 +118,27 @@ def test_a_query_of_rates_makes_the_sensors_read_rates() -> None:
 
     assert hpa_of(text).cadence.reads_rates
     assert not hpa_of(SCALED_OBJECT).cadence.reads_rates
+
+
+def test_a_policy_sees_rates_over_its_own_range_and_the_longest_of_several() -> None:
+    text = SCALED_OBJECT.replace(
+        'sum(vllm:num_requests_waiting{namespace="ml"})',
+        "sum(rate(vllm:request_success_total[2m])) + sum(increase(vllm:generation_tokens_total[1m30s]))",
+    )
+    imported = import_policy(text, BOUNDS)
+
+    assert hpa_of(text).cadence.queries == Queries(window_s=120.0)
+    assert "all rates are taken over 120 s, the longest of their ranges" in imported.notes
+
+
+def test_answers_are_kept_for_the_polling_interval_where_a_trigger_says_so() -> None:
+    kept = SCALED_OBJECT.replace("    - type: prometheus\n", "    - type: prometheus\n      useCachedMetrics: true\n")
+
+    assert hpa_of(SCALED_OBJECT).queries.polling_s is None
+    assert hpa_of(kept).queries.polling_s == 30.0
+    assert hpa_of(kept.replace("spec:\n", "spec:\n  pollingInterval: 10\n")).queries.polling_s == 10.0
+    with pytest.raises(ImportedObjectError, match=r"spec.pollingInterval is 0; 1 to 3600 are simulated"):
+        import_policy(kept.replace("spec:\n", "spec:\n  pollingInterval: 0\n"), BOUNDS)
 
 
 def test_a_lost_series_is_unknown_where_null_values_are_not_ignored() -> None:

@@ -96,6 +96,8 @@ def test_without_any_pod_there_is_no_number_unless_the_query_gives_one(query: st
         ("vllm:num_requests_waiting", r"a series for each pod; .* put sum\(…\) around it"),
         ("sum by (pod) (vllm:num_requests_waiting)", r"by \(pod\) gives a series for each pod"),
         ("sum(vllm:request_success_total)", r"is a counter: put rate\(…\[1m\]\) around it"),
+        ("sum(rate(vllm:request_success_total[2h]))", r"a range of \[2h\]; up to 1 h are simulated"),
+        ("sum(rate(vllm:request_success_total[0s]))", r"a range of \[0s\]; up to 1 h are simulated"),
         ("sum(rate(vllm:request_success_total))", r"needs a range such as \[1m\], got '\)'"),
         ("sum(increase(vllm:request_success_total[x]))", r"'\[x\]' is no range"),
         ("predict_linear(vllm:num_requests_waiting[1h], 60)", "function 'predict_linear' is not supported; these are"),

@@ -68,6 +68,8 @@ WRONG = {
         "sensors.faults.0.amount: Input should be",
     ),
     "never": ("sensors: {scrapeSeconds: 0}\n", "sensors.scrapeSeconds: Input should be greater than 0, got '0'"),
+    "too often": ("sensors: {scrapeSeconds: 0.5}\n", "sensors.scrapeSeconds must be between 1 and 150, got 0.5"),
+    "too rarely": ("sensors: {ruleSeconds: 600}\n", "sensors.ruleSeconds must be between 1 and 150, got 600"),
     "a name": ("sensors: {scrapeSecond: 9}\n", "sensors.scrapeSecond: Extra inputs are not permitted"),
 }
 
