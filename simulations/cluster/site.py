@@ -11,8 +11,12 @@ from metrics.clock import WallClock
 from simulations.cluster.api import (
     CRDS,
     LEASES,
+    MODEL_CACHES,
     NAMESPACES,
+    NODE_MODEL_CACHES,
     SCALED_OBJECTS,
+    SCALED_SERVICES,
+    SCALING_POLICIES,
     ApiError,
     Object,
     Resource,
@@ -23,10 +27,6 @@ from simulations.cluster.kserve import KServe
 from simulations.cluster.kserve.crds import NODE_GROUPS, node_group_crd, scaled_object_crd
 
 MANIFESTS = Path(__file__).parents[2] / "manifests"
-POLICIES = Resource("warmtide.dev", "v1alpha1", "scalingpolicies", "ScalingPolicy")
-SCALED_SERVICES = Resource("warmtide.dev", "v1alpha1", "scaledservices", "ScaledService")
-MODEL_CACHES = Resource("warmtide.dev", "v1alpha1", "modelcaches", "ModelCache")
-NODE_MODEL_CACHES = Resource("warmtide.dev", "v1alpha1", "nodemodelcaches", "NodeModelCache", namespaced=False)
 SECRETS = Resource("", "v1", "secrets", "Secret")
 SERVICE = "llm"  # the one service of a site
 POLICY = "gold"
@@ -56,9 +56,18 @@ class Site:
         await self.kserve.install()
         with suppress(ApiError):
             await self.api.delete(LEASES, NAMESPACE, LEASE)
-        for resource in (POLICIES, SCALED_SERVICES, SCALED_OBJECTS, MODEL_CACHES, NODE_MODEL_CACHES, NODE_GROUPS):
+        for resource in (
+            SCALING_POLICIES,
+            SCALED_SERVICES,
+            SCALED_OBJECTS,
+            MODEL_CACHES,
+            NODE_MODEL_CACHES,
+            NODE_GROUPS,
+        ):
             await self.until(partial(self._is_served, resource))
-        await put(self.api, POLICIES, {"metadata": {"name": POLICY, "namespace": self.space}, "spec": self._policy})
+        await put(
+            self.api, SCALING_POLICIES, {"metadata": {"name": POLICY, "namespace": self.space}, "spec": self._policy}
+        )
 
     async def _is_served(self, resource: Resource) -> bool:
         with suppress(ApiError):

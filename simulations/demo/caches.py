@@ -14,14 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from metrics.clock import Clock
-from simulations.cluster.api import INFERENCE_SERVICES, PODS, Object, ObjectApi, Resource
+from simulations.cluster.api import INFERENCE_SERVICES, MODEL_CACHES, NODE_MODEL_CACHES, PODS, Object, ObjectApi
 from simulations.demo.children import Children
 from simulations.demo.objects import CACHE_NODES, cached_service, model_cache
 from simulations.demo.setting import CACHED_SERVICE, MODEL_BYTES, MODEL_URI, NAMESPACE
 from simulations.errors import DemoError
 
-MODEL_CACHES = Resource("warmtide.dev", "v1alpha1", "modelcaches", "ModelCache")
-NODE_MODEL_CACHES = Resource("warmtide.dev", "v1alpha1", "nodemodelcaches", "NodeModelCache", namespaced=False)
 HUB_BYTES_PER_S = 25e6  # of one answer, as a busy link to a far hub: eight seconds for the model
 SHARDS = 2
 WITHIN_S = 90.0  # each step; ten seconds on an idle machine

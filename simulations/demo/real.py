@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from metrics.clock import Clock
-from simulations.cluster.api import INFERENCE_SERVICES, Object
+from simulations.cluster.api import INFERENCE_SERVICES, SCALING_POLICIES, Object
 from simulations.cluster.http_api import HttpApi
 from simulations.cluster.loadgen import LoadGenerator
 from simulations.cluster.proxy import Backends, Proxy
@@ -26,7 +26,7 @@ from simulations.demo.real_course import Course, follow
 from simulations.demo.real_verdict import RealVerdict, as_text, judge_real
 from simulations.demo.run import LOOK_S, RESULTS, WHY, controller_arguments, demo_error, write_why
 from simulations.demo.sensors import follow_gauges
-from simulations.demo.set_up import SCALING_POLICIES, install
+from simulations.demo.set_up import install
 from simulations.demo.setting import NAMESPACE
 from simulations.demo.watching import POD_LABELS, Watched
 from simulations.errors import DemoError

@@ -7,8 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from autoscaler.policy.types import PodPhase
-from simulations.cluster.api import PODS, Object, ObjectApi, WatchEvent
-from simulations.demo.set_up import SCALED_SERVICES
+from simulations.cluster.api import PODS, SCALED_SERVICES, Object, ObjectApi, WatchEvent
 from simulations.demo.setting import NAMESPACE, SERVICE
 from simulations.demo.watching import POD_LABELS, Watched, phase_of
 

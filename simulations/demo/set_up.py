@@ -5,9 +5,19 @@ from autoscaler.permissions import NAMESPACE as CONTROLLER_NAMESPACE
 from autoscaler.permissions import pod_deletion_cost_rbac, rbac
 from cacheops.crds import all_crds
 from metrics.clock import Clock
-from simulations.cluster.api import CRDS, INFERENCE_SERVICES, NAMESPACES, ApiError, ObjectApi, Resource
+from simulations.cluster.api import (
+    CRDS,
+    INFERENCE_SERVICES,
+    MODEL_CACHES,
+    NAMESPACES,
+    NODE_MODEL_CACHES,
+    SCALED_SERVICES,
+    SCALING_POLICIES,
+    ApiError,
+    ObjectApi,
+    Resource,
+)
 from simulations.demo import objects
-from simulations.demo.caches import MODEL_CACHES, NODE_MODEL_CACHES
 from simulations.demo.setting import NAMESPACE, Setting
 from simulations.errors import DemoError
 
@@ -19,8 +29,6 @@ RBAC_KINDS = {
     "Role": Resource(RBAC, "v1", "roles", "Role"),
     "RoleBinding": Resource(RBAC, "v1", "rolebindings", "RoleBinding"),
 }
-SCALING_POLICIES = Resource("warmtide.dev", "v1alpha1", "scalingpolicies", "ScalingPolicy")
-SCALED_SERVICES = Resource("warmtide.dev", "v1alpha1", "scaledservices", "ScaledService")
 SERVED_WITHIN_S = 30.0  # an API server serves a new kind within a second or so
 LOOK_S = 0.05
 

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 
 from autoscaler.policy.types import PodPhase
 from autoscaler.timestamps import unix_s
-from simulations.cluster.api import PODS, Object, ObjectApi, WatchEvent
-from simulations.demo.set_up import SCALED_SERVICES
+from simulations.cluster.api import PODS, SCALED_SERVICES, Object, ObjectApi, WatchEvent
 from simulations.demo.setting import NAMESPACE, SERVICE
 
 POD_LABELS = {"serving.kserve.io/inferenceservice": SERVICE}

@@ -22,14 +22,13 @@ from figures import Figure, MissingPartError
 from autoscaler.permissions import NAMESPACE
 from metrics.clock import WallClock
 from metrics.exposition import parse
-from simulations.cluster.api import CRDS, NAMESPACES, NODES, ApiError, Resource
+from simulations.cluster.api import CRDS, NAMESPACES, NODES, SCALING_POLICIES, ApiError, Resource
 from simulations.cluster.http_api import HttpApi
 from simulations.cluster.kserve import KServe
 from simulations.cluster.workloads.nodes import NodeSpec, node_object
 
 ROOT = Path(__file__).parents[2]
 CONTROL_PLANE = ROOT / "tests" / "controlplane"
-POLICIES = Resource("warmtide.dev", "v1alpha1", "scalingpolicies", "ScalingPolicy")
 SPACE = "bench"
 GPUS_PER_NODE = 64
 # Pods have loopback addresses, which EndpointSlices may not hold: their controllers would fail for ever.
@@ -126,8 +125,8 @@ async def install(api: HttpApi, policy: Object) -> None:
     for name in (NAMESPACE, SPACE):
         await api.create(NAMESPACES, {"metadata": {"name": name}})
     await KServe(api).install()
-    await until_served(api, POLICIES)
-    await api.create(POLICIES, {"metadata": {"name": "gold", "namespace": SPACE}, "spec": policy})
+    await until_served(api, SCALING_POLICIES)
+    await api.create(SCALING_POLICIES, {"metadata": {"name": "gold", "namespace": SPACE}, "spec": policy})
 
 
 async def until(condition: Callable[[], Awaitable[bool]], within_s: float = READY_WITHIN_S) -> None:

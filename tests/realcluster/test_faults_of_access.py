@@ -9,7 +9,6 @@ pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(240)]
 
 REQUESTS_PER_S_MAX = 10.0
 SECRETS = Resource("", "v1", "secrets", "Secret")
-SCALED_SERVICES = Resource("warmtide.dev", "v1alpha1", "scaledservices", "ScaledService")
 FINALIZER = "warmtide.dev/test"
 
 

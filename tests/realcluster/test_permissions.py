@@ -26,11 +26,20 @@ from autoscaler.kube.views import deployment_view
 from autoscaler.kube.writer import Writer
 from autoscaler.permissions import CORE, NAMESPACE, POD_DELETION_COST, SERVICE_ACCOUNT, Permission, rules
 from autoscaler.wiring import Options, run
-from simulations.cluster.api import DEPLOYMENTS, NAMESPACES, NODES, ApiError, Object, Resource
+from simulations.cluster.api import (
+    DEPLOYMENTS,
+    MODEL_CACHES,
+    NAMESPACES,
+    NODE_MODEL_CACHES,
+    NODES,
+    ApiError,
+    Object,
+    Resource,
+)
 from simulations.cluster.apiserver import ApiServer, User
 from simulations.cluster.apply import put
 from simulations.cluster.http_api import HttpApi
-from simulations.cluster.site import MODEL_CACHES, NODE_MODEL_CACHES, Site, kubeconfig_of
+from simulations.cluster.site import Site, kubeconfig_of
 
 pytestmark = pytest.mark.cluster
 

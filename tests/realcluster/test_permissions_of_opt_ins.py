@@ -21,11 +21,11 @@ from autoscaler.kube.writer import Writer
 from autoscaler.permissions import MODEL_LABELS, MODEL_VOLUMES, NAMESPACE, SERVICE_ACCOUNT, Permission, rules
 from cacheops.provision import ServedTree
 from metrics.clock import WallClock
-from simulations.cluster.api import NAMESPACES, ApiError, Object, Resource
+from simulations.cluster.api import MODEL_CACHES, NAMESPACES, ApiError, Object, Resource
 from simulations.cluster.apiserver import ApiServer, User
 from simulations.cluster.apply import put
 from simulations.cluster.http_api import HttpApi
-from simulations.cluster.site import MODEL_CACHES, Site, kubeconfig_of
+from simulations.cluster.site import Site, kubeconfig_of
 
 pytestmark = pytest.mark.cluster
 

@@ -11,8 +11,9 @@ from typing import Any
 
 from autoscaler.crds import all_crds
 from metrics.clock import WallClock
-from simulations.cluster.api import CRDS, DEPLOYMENTS, NAMESPACES, Object, Resource
+from simulations.cluster.api import CRDS, DEPLOYMENTS, NAMESPACES, SCALED_SERVICES, SCALING_POLICIES
 from simulations.cluster.apiserver.server import ApiServer
+from simulations.cluster.enrolled import vllm_deployment
 from simulations.cluster.loadgen import LoadGenerator
 from simulations.cluster.proxy import Backends, Proxy, follow_pods
 from simulations.cluster.real_prometheus import prometheus, write_history
@@ -21,8 +22,6 @@ from simulations.cluster.workloads import NodeSpec, Workloads
 from simulations.trace import Arrival
 
 ROOT = Path(__file__).parents[2]
-POLICIES = Resource("warmtide.dev", "v1alpha1", "scalingpolicies", "ScalingPolicy")
-SCALED_SERVICES = Resource("warmtide.dev", "v1alpha1", "scaledservices", "ScaledService")
 HORIZON_S = 360.0  # bins of a minute, the step of the history
 DAY_S = 86_400.0
 SPEC = {
@@ -46,25 +45,6 @@ def two_days(now_s: float) -> list[str]:
     return lines
 
 
-def deployment() -> Object:
-    container = {
-        "name": "kserve-container",
-        "image": "vllm/vllm-openai:v0.32.0",
-        "ports": [{"containerPort": 8080, "name": "http"}],
-        "resources": {"limits": {"nvidia.com/gpu": "1"}},
-    }
-    return {
-        "apiVersion": "apps/v1",
-        "kind": "Deployment",
-        "metadata": {"name": "llm", "namespace": "default", "annotations": {"warmtide.dev/policy": "gold"}},
-        "spec": {
-            "replicas": 1,
-            "selector": {"matchLabels": {"app": "llm"}},
-            "template": {"metadata": {"labels": {"app": "llm"}}, "spec": {"containers": [container]}},
-        },
-    }
-
-
 class City:
     """An API server, an emulated vLLM under some load, and a controller process."""
 
@@ -77,9 +57,9 @@ class City:
         for crd in all_crds():
             await api.create(CRDS, crd)
         await api.create(NAMESPACES, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "warmtide"}})
-        policy = {"apiVersion": POLICIES.api_version, "kind": POLICIES.kind, "spec": SPEC}
-        await api.create(POLICIES, policy | {"metadata": {"name": "gold", "namespace": "default"}})
-        await api.create(DEPLOYMENTS, deployment())
+        policy = {"apiVersion": SCALING_POLICIES.api_version, "kind": SCALING_POLICIES.kind, "spec": SPEC}
+        await api.create(SCALING_POLICIES, policy | {"metadata": {"name": "gold", "namespace": "default"}})
+        await api.create(DEPLOYMENTS, vllm_deployment())
 
     async def forecast(self, holds: Callable[[Any], bool], within_s: float) -> Any:
         """The first forecast in the status of which something holds; figures come once a minute, or with news."""
@@ -88,7 +68,7 @@ class City:
             while True:
                 news += 1
                 changed = {"spec": {"forecast": {"maxRaise": 1.0 + news / 1000}}}
-                await self.server.api.patch(POLICIES, "default", "gold", changed)
+                await self.server.api.patch(SCALING_POLICIES, "default", "gold", changed)
                 await self.clock.sleep(1.0)
                 for found in await self.server.api.list(SCALED_SERVICES, "default"):
                     forecast = (found.get("status") or {}).get("forecast")

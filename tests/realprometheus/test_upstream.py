@@ -11,14 +11,13 @@ from prometheus_client import CollectorRegistry, Gauge, start_http_server
 from autoscaler.crds import all_crds
 from autoscaler.wiring import Options, run
 from metrics.clock import WallClock
-from simulations.cluster.api import CRDS, DEPLOYMENTS, NAMESPACES, Object, Resource
+from simulations.cluster.api import CRDS, DEPLOYMENTS, NAMESPACES, SCALED_SERVICES, SCALING_POLICIES
 from simulations.cluster.apiserver.server import ApiServer
+from simulations.cluster.enrolled import vllm_deployment
 from simulations.cluster.real_prometheus import prometheus, scraping
 from simulations.cluster.vllm.runtime import EmulatorRuntime
 from simulations.cluster.workloads import NodeSpec, Workloads
 
-POLICIES = Resource("warmtide.dev", "v1alpha1", "scalingpolicies", "ScalingPolicy")
-SCALED_SERVICES = Resource("warmtide.dev", "v1alpha1", "scaledservices", "ScaledService")
 SPEC = {
     "mode": "direct",
     "replicas": {"min": 0, "max": 2},
@@ -56,28 +55,11 @@ async def a_cluster() -> AsyncIterator[ApiServer]:
         for crd in all_crds():
             await server.api.create(CRDS, crd)
         await server.api.create(NAMESPACES, {"metadata": {"name": "warmtide"}})
-        await server.api.create(POLICIES, {"metadata": {"name": "sleepy", "namespace": "default"}, "spec": SPEC})
-        await server.api.create(DEPLOYMENTS, deployment())
+        await server.api.create(SCALING_POLICIES, {"metadata": {"name": "gold", "namespace": "default"}, "spec": SPEC})
+        await server.api.create(DEPLOYMENTS, vllm_deployment())
         task = group.create_task(Workloads(server.api, [NodeSpec(name="gpu-1", gpus=8)], runtime, WallClock()).run())
         yield server
         task.cancel()
-
-
-def deployment() -> Object:
-    container = {
-        "name": "kserve-container",
-        "image": "vllm/vllm-openai:v0.32.0",
-        "ports": [{"containerPort": 8080, "name": "http"}],
-        "resources": {"limits": {"nvidia.com/gpu": "1"}},
-    }
-    return {
-        "metadata": {"name": "llm", "namespace": "default", "annotations": {"warmtide.dev/policy": "sleepy"}},
-        "spec": {
-            "replicas": 1,
-            "selector": {"matchLabels": {"app": "llm"}},
-            "template": {"metadata": {"labels": {"app": "llm"}}, "spec": {"containers": [container]}},
-        },
-    }
 
 
 @asynccontextmanager

@@ -24,11 +24,11 @@ from autoscaler.permissions import NAMESPACE, SERVICE_ACCOUNT
 from cacheops.model import storage_key
 from cacheops.verify import quick
 from simulations import hub as hubs
-from simulations.cluster.api import NAMESPACES, NODES, ApiError, Resource
+from simulations.cluster.api import MODEL_CACHES, NAMESPACES, NODE_MODEL_CACHES, NODES, ApiError, Resource
 from simulations.cluster.apiserver import ApiServer, User
 from simulations.cluster.apply import apply, put
 from simulations.cluster.http_api import HttpApi
-from simulations.cluster.site import MANIFESTS, MODEL_CACHES, NODE_MODEL_CACHES, Site, kubeconfig_of
+from simulations.cluster.site import MANIFESTS, Site, kubeconfig_of
 
 Object = dict[str, Any]
 

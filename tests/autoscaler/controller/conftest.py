@@ -6,7 +6,6 @@ import re
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -20,12 +19,21 @@ from metrics.errors import ScrapeError, ScrapeFailure
 from metrics.sample import EngineSample, Histogram
 from metrics.target import ScrapeTarget
 from metrics.telemetry import TelemetryConfig, set_up
-from simulations.cluster.api import CRDS, DEPLOYMENTS, PODS, ApiError, Resource
+from simulations.cluster.api import (
+    CRDS,
+    DEPLOYMENTS,
+    EVENTS,
+    PODS,
+    SCALED_SERVICES,
+    SCALING_POLICIES,
+    ApiError,
+    Resource,
+)
 from simulations.cluster.apiserver.local import LocalApi
+from simulations.cluster.enrolled import ENROLLED, vllm_deployment
 from simulations.cluster.workloads import FixedStartup, InstantRuntime, NodeSpec, Workloads
 from simulations.cluster.workloads.settle import LoopClock
 
-ENROLLED = {"warmtide.dev/policy": "gold"}
 STARTED_AT_S = 1_750_000_000.0
 CAPACITY_REQUESTS = 8.0  # what one engine runs at once
 _PATH = re.compile(
@@ -259,16 +267,13 @@ class Town:
         self,
         replicas: int = 2,
         name: str = "llm",
-        annotations: Mapping[str, str] = MappingProxyType(ENROLLED),
+        annotations: Mapping[str, str] = ENROLLED,
         model: str = "",
     ) -> None:
-        obj = deployment(name, replicas, annotations)
+        obj = vllm_deployment(name, replicas, annotations=annotations)
         if model:
             obj["spec"]["template"]["spec"]["containers"][0]["args"] = ["serve", model]
         await self.api.create(DEPLOYMENTS, obj)
-
-    def deployment(self, name: str, replicas: int, annotations: Mapping[str, str]) -> Object:
-        return deployment(name, replicas, annotations)
 
     async def policy(self, name: str = "gold", **spec: Any) -> None:
         defaults = {
@@ -279,12 +284,17 @@ class Town:
             "behavior": {"scaleDown": {"stabilizationWindowSeconds": 60}},
         }
         whole = defaults | spec
-        known = {p["metadata"]["name"] for p in await self.api.list(POLICIES, "default")}
+        known = {p["metadata"]["name"] for p in await self.api.list(SCALING_POLICIES, "default")}
         if name in known:
-            await self.api.patch(POLICIES, "default", name, {"spec": whole})
+            await self.api.patch(SCALING_POLICIES, "default", name, {"spec": whole})
             return
-        body = {"apiVersion": POLICIES.api_version, "kind": POLICIES.kind, "metadata": {"name": name}, "spec": whole}
-        await self.api.create(POLICIES, body)
+        body = {
+            "apiVersion": SCALING_POLICIES.api_version,
+            "kind": SCALING_POLICIES.kind,
+            "metadata": {"name": name},
+            "spec": whole,
+        }
+        await self.api.create(SCALING_POLICIES, body)
 
     async def replicas(self, name: str = "llm") -> int:
         return int((await self.api.get(DEPLOYMENTS, "default", name))["spec"]["replicas"])
@@ -319,34 +329,10 @@ class Town:
         await self.clock.sleep(duration_s)
 
 
-POLICIES = Resource("warmtide.dev", "v1alpha1", "scalingpolicies", "ScalingPolicy")
-SCALED_SERVICES = Resource("warmtide.dev", "v1alpha1", "scaledservices", "ScaledService")
-EVENTS = Resource("", "v1", "events", "Event")
-
-
 def is_ready(pod: Object) -> bool:
     conditions = (pod.get("status") or {}).get("conditions") or ()
     ready = any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
     return ready and "deletionTimestamp" not in pod["metadata"]
-
-
-def deployment(name: str, replicas: int, annotations: Mapping[str, str]) -> Object:
-    container = {
-        "name": "kserve-container",
-        "image": "vllm/vllm-openai:v0.32.0",
-        "ports": [{"containerPort": 8080, "name": "http"}],
-        "resources": {"limits": {"nvidia.com/gpu": "1"}},
-    }
-    return {
-        "apiVersion": "apps/v1",
-        "kind": "Deployment",
-        "metadata": {"name": name, "namespace": "default", "annotations": dict(annotations)},
-        "spec": {
-            "replicas": replicas,
-            "selector": {"matchLabels": {"app": name}},
-            "template": {"metadata": {"labels": {"app": name}}, "spec": {"containers": [container]}},
-        },
-    }
 
 
 @pytest.fixture

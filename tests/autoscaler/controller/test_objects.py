@@ -5,9 +5,9 @@ import logging
 import pytest
 
 from autoscaler.kube.publish import EVENTS_MAX
-from simulations.cluster.api import CRDS, DEPLOYMENTS, INFERENCE_SERVICES, NAMESPACES, Object, Resource
+from simulations.cluster.api import CRDS, DEPLOYMENTS, INFERENCE_SERVICES, NAMESPACES, SCALED_SERVICES, Object
+from simulations.cluster.enrolled import vllm_deployment
 
-SCALED_SERVICES = Resource("warmtide.dev", "v1alpha1", "scaledservices", "ScaledService")
 OWN = {"warmtide.dev/policy": "gold", "serving.kserve.io/autoscalerClass": "external"}
 
 
@@ -30,7 +30,7 @@ async def serve(town, name: str = "chat", replicas: int = 1) -> None:
         "spec": {"predictor": {"minReplicas": 3, "maxReplicas": 5}},
     }
     created = await town.api.create(INFERENCE_SERVICES, body)
-    deployment: Object = town.deployment(f"{name}-predictor", replicas, OWN)
+    deployment: Object = vllm_deployment(f"{name}-predictor", replicas, annotations=OWN)
     owner = {"apiVersion": "serving.kserve.io/v1beta1", "kind": "InferenceService", "name": name, "controller": True}
     deployment["metadata"] |= {
         "labels": {"serving.kserve.io/inferenceservice": name, "component": "predictor"},
@@ -86,7 +86,7 @@ async def test_a_change_of_its_bounds_is_followed(town) -> None:
 async def test_a_kserve_that_fights_is_refused_by_version(town) -> None:
     async with town.cluster():
         await install_kserve(town)
-        controller = town.deployment("kserve-controller-manager", 0, {})
+        controller = vllm_deployment("kserve-controller-manager", 0, annotations={})
         controller["spec"]["template"]["spec"]["containers"][0]["image"] = "kserve/kserve-controller:v0.15.0"
         await town.api.create(DEPLOYMENTS, controller)
         async with town.controller():
@@ -190,7 +190,7 @@ async def test_a_bug_in_one_service_stops_no_other(town, caplog: pytest.LogCaptu
 async def test_a_controller_of_one_namespace_leaves_the_others_alone(town) -> None:
     async with town.cluster(), town.controller(namespace="default"):
         await town.api.create(NAMESPACES, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "other"}})
-        elsewhere = town.deployment("llm", 1, OWN)
+        elsewhere = vllm_deployment("llm", 1, annotations=OWN)
         elsewhere["metadata"]["namespace"] = "other"
         await town.api.create(DEPLOYMENTS, elsewhere)
         await town.policy(replicas={"min": 3, "max": 8})

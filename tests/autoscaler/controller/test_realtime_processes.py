@@ -17,8 +17,9 @@ from aiohttp import web
 
 from autoscaler.crds import all_crds
 from metrics.clock import WallClock
-from simulations.cluster.api import CRDS, DEPLOYMENTS, LEASES, NAMESPACES, Object, Resource
+from simulations.cluster.api import CRDS, DEPLOYMENTS, LEASES, NAMESPACES, SCALED_SERVICES, SCALING_POLICIES, Object
 from simulations.cluster.apiserver.server import ApiServer
+from simulations.cluster.enrolled import vllm_deployment
 from simulations.cluster.workloads import FixedStartup, NodeSpec, Workloads
 from simulations.cluster.workloads.runtime import InstantContainer
 from simulations.cluster.workloads.settle import running
@@ -26,8 +27,6 @@ from simulations.cluster.workloads.settle import running
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
 ROOT = Path(__file__).parents[3]
-POLICIES = Resource("warmtide.dev", "v1alpha1", "scalingpolicies", "ScalingPolicy")
-SCALED_SERVICES = Resource("warmtide.dev", "v1alpha1", "scaledservices", "ScaledService")
 CAPACITY_REQUESTS = 8.0
 POLICY = {
     "mode": "direct",
@@ -103,9 +102,9 @@ class City:
         for crd in all_crds():
             await api.create(CRDS, crd)
         await api.create(NAMESPACES, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "warmtide"}})
-        policy = {"apiVersion": POLICIES.api_version, "kind": POLICIES.kind, "spec": POLICY}
-        await api.create(POLICIES, policy | {"metadata": {"name": "gold", "namespace": "default"}})
-        await api.create(DEPLOYMENTS, deployment(replicas, free_port()))
+        policy = {"apiVersion": SCALING_POLICIES.api_version, "kind": SCALING_POLICIES.kind, "spec": POLICY}
+        await api.create(SCALING_POLICIES, policy | {"metadata": {"name": "gold", "namespace": "default"}})
+        await api.create(DEPLOYMENTS, vllm_deployment(replicas=replicas, port=free_port()))
 
     async def replicas(self) -> int:
         return int((await self.server.api.get(DEPLOYMENTS, "default", "llm"))["spec"]["replicas"])
@@ -152,26 +151,6 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-def deployment(replicas: int, port: int) -> Object:
-    container = {
-        "name": "kserve-container",
-        "image": "vllm/vllm-openai:v0.32.0",
-        "ports": [{"containerPort": port, "name": "http"}],
-        "resources": {"limits": {"nvidia.com/gpu": "1"}},
-    }
-    annotations = {"warmtide.dev/policy": "gold"}
-    return {
-        "apiVersion": "apps/v1",
-        "kind": "Deployment",
-        "metadata": {"name": "llm", "namespace": "default", "annotations": annotations},
-        "spec": {
-            "replicas": replicas,
-            "selector": {"matchLabels": {"app": "llm"}},
-            "template": {"metadata": {"labels": {"app": "llm"}}, "spec": {"containers": [container]}},
-        },
-    }
 
 
 @asynccontextmanager

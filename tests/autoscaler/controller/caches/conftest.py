@@ -18,12 +18,10 @@ from nodeagent.errors import NotThereError
 from nodeagent.fetches import Fetches
 from nodeagent.reconcile import Agent, AgentOptions
 from nodeagent.store import Leases, Store, View
-from simulations.cluster.api import CRDS, ApiError, Resource
+from simulations.cluster.api import CRDS, MODEL_CACHES, NODE_MODEL_CACHES, ApiError, Resource
 
 Object = dict[str, Any]
 
-MODEL_CACHES = Resource("warmtide.dev", "v1alpha1", "modelcaches", "ModelCache")
-NODE_MODEL_CACHES = Resource("warmtide.dev", "v1alpha1", "nodemodelcaches", "NodeModelCache", namespaced=False)
 NODES = Resource("", "v1", "nodes", "Node", namespaced=False)
 
 

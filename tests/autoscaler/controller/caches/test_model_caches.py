@@ -4,10 +4,8 @@ from typing import Any
 
 from cacheops.errors import SourceUnavailableError
 from cacheops.model import storage_key
-from simulations.cluster.api import Resource
+from simulations.cluster.api import MODEL_CACHES, NODE_MODEL_CACHES, Resource
 
-MODEL_CACHES = Resource("warmtide.dev", "v1alpha1", "modelcaches", "ModelCache")
-NODE_MODEL_CACHES = Resource("warmtide.dev", "v1alpha1", "nodemodelcaches", "NodeModelCache", namespaced=False)
 NODES = Resource("", "v1", "nodes", "Node", namespaced=False)
 
 

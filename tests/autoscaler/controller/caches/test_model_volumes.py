@@ -5,9 +5,8 @@ from typing import Any
 import pytest
 
 from cacheops.model import storage_key
-from simulations.cluster.api import Resource
+from simulations.cluster.api import MODEL_CACHES, Resource
 
-MODEL_CACHES = Resource("warmtide.dev", "v1alpha1", "modelcaches", "ModelCache")
 CLAIMS = Resource("", "v1", "persistentvolumeclaims", "PersistentVolumeClaim")
 VOLUMES = Resource("", "v1", "persistentvolumes", "PersistentVolume", namespaced=False)
 
