@@ -222,7 +222,7 @@ def _windowed(word: argparse.ArgumentParser) -> None:
 
 
 def _writes(word: argparse.ArgumentParser) -> None:
-    word.add_argument("--out", type=Path, required=True, metavar="FILE", help="packed where it ends in .gz")
+    word.add_argument("--out", type=Path, required=True, metavar="FILE", help="packed where it ends in .gz or .zst")
     word.add_argument("--to", choices=WRITERS, default="mooncake", help="the format to write (default mooncake)")
 
 

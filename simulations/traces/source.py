@@ -1,12 +1,13 @@
 """Bytes of a file that may be anything, as blocks of whole lines; packed files are unpacked on the way."""
 
 import gzip
+import io
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import cast
 
 from simulations.errors import TraceError
 
@@ -14,6 +15,8 @@ BLOCK_BYTES = 4_000_000  # about 100,000 rows of Azure's: enough for numpy to pa
 LINE_BYTES_MAX = 4_000_000  # a prompt of a million tokens in blocks of 16 has ids of half a megabyte
 WHOLE_BYTES_MAX = 1_000_000_000  # a JSON document is one value and cannot be streamed
 GZIP_MAGIC, ZSTD_MAGIC = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+UNPACKED_BYTES = 64 * 1024  # at once: what was unpacked before a fault must not be lost with it
+BROKEN = (OSError, EOFError, zlib.error)  # a BadGzipFile is an OSError, as are all faults of Zstandard
 UTF8_MARK = b"\xef\xbb\xbf"
 
 
@@ -26,23 +29,34 @@ class Block:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[IO[bytes]]:
+def opened(path: Path) -> Iterator[io.BufferedReader]:
     """The unpacked bytes; every way in which reading can fail is a TraceError."""
     try:
         with path.open("rb") as raw:
-            magic = raw.read(len(ZSTD_MAGIC))
-            raw.seek(0)
-            if magic == ZSTD_MAGIC:
-                raise TraceError(path, "expected text or gzip, got Zstandard; unpack it first: zstd -d")
-            if magic.startswith(GZIP_MAGIC):
+            magic = raw.peek(len(ZSTD_MAGIC))
+            if magic.startswith(ZSTD_MAGIC):
+                yield _unpacked_zstd(raw)
+            elif magic.startswith(GZIP_MAGIC):
                 with gzip.GzipFile(fileobj=raw) as unpacked:
-                    yield unpacked  # type: ignore[misc]  # a GzipFile reads as any binary file does
+                    yield cast("io.BufferedReader", unpacked)  # it reads as one
             else:
                 yield raw
-    except (EOFError, zlib.error, gzip.BadGzipFile) as exc:
-        raise TraceError(path, f"expected a whole gzip file: {exc}") from exc
-    except OSError as exc:
-        raise TraceError(path, f"cannot be read: {exc.strerror}") from exc
+    except BROKEN as exc:
+        raise _refused(path, exc) from exc
+
+
+def _unpacked_zstd(raw: io.BufferedReader) -> io.BufferedReader:
+    import pyarrow as pa  # half a second, for the few whose traces are packed so
+
+    unpacked = pa.CompressedInputStream(pa.PythonFile(raw, "r"), "zstd")
+    return io.BufferedReader(unpacked, UNPACKED_BYTES)
+
+
+def _refused(path: Path, exc: BaseException, *, line: int | None = None) -> TraceError:
+    """Why bytes could not be had; `line` is the first that is not there."""
+    strerror = getattr(exc, "strerror", None)
+    said = f"cannot be read: {strerror}" if strerror else f"expected a whole packed file: {exc}"
+    return TraceError(path, said, line=line)
 
 
 def first_line(path: Path) -> bytes:
@@ -66,17 +80,35 @@ def whole(path: Path) -> bytes:
 
 def blocks(path: Path, *, block_bytes: int = BLOCK_BYTES) -> Iterator[Block]:
     """The file's lines in blocks; the last line of the last block may lack its end."""
+    line, rest = 1, b""
     with opened(path) as file:
-        line, rest = 1, file.read(len(UTF8_MARK)).removeprefix(UTF8_MARK)
-        while read := file.read(block_bytes):
-            end = read.rfind(b"\n") + 1
-            if end:
-                data = rest + read[:end]
-                yield Block(line, data)
-                line, rest = line + data.count(b"\n"), read[end:]
-            else:
-                rest += read
-            if len(rest) > LINE_BYTES_MAX:
-                raise TraceError(path, f"expected a line of text of at most {LINE_BYTES_MAX:,} bytes", line=line)
-        if rest:
-            yield Block(line, rest)
+        try:
+            for read in _pieces(file, block_bytes):
+                end = read.rfind(b"\n") + 1
+                if end:
+                    data = rest + read[:end]
+                    yield Block(line, data)
+                    line, rest = line + data.count(b"\n"), read[end:]
+                else:
+                    rest += read
+                if len(rest) > LINE_BYTES_MAX:
+                    raise TraceError(path, f"expected a line of text of at most {LINE_BYTES_MAX:,} bytes", line=line)
+        except BROKEN as exc:
+            raise _refused(path, exc, line=line) from exc
+    if rest:
+        yield Block(line, rest)
+
+
+def _pieces(file: io.BufferedReader, piece_bytes: int) -> Iterator[bytes]:
+    """The bytes after a mark of UTF-8; what came before a failure is given before it is raised."""
+    parts = [file.read(len(UTF8_MARK)).removeprefix(UTF8_MARK)]
+    try:
+        while read := file.read1(UNPACKED_BYTES):
+            parts.append(read)
+            if len(parts) * UNPACKED_BYTES >= piece_bytes and sum(map(len, parts)) >= piece_bytes:
+                yield b"".join(parts)
+                parts = []
+    except BROKEN:
+        yield b"".join(parts)
+        raise
+    yield b"".join(parts)

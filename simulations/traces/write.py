@@ -4,9 +4,10 @@ import gzip
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import IO
+from typing import Protocol
 
 from simulations.errors import TraceError
 from simulations.traces.chunk import Blocks, Chunk
@@ -18,12 +19,18 @@ AZURE_BEGIN = datetime(2024, 1, 1, tzinfo=UTC)  # a Monday: a trace says when it
 [MOONCAKE_TOKENS] = [lines.block_tokens for lines in LINES if lines.name == "mooncake"]
 
 
+class Sink(Protocol):
+    """A file that is written."""
+
+    def write(self, data: bytes, /) -> object: ...
+
+
 def write_trace(chunks: Iterable[Chunk], path: Path, format_name: str) -> int:
-    """Write all requests, packed where the name ends in .gz, and say how many; TraceError where it cannot be."""
+    """Write all requests, packed where the name ends in .gz or .zst, and say how many; TraceError."""
     written = path.with_name(f".{path.name}.{os.getpid()}.part")
     requests = 0
     try:
-        with _created(written, is_packed=path.suffix == ".gz") as file:
+        with _created(written, path.suffix) as file:
             file.write(HEADERS.get(format_name, "").encode())
             for chunk in chunks:
                 requests += len(chunk)
@@ -37,8 +44,15 @@ def write_trace(chunks: Iterable[Chunk], path: Path, format_name: str) -> int:
     return requests
 
 
-def _created(path: Path, *, is_packed: bool) -> "IO[bytes] | gzip.GzipFile":
-    return gzip.GzipFile(path, "wb", mtime=0) if is_packed else path.open("wb")
+def _created(path: Path, suffix: str) -> AbstractContextManager[Sink]:
+    if suffix == ".gz":
+        return gzip.GzipFile(path, "wb", mtime=0)
+    if suffix == ".zst":
+        import pyarrow as pa  # half a second, for the few whose traces are packed so
+
+        packed: AbstractContextManager[Sink] = pa.CompressedOutputStream(str(path), "zstd")
+        return packed
+    return path.open("wb")
 
 
 def _azure(path: Path, chunk: Chunk) -> Iterator[str]:

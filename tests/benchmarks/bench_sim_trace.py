@@ -27,16 +27,20 @@ print(rows, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
 def run() -> list[Figure]:
     with tempfile.TemporaryDirectory() as folder:
-        short, long = Path(folder) / "short.csv", Path(folder) / "long.csv"
+        short, long, packed = (Path(folder) / name for name in ("short.csv", "long.csv", "long.csv.zst"))
         write_trace(requests(CHUNK_ROWS), short, "azure")
         write_trace(requests(ROWS), long, "azure")
-        per_s = speed(long)
-        grown_mb = memory_mb(long) - memory_mb(short)
+        write_trace(requests(ROWS), packed, "azure")
+        per_s, packed_per_s = speed(long), speed(packed)
+        short_mb = memory_mb(short)
+        grown_mb, packed_grown_mb = memory_mb(long) - short_mb, memory_mb(packed) - short_mb
     week_s = 44_102_889 / per_s  # requests of Azure's 2024 week, code and conversation
     return [
         Figure(name="sim_trace_rows", value=per_s, unit="rows/s", bar=1e6),
         Figure(name="sim_trace_week", value=week_s, unit="s for 44 M rows"),
         Figure(name="sim_trace_memory_grown", value=grown_mb, unit="MB for ten times the rows", bar=50, better="lower"),
+        Figure(name="sim_trace_zst_rows", value=packed_per_s, unit="rows/s of a Zstandard file", bar=1e6),
+        Figure(name="sim_trace_zst_memory", value=packed_grown_mb, unit="MB more than of a short plain file"),
     ]
 
 

@@ -2,9 +2,11 @@
 
 import gzip
 import json
+import random
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -83,8 +85,9 @@ def test_harmless_variants_are_the_same_trace(name: str, change, tmp_path: Path)
 
     plain = read(written(tmp_path, text, "plain"))
     packed = written(tmp_path, gzip.compress(change(text).encode()), "packed")
+    smaller = written(tmp_path, pa.compress(change(text).encode(), "zstd", asbytes=True), "smaller")
 
-    for found in (read(written(tmp_path, change(text), "varied")), read(packed)):
+    for found in (read(written(tmp_path, change(text), "varied")), read(packed), read(smaller)):
         assert found.at_s.tolist() == plain.at_s.tolist()
         assert found.prompt_tokens.tolist() == plain.prompt_tokens.tolist()
 
@@ -215,12 +218,35 @@ def test_a_bad_file_is_one_line_that_names_file_line_and_column(
         pytest.param(b"", id="empty"),
         pytest.param(gzip.compress(b"TIMESTAMP,ContextTokens" * 99)[:-30], id="half a gzip file"),
         pytest.param(b"\x1f\x8b" + b"\0" * 30, id="no gzip file"),
-        pytest.param(b"\x28\xb5\x2f\xfd" + b"\0" * 30, id="Zstandard"),
+        pytest.param(b"\x28\xb5\x2f\xfd" + b"\0" * 30, id="no Zstandard"),
+        pytest.param(pa.compress(b"TIMESTAMP,ContextTokens" * 99, "zstd", asbytes=True)[:-9], id="half of Zstandard"),
     ],
 )
 def test_what_is_no_text_is_refused_by_every_reader(name: str, content: bytes, tmp_path: Path) -> None:
     with pytest.raises(TraceError):
         read(written(tmp_path, content), name)
+
+
+@pytest.mark.parametrize(
+    "packed",
+    [gzip.compress, lambda text: pa.compress(text, "zstd", asbytes=True)],
+    ids=["gzip", "Zstandard"],
+)
+def test_of_a_packed_file_that_ends_too_soon_all_whole_lines_are_read(packed, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    rng = random.Random(1)
+    rows = [f"{at_s},{rng.randint(1, 9999)},{rng.randint(1, 9999)}\n" for at_s in range(200_000)]
+    whole = packed(("arrived_at,num_prefill_tokens,num_decode_tokens\n" + "".join(rows)).encode())
+    path = written(tmp_path, whole[: len(whole) // 2])
+    chunks = []
+
+    with pytest.raises(TraceError) as caught:
+        chunks.extend(open_trace(path).chunks())  # extends by each before it fails
+
+    found = joined(chunks)
+    assert 50_000 < len(found) < 150_000
+    for number in (0, len(found) - 1):
+        assert rows[number] == f"{number},{found.prompt_tokens[number]},{found.output_tokens[number]}\n"
+    assert str(caught.value).startswith(f"{path}, line {len(found) + 2}: expected a whole packed file: ")
 
 
 @pytest.mark.parametrize(

@@ -42,9 +42,10 @@ def test_inspect_says_what_is_in_it(trace: Path, capsys: pytest.CaptureFixture[s
     assert figures["shared_block_ratio"] == pytest.approx(399 / 800)
 
 
+@pytest.mark.parametrize("ending", ["csv", "gz", "zst"])
 @pytest.mark.parametrize("to", WRITERS)
-def test_what_is_written_in_a_format_is_read_back_from_it(to: str, trace: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out.gz"
+def test_what_is_written_in_a_format_is_read_back_from_it(to: str, ending: str, trace: Path, tmp_path: Path) -> None:
+    out = tmp_path / f"out.{ending}"
 
     assert cli.main(["trace", "convert", str(trace), "--to", to, "--out", str(out)]) == 0
 
