@@ -1,7 +1,7 @@
 """The kernel's records of requests: made from arrivals or columns, made anew, checked."""
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,6 @@ from .layout import NOBODY, REQUEST, Order, Records
 Floats = NDArray[np.float64]
 Column = Floats | NDArray[np.int32]
 RAW = np.dtype((np.void, REQUEST.itemsize))
-STRETCH_MAX = 16_384  # requests fed at once: their records fit into a core's own cache
 
 
 def request_records(arrivals: Iterable[Arrival]) -> Records:
@@ -48,13 +47,6 @@ _BLANK = _blank()
 def joined(parts: Sequence[Records]) -> Records:
     """One after the other, as bytes: field by field, as numpy copies records, takes ten times as long."""
     return np.concatenate([part.view(RAW) for part in parts]).view(REQUEST)
-
-
-def in_stretches(parts: Iterable[Records]) -> Iterator[Records]:
-    """The same requests, few at a time."""
-    for part in parts:
-        for first in range(0, len(part), STRETCH_MAX):
-            yield part[first : first + STRETCH_MAX]
 
 
 def forget_course(records: Records) -> Records:

@@ -7,7 +7,7 @@ from random import Random
 from autoscaler.policy.types import Observation
 from autoscaler.rhythm import SPACING_S, pass_period_s
 from simulations.compiled.fleet import CompiledFleet, forget_course
-from simulations.compiled.records import came, in_stretches
+from simulations.compiled.records import came
 from simulations.policies.base import Policy, Wish
 from simulations.world.faults import FaultySensors
 from simulations.world.outcome import SERIES_POINTS, Change, Outcome
@@ -18,6 +18,7 @@ from simulations.world.sensors import Sensing
 from simulations.world.series import Recorder
 from simulations.world.setting import Setting
 from simulations.world.startup import DrawnStarts, Starts
+from simulations.world.stream import as_they_come
 from simulations.world.tally import Tally, ttft_quantile_s
 
 # Draining replicas keep their GPUs for a while: room for as many again as may serve.
@@ -46,8 +47,9 @@ class _Run:
     def __init__(self, setting: Setting, policy: Policy, sensing: type[Sensing] | None) -> None:
         slots = setting.bounds.high * PLACES_PER_REPLICA
         self._setting, self._policy, self._cadence = setting, policy, setting.monitoring.of(policy.cadence)
+        requests, self._parts = as_they_come(setting)
         self._fleet = CompiledFleet(
-            forget_course(setting.requests),
+            forget_course(requests),
             setting.config,
             setting.times,
             slots=slots,
@@ -55,8 +57,7 @@ class _Run:
             names=setting.names,
             follows=setting.follows,
         )
-        self._parts = iter(()) if setting.more is None else in_stretches(setting.more())
-        self._known_to_s = math.inf if setting.more is None else float(setting.requests["arrived_at_s"][-1])
+        self._known_to_s = math.inf if setting.more is None else float(requests["arrived_at_s"][-1])
         # Their own luck: how often a policy looks must not change how long a replica takes to start.
         self._random = random = Random(f"{setting.seed} sensing")
         sense = sensing or sensing_of(self._cadence)
