@@ -16,6 +16,8 @@ try:
 except ModuleNotFoundError:  # an optional speed-up of about a hundred times
     IS_COMPILED = False
 else:
+    from .inlining import OutsideIn
+
     IS_COMPILED = not config.DISABLE_JIT  # type: ignore[attr-defined]  # numba sets it from the environment
 
 HERE = Path(__file__).parent
@@ -67,7 +69,7 @@ def _compiled(function: Callable[P, R], **options: bool | str) -> Callable[P, R]
     }
     before, config.CACHE_DIR = config.CACHE_DIR, CACHE_FOLDER  # type: ignore[attr-defined]  # as above
     try:
-        compiled: Callable[P, R] = njit(**settings)(function)
+        compiled: Callable[P, R] = njit(pipeline_class=OutsideIn, **settings)(function)
     finally:
         config.CACHE_DIR = before  # type: ignore[attr-defined]  # as above
     return compiled
