@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import minimize
 
 from simulations.compiled.fleet import replay_compiled, requests_of
 from simulations.replica import PROFILES, EngineConfig, StepTimes
@@ -96,6 +95,8 @@ def fit(
 
 def _settle(problem: "_Problem", logs: Floats) -> tuple[Floats, float]:
     """Simplex after simplex until a fresh one gains nothing."""
+    from scipy.optimize import minimize  # half a second, which only a calibration is to wait for
+
     anchor, loss = logs, np.inf
 
     def penalised(moved: Floats) -> float:

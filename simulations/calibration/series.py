@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import nnls
 
 from simulations.replica import StepTimes
 
@@ -76,6 +75,8 @@ def fit_stretches(stretches: Sequence[Stretch]) -> SeriesFit:
 
 def _solve(rows: Floats, lengths_s: Floats) -> Floats:
     """Columns scaled to their means first: their sizes are six orders apart."""
+    from scipy.optimize import nnls  # half a second, which only a calibration is to wait for
+
     scale = rows.mean(axis=0)
     scale[scale == 0] = 1.0
     shares = rows / scale / lengths_s[:, np.newaxis]  # every stretch weighs the same

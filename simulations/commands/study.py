@@ -29,7 +29,7 @@ def add_study(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--seeds", type=count, default=1, metavar="N", help="so many, from --seed on")
     group.add_argument("--also", action="append", default=[], metavar="NAME|FILE", help="one more scenario")
     group.add_argument(
-        "--curve", action="store_true", help=f"each policy less and more eager: its cost at {ATTAINMENT_RATIO:.0%}"
+        "--curve", action="store_true", help=f"each policy less and more eager: its cost at {ATTAINMENT_RATIO:.0%}%"
     )
     group.add_argument("--jobs", type=count, default=1, metavar="N", help=f"processes; here: {os.cpu_count()} cores")
     group.add_argument("--engine", type=Engine, choices=list(Engine), default=Engine.PROCESS, help="ray: on a cluster")

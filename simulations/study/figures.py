@@ -11,7 +11,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.stats import t as student
 
 from .trial import Figures
 
@@ -67,6 +66,8 @@ def paired(values: Sequence[float], *, highest: float = math.inf) -> Paired:
     mean = float(np.mean(values))
     if len(values) < 2:
         return Paired(mean=mean, low=-math.inf, high=math.inf, seeds=len(values))
+    from scipy.stats import t as student  # a second, which only who has intervals is to wait for
+
     error = float(np.std(values, ddof=1)) / math.sqrt(len(values))
     half = float(student.ppf(0.5 + CONFIDENCE / 2, len(values) - 1)) * error
     return Paired(mean=mean, low=max(0.0, mean - half), high=min(highest, mean + half), seeds=len(values))
