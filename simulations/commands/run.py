@@ -8,6 +8,7 @@ from simulations.commands.imported import add_import, imported_names
 from simulations.commands.outputs import add_outputs, leaving
 from simulations.commands.reach import add_reach, reach_of
 from simulations.commands.setting import add_setting, policy_names, scenario_of, setting_of
+from simulations.commands.starts import starts_line
 from simulations.errors import INTERRUPTED
 from simulations.policies import NAMES
 
@@ -29,6 +30,7 @@ def run(options: argparse.Namespace) -> int:
     rows, is_whole = show(setting, names, reach_of(options))
     if not is_whole:
         return INTERRUPTED
+    sys.stdout.write(starts_line(rows[-1].outcome.startups))
     for at_s, replicas in rows[-1].outcome.changes:
         sys.stdout.write(f"{at_s:.0f} s: {replicas} replicas\n")
     return left.leave(setting, rows)

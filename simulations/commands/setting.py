@@ -17,6 +17,7 @@ from simulations.scenarios import Scenario, load_scenario
 from simulations.scenarios.draw import Recorded
 from simulations.traces import FORMATS
 from simulations.world import Setting
+from simulations.world.caches import Keeping
 from simulations.world.phases import Phases
 from simulations.world.startup import StartupTimes
 
@@ -50,6 +51,9 @@ def add_setting(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--ttft", type=float, metavar="SECONDS", help="the objective")
     parser.add_argument("--cold-seconds", type=float, metavar="SECONDS", help="median start-up, weights to come")
     parser.add_argument("--warm-seconds", type=float, metavar="SECONDS", help="median, weights on the node")
+    parser.add_argument(
+        "--caches", choices=Keeping, type=Keeping, metavar="KIND", help=f"what nodes keep: {', '.join(Keeping)}"
+    )
     parser.add_argument("--seed", type=int, default=SEED_DEFAULT, metavar="N", help="of traffic and start-ups")
 
 
@@ -79,11 +83,15 @@ def scenario_of(options: argparse.Namespace) -> Scenario:
 
 
 def _startup(startup: StartupTimes | Phases, options: argparse.Namespace) -> StartupTimes | Phases:
-    """With other medians, where they are asked for."""
-    if options.cold_seconds is None and options.warm_seconds is None:
-        return startup
+    """With other medians or other caches, where they are asked for."""
     if isinstance(startup, Phases):
-        raise UsageError("--cold-seconds and --warm-seconds: this scenario's replicas start by phases; change those")
+        if options.cold_seconds is not None or options.warm_seconds is not None:
+            raise UsageError("--cold-seconds and --warm-seconds: these replicas start by phases, which decide them")
+        return startup if options.caches is None else startup.keeping(options.caches)
+    if options.caches is not None:
+        raise UsageError(
+            f"--caches {options.caches}: only replicas that start by phases have caches; say startup.caches"
+        )
     return replace(
         startup,
         cold_s=_or(options.cold_seconds, startup.cold_s),

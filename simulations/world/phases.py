@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 
 from autoscaler.policy.types import Tier
@@ -74,6 +74,11 @@ class Phases:
     def warm_s(self) -> float:
         """A start-up on a node that has the weights, and compiled the model before."""
         return self.after_fetch_s(is_compiled=True)
+
+    def keeping(self, keep: Keeping) -> "Phases":
+        """The same with nodes that keep weights otherwise; ahead on all of them, where it was not ahead on some."""
+        nodes = self.caches.prefetch_nodes if keep is Keeping.PREFETCH else None
+        return replace(self, caches=replace(self.caches, keep=keep, prefetch_nodes=nodes))
 
     def after_fetch_s(self, *, is_compiled: bool, is_in_memory: bool = False) -> float:
         """From weights on the node to Ready."""

@@ -80,7 +80,8 @@ class StartLog:
     def expect(self, slot: int, ready_at_s: float, *, from_memory: bool) -> None:
         """It is known when it will be Ready."""
         tier, begun_s = self._begun.pop(slot)
-        self._ready[slot] = (tier, from_memory, ready_at_s, ready_at_s - begun_s)
+        # What was just fetched is in memory, too, but then the fetch is what took long.
+        self._ready[slot] = (tier, from_memory and tier is Tier.WARM, ready_at_s, ready_at_s - begun_s)
 
     def end(self, slot: int, now_s: float) -> None:
         """The replica is gone; who was never Ready does not count."""

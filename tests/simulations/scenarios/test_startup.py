@@ -92,12 +92,20 @@ def test_a_wrong_start_up_is_told_by_field_and_value(startup: str, said: str) ->
     assert said in str(caught.value)
 
 
-def test_times_by_tier_are_not_asked_of_replicas_that_start_by_phases(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("startup", "arguments", "said"),
+    [
+        ("{phases: {}}", ["--cold-seconds", "9"], "--cold-seconds and --warm-seconds: these replicas start by phases"),
+        ("{}", ["--caches", "none"], "--caches none: only replicas that start by phases have caches"),
+    ],
+    ids=["times of phases", "caches of times"],
+)
+def test_an_option_that_does_not_go_with_the_scenario_is_refused(
+    startup: str, arguments: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "own.yaml"
-    path.write_text(FILE + "{phases: {}}", encoding="utf-8")
+    path.write_text(FILE + startup, encoding="utf-8")
 
-    assert cli.main(["run", "--scenario", str(path), "--cold-seconds", "9"]) == 2
+    assert cli.main(["run", "--scenario", str(path), *arguments]) == 2
 
-    assert "--cold-seconds and --warm-seconds: this scenario's replicas start by phases" in capsys.readouterr().err
+    assert said in capsys.readouterr().err

@@ -122,7 +122,7 @@ def test_weights_that_are_still_in_memory_load_as_fast_as_memory_and_the_policy_
     figures = world.figures(1000.0).by_tier
     assert [(each.tier, each.from_memory, each.count) for each in figures] == [
         (Tier.WARM, True, 1),
-        (Tier.COLD, True, 1),
+        (Tier.COLD, False, 1),
     ]
     assert figures[0].median_s == pytest.approx(7.0)
 
