@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from autoscaler.policy.types import Step
 from simulations.compiled.layout import Records
+from simulations.world.nodes import NodeUse
 from simulations.world.startup import StartFigures
 
 # A plot shows no more; a week is a point every ten minutes.
@@ -25,6 +26,7 @@ SAMPLE = np.dtype(
         ("waiting_requests", np.int32),  # in all replicas
         ("held_requests", np.int32),  # before them: no replica was ready
         ("kv_cache_usage_ratio", np.float64),  # mean of the ready ones; 0 where none is
+        ("unplaced", np.int32),  # replicas that wait for a node, and hold no GPU
         # The next three: of what arrived since the point before, at its arrival.
         ("arrived_requests", np.int64),
         ("arrived_tokens", np.int64),  # prompt + output
@@ -60,6 +62,8 @@ class Outcome:
     requests: Records = field(compare=False, repr=False)  # in order of arrival
     series: Series = field(compare=False, repr=False)  # of dtype SAMPLE, evenly spaced, from 0 to the end
     startups: StartFigures = field(default_factory=StartFigures)
+    lost_requests: int = 0  # on nodes that were reclaimed or lost; they missed
+    nodes: tuple[NodeUse, ...] = ()  # where nodes were given, and no other service uses them
 
     @property
     def changes(self) -> tuple[tuple[float, int], ...]:

@@ -1,16 +1,17 @@
 """The replicas of a simulated service: created, ready, draining, gone."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from autoscaler.policy.types import PodPhase, PodSeen, Tier
 from metrics.sample import PodSignals
 from simulations.compiled.fleet import CompiledFleet
+from simulations.world.nodes import NODE_CLASS, Fate, Happening
 from simulations.world.sensors import Sensing
 from simulations.world.startup import Started, Starts
+from simulations.world.tenant import Tenant
 
-NODE_CLASS = "gpu"
+NOWHERE = -1  # the slot of a replica that waits for a node
 LONG_AGO_S = 3600.0  # the first replicas are no news to anyone
 
 
@@ -19,12 +20,16 @@ class Pod:
     """One replica and where it is."""
 
     name: str
-    slot: int  # of the fleet
-    node: str
-    tier: Tier
     created_at_s: float
-    ready_at_s: float
+    slot: int = NOWHERE  # of the fleet
+    machine: int = NOWHERE
+    node: str | None = None
+    node_class: str = NODE_CLASS
+    tier: Tier = Tier.COLD
+    held_from_s: float = math.inf  # its GPUs
+    ready_at_s: float = math.inf
     drained_at_s: float = math.inf
+    is_stopped: bool = False  # its machine is lost, and nobody knows
 
     def seen(self, phase: PodPhase, signals: PodSignals | None = None) -> PodSeen:
         """As a controller sees it."""
@@ -32,61 +37,81 @@ class Pod:
             name=self.name,
             phase=phase,
             created_at_s=self.created_at_s,
-            ready_at_s=None if phase is PodPhase.STARTING or self.ready_at_s > self.drained_at_s else self.ready_at_s,
+            ready_at_s=None if phase in _NOT_READY or self.ready_at_s > self.drained_at_s else self.ready_at_s,
             node=self.node,
-            node_class=NODE_CLASS,
+            node_class=self.node_class,
             tier=self.tier,
             signals=signals,
         )
 
 
-class Pods:
-    """A Deployment of replicas on nodes, `places` by slot; a node that ran the model before keeps its weights."""
+_NOT_READY = (PodPhase.STARTING, PodPhase.UNSCHEDULABLE)
 
-    def __init__(self, fleet: CompiledFleet, sensors: Sensing, starts: Starts, *, places: Sequence[int]) -> None:
-        self._fleet = fleet
-        self._sensors = sensors
-        self._starts = starts
-        self._places = places
-        self._free = set(range(len(places)))
-        self._made = 0
+
+class Pods:
+    """A Deployment of replicas on nodes. `waits`: one without room is there and waits; else it is not made."""
+
+    def __init__(self, fleet: CompiledFleet, sensors: Sensing, starts: Starts, tenant: Tenant, *, waits: bool) -> None:
+        self._fleet, self._sensors, self._starts = fleet, sensors, starts
+        self._tenant, self._waits = tenant, waits
+        self._free = set(range(len(tenant.index_of)))
+        self._made = self._wanted = 0
+        self.waiting: list[Pod] = []  # for a node
         self.starting: list[Pod] = []
         self.serving: list[Pod] = []
         self.draining: list[Pod] = []
         self.ready_at_s = math.inf  # of the next one
         self._silent_seen: tuple[PodSeen, ...] | None = None
-        self.starts = 0
+        self.starts = self.lost_requests = 0
         self.gone_pod_seconds = 0.0
 
     @property
     def replicas(self) -> int:
         """Those that are not on their way out."""
-        return len(self.starting) + len(self.serving)
+        return len(self.waiting) + len(self.starting) + len(self.serving)
 
     @property
     def next_at_s(self) -> float:
-        """When a replica gets ready, or is a phase further."""
-        return min(self.ready_at_s, self._starts.next_at_s)
+        """When a replica gets ready, or is a phase further, or something happens to a node."""
+        return min(self.ready_at_s, self._starts.next_at_s, self._tenant.next_at_s)
+
+    @property
+    def must_look(self) -> bool:
+        """Whether what others did may matter: something happened to a node, or they left one that we wait for."""
+        return bool(self.waiting) or self.replicas < self._wanted or self._tenant.has_news
+
+    @property
+    def schedulable_replicas(self) -> int | None:
+        """As many more as would find free GPUs; None: it cannot be known."""
+        return self._tenant.schedulable if self._waits else None
+
+    @property
+    def budget_replicas(self) -> int | None:
+        """The most that a quota allows."""
+        return self._tenant.budget(self._wanted, self.replicas)
 
     def serve_from_the_start(self, replicas: int, now_s: float) -> None:
-        """Replicas that have long been ready, and whose cost begins now."""
-        for _ in range(replicas):
-            slot = self._place()
-            self._starts.hold(self._places[slot], slot)
-            pod = self._add(slot, now_s - LONG_AGO_S, ready_at_s=now_s)
+        """Replicas that have long been ready, and whose cost begins now; those without room wait for it."""
+        self._wanted = replicas
+        while self.replicas < replicas and self._tenant.admits() and (slot := self._place()) is not None:
+            self._starts.hold(self._tenant.index_of[slot], slot)
+            pod = self._create(now_s - LONG_AGO_S)
+            self._put(pod, slot, now_s, is_ready=True)
             self._begin(pod, now_s)
+        self._keep_up(now_s)
 
     def scale_to(self, replicas: int, now_s: float, *, victim: str | None = None) -> None:
         """Start what is missing, as far as there are nodes; let go of what is too much."""
-        for _ in range(min(replicas - self.replicas, len(self._free))):
-            self.starts += 1
-            slot = self._place()
-            self._add(slot, now_s)
+        self._wanted = replicas
         while self.replicas > replicas:
             self._let_go(self._victim(victim), now_s)
+        self._keep_up(now_s)
 
     def sweep(self, now_s: float) -> bool:
         """Who has started is ready; who drains and has served its last request is gone. Whether anything changed."""
+        happened = self._tenant.hear(now_s)
+        for happening in happened:
+            self._bear(happening, now_s)
         for started in self._starts.settle(now_s):
             self._expect(started)
         ready = [pod for pod in self.starting if pod.ready_at_s <= now_s]
@@ -97,7 +122,15 @@ class Pods:
             self.draining.remove(pod)
             self._silent_seen = None
             self._end(pod, max(pod.drained_at_s, self._fleet.last_finish_at_s(pod.slot)))
-        return bool(ready or gone)
+        if self._waits:
+            self._keep_up(now_s)
+        return bool(ready or gone or happened)
+
+    def close(self, now_s: float) -> None:
+        """The course is over: what is on machines that were lost will not end, whether somebody knows it or not."""
+        for pod in (*self.starting, *self.serving, *self.draining):
+            if pod.is_stopped:
+                self._lose(pod, now_s)
 
     def look(self, now_s: float) -> tuple[PodSeen, ...]:
         """All pods, with the signals of those that serve."""
@@ -108,45 +141,103 @@ class Pods:
     def _silent(self) -> tuple[PodSeen, ...]:
         """Those that serve nobody new: as they were until one of them comes or goes."""
         if self._silent_seen is None:
+            waiting = [pod.seen(PodPhase.UNSCHEDULABLE) for pod in self.waiting]
             starting = [pod.seen(PodPhase.STARTING) for pod in self.starting]
-            self._silent_seen = (*starting, *[pod.seen(PodPhase.TERMINATING) for pod in self.draining])
+            self._silent_seen = (*waiting, *starting, *[pod.seen(PodPhase.TERMINATING) for pod in self.draining])
         return self._silent_seen
 
     def pod_seconds(self, begin_s: float, end_s: float) -> float:
         """Seconds that pods existed, and held a GPU, since the beginning."""
         present = (*self.starting, *self.serving, *self.draining)
-        return self.gone_pod_seconds + sum(end_s - max(begin_s, pod.created_at_s) for pod in present)
+        return self.gone_pod_seconds + sum(end_s - max(begin_s, pod.held_from_s) for pod in present)
 
-    def _place(self) -> int:
-        """Where the next one goes: to weights that are there, else where it may."""
-        warm = {slot for slot in self._free if self._starts.tier(self._places[slot]) is Tier.WARM}
-        return min(warm or self._free)  # low numbers: the kernel looks at all up to the highest in use
+    def _keep_up(self, now_s: float) -> None:
+        """Make what is missing, as a ReplicaSet; place what waits, the oldest first, as a scheduler."""
+        while self.replicas < self._wanted and self._tenant.admits() and (self._waits or self._free):
+            self.waiting.append(self._create(now_s))
+            self._silent_seen = None
+            if not self._waits:
+                self._place_first(now_s)
+        while self.waiting and self._place_first(now_s):
+            pass
+        self._tenant.provide(len(self.waiting), now_s)
 
-    def _add(self, slot: int, now_s: float, *, ready_at_s: float | None = None) -> Pod:
-        self._free.remove(slot)
-        tier = Tier.COLD if ready_at_s is not None else self._starts.tier(self._places[slot])
+    def _place_first(self, now_s: float) -> bool:
+        """Whether the one that waits longest found a node."""
+        slot = self._place()
+        if slot is None:
+            return False
+        self.starts += 1
+        self._put(self.waiting.pop(0), slot, now_s)
+        return True
+
+    def _place(self) -> int | None:
+        """Where the next one goes: to weights that are there, else where it may; None where there is no room."""
+        free = {slot for slot in self._free if self._tenant.is_free(slot)}
+        warm = {slot for slot in free if self._starts.tier(self._tenant.index_of[slot]) is Tier.WARM}
+        # Low numbers: the kernel looks at all up to the highest in use. So groups are used in their order, and
+        # one node after the other, as under a scheduler that packs GPUs (NodeResourcesFit's MostAllocated).
+        return min(warm or free, default=None)
+
+    def _create(self, now_s: float) -> Pod:
         self._made += 1
-        pod = Pod(
-            name=f"replica-{self._made}",
-            slot=slot,
-            node=f"node-{self._places[slot]}",
-            tier=tier,
-            created_at_s=now_s,
-            ready_at_s=self._starts.begin(slot, self._places[slot], now_s) if ready_at_s is None else ready_at_s,
-        )
+        self._tenant.held += 1
+        return Pod(name=f"replica-{self._made}", created_at_s=now_s)
+
+    def _put(self, pod: Pod, slot: int, now_s: float, *, is_ready: bool = False) -> None:
+        """On its node."""
+        self._free.remove(slot)
+        self._tenant.take(slot)
+        pod.slot, pod.machine = slot, self._tenant.machine(slot)
+        pod.node, pod.node_class = self._tenant.names(slot)
+        pod.held_from_s = now_s
+        node = self._tenant.index_of[slot]
+        pod.tier = Tier.COLD if is_ready else self._starts.tier(node)
+        pod.ready_at_s = now_s if is_ready else self._starts.begin(slot, node, now_s)
         self._fleet.add(slot, ready_at_s=pod.ready_at_s)
         self.starting.append(pod)
         self._silent_seen = None
         self.ready_at_s = min(self.ready_at_s, pod.ready_at_s)
-        return pod
+
+    def _bear(self, happening: Happening, now_s: float) -> None:
+        """What befalls a machine befalls what is on it."""
+        present = (*self.starting, *self.serving, *self.draining)
+        for pod in [pod for pod in present if pod.machine == happening.machine]:
+            if happening.fate is Fate.LOST:
+                self._stop(pod)
+            elif happening.fate is not Fate.RECLAIMED:
+                self._lose(pod, now_s)
+            elif pod.drained_at_s == math.inf:
+                self._let_go(pod, now_s)
+        if happening.fate not in (Fate.LOST, Fate.RECLAIMED):  # gone, or another one that holds nothing
+            self._starts.forget(happening.node, now_s)
+
+    def _stop(self, pod: Pod) -> None:
+        """Nothing comes of it any more; who watches it sees nothing new, and requests still go there."""
+        pod.is_stopped = True
+        self._sensors.end(pod.slot)
+        self._fleet.stop(pod.slot)
+        if pod in self.starting:
+            self._set_ready_at(pod, math.inf)
+
+    def _lose(self, pod: Pod, now_s: float) -> None:
+        for pods in (self.starting, self.serving, self.draining):
+            if pod in pods:
+                pods.remove(pod)
+        self.ready_at_s = min([pod.ready_at_s for pod in self.starting], default=math.inf)
+        self._silent_seen = None
+        self.lost_requests += self._fleet.lose(pod.slot)
+        self._end(pod, now_s)
 
     def _expect(self, started: Started) -> None:
         """Its weights are there: now it is known when it will be Ready, if it was not let go."""
         for pod in self.starting:
-            if pod.slot == started.slot and pod.ready_at_s == math.inf:
-                pod.ready_at_s = started.ready_at_s
-                self._fleet.world.replicas["ready_at_s"][pod.slot] = started.ready_at_s
-                self.ready_at_s = min(self.ready_at_s, pod.ready_at_s)
+            if pod.slot == started.slot and pod.ready_at_s == math.inf and not pod.is_stopped:
+                self._set_ready_at(pod, started.ready_at_s)
+
+    def _set_ready_at(self, pod: Pod, at_s: float) -> None:
+        pod.ready_at_s = self._fleet.world.replicas["ready_at_s"][pod.slot] = at_s
+        self.ready_at_s = min([pod.ready_at_s for pod in self.starting], default=math.inf)
 
     def _begin(self, pod: Pod, now_s: float) -> None:
         self._is_no_longer_starting(pod)
@@ -159,13 +250,20 @@ class Pods:
         self.ready_at_s = min([pod.ready_at_s for pod in self.starting], default=math.inf)
 
     def _victim(self, named: str | None) -> Pod:
-        """The one that the policy named; else as a ReplicaSet: those not ready first, then the youngest."""
-        for pod in (*self.starting, *self.serving):
+        """The one that the policy named; else as a ReplicaSet: those without a node, not ready, then the youngest."""
+        for pod in (*self.waiting, *self.starting, *self.serving):
             if pod.name == named:
                 return pod
+        if self.waiting:
+            return self.waiting[-1]
         return max(self.starting or self.serving, key=lambda pod: (pod.ready_at_s, pod.slot))
 
     def _let_go(self, pod: Pod, now_s: float) -> None:
+        if pod.slot == NOWHERE:
+            self.waiting.remove(pod)
+            self._tenant.held -= 1
+            self._silent_seen = None
+            return
         self._fleet.drain(pod.slot)
         self._sensors.leave(pod.slot)
         pod.drained_at_s = now_s
@@ -183,5 +281,6 @@ class Pods:
         self._sensors.end(pod.slot)
         self._starts.end(pod.slot, at_s)
         self._free.add(pod.slot)
-        # The first replicas were there before the clock started: they cost from then on.
-        self.gone_pod_seconds += at_s - max(0.0, pod.created_at_s)
+        self._tenant.held -= 1
+        self._tenant.leave(pod.slot, at_s)
+        self.gone_pod_seconds += at_s - pod.held_from_s

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from random import Random
 
 from autoscaler.policy.types import Observation
@@ -16,13 +17,12 @@ from simulations.world.pods import Pods
 from simulations.world.prometheus import sensing_of
 from simulations.world.sensors import Sensing
 from simulations.world.series import Recorder
-from simulations.world.setting import Setting
+from simulations.world.setting import PLACES_PER_REPLICA, Setting
 from simulations.world.startup import DrawnStarts, Starts
 from simulations.world.stream import as_they_come
 from simulations.world.tally import Tally, ttft_quantile_s
+from simulations.world.tenant import Tenant, Tenants
 
-# Draining replicas keep their GPUs for a while: room for as many again as may serve.
-PLACES_PER_REPLICA = 2
 PROGRESS_EVERY_S = 60.0  # of virtual time
 
 Progress = Callable[[float], None]
@@ -32,20 +32,27 @@ def simulate(
     setting: Setting, policy: Policy, progress: Progress | None = None, *, sensing: type[Sensing] | None = None
 ) -> Outcome:
     """Run one policy through the setting; the same seed gives the same outcome, and every policy the same luck."""
-    run = _Run(setting, policy, sensing)
+    nodes = setting.make_nodes()
+    run = Run(setting, policy, tenant_of(setting, Tenants(nodes)), sensing)
     told_s = -math.inf
     while (now_s := run.step()) < setting.span_s:
         if progress is not None and now_s - told_s >= PROGRESS_EVERY_S:
             progress(now_s / setting.span_s)
             told_s = now_s
-    return run.end()
+    return replace(run.end(), nodes=nodes.use(setting.span_s) if setting.nodes else ())
 
 
-class _Run:
+def tenant_of(setting: Setting, tenants: Tenants) -> Tenant:
+    """The service's places; without nodes in its setting, as many as it ever needs."""
+    slots = None if setting.nodes else setting.bounds.high * PLACES_PER_REPLICA
+    return tenants.add(gpus=setting.gpus_per_replica, gpu_class=setting.gpu_class, slots=slots)
+
+
+class Run:
     """One policy's world on its way."""
 
-    def __init__(self, setting: Setting, policy: Policy, sensing: type[Sensing] | None) -> None:
-        slots = setting.bounds.high * PLACES_PER_REPLICA
+    def __init__(self, setting: Setting, policy: Policy, tenant: Tenant, sensing: type[Sensing] | None = None) -> None:
+        slots = len(tenant.index_of)
         self._setting, self._policy, self._cadence = setting, policy, setting.monitoring.of(policy.cadence)
         requests, self._parts = as_they_come(setting)
         self._fleet = CompiledFleet(
@@ -64,9 +71,8 @@ class _Run:
         self._sensors: Sensing = sense(self._fleet, self._cadence, random, slots=slots)
         if setting.faults:
             self._sensors = FaultySensors(self._sensors, setting.faults)
-        places = _places(setting)
-        self._starts = _starts(setting, sorted(set(places)))
-        self._pods = Pods(self._fleet, self._sensors, self._starts, places=places)
+        self._starts = _starts(setting, tenant.there)
+        self._pods = Pods(self._fleet, self._sensors, self._starts, tenant, waits=bool(setting.nodes))
         self._pods.serve_from_the_start(setting.replicas_at_start, 0.0)
         self._replicas = setting.replicas_at_start
         self._decisions: list[Change] = []
@@ -80,28 +86,44 @@ class _Run:
         self._decide_at_s = random.random() * self._cadence.decide_s
         self._decided_at_s = -math.inf
 
-    def step(self) -> float:
-        """Move the world to where something happens next, and let it happen; returns when that is."""
+    @property
+    def due_s(self) -> float:
+        """Where something happens next, if nothing is news before."""
+        return min(
+            self._decide_at_s,
+            self._recorder.next_at_s,
+            self._pods.next_at_s,
+            self._known_to_s,
+            self._setting.span_s,
+        )
+
+    def step(self, until_s: float = math.inf) -> float:
+        """Move the world to where something happens next, and let it happen; returns when that is, or `until_s`."""
         span_s = self._setting.span_s
-        due_s = min(self._decide_at_s, self._recorder.next_at_s, self._pods.next_at_s, self._known_to_s, span_s)
-        now_s, is_news = self._sensors.move(due_s)
+        now_s, is_news = self._sensors.move(min(self.due_s, until_s))
         if self._known_to_s <= now_s < span_s:
             self._read_on()
         if is_news or now_s >= min(self._decide_at_s, self._pods.next_at_s):
             # Not for the recorder's sake: who watches must not change what happens.
             is_news |= self._pods.sweep(now_s)
-        if is_news and self._cadence.events is not None:
-            self._decide_at_s = min(self._decide_at_s, max(now_s, self._decided_at_s + SPACING_S))
+        if is_news:
+            self._wake(now_s)
         if self._decide_at_s <= now_s:
             self._decide(now_s)
         if self._recorder.next_at_s <= now_s:
             self._recorder.note(self._replicas, self._pods, self._fleet)
         return now_s
 
+    def look_around(self, now_s: float) -> None:
+        """Others did something: replicas that wait may find room, and nodes may be gone."""
+        if self._pods.must_look and self._pods.sweep(now_s):
+            self._wake(now_s)
+
     def end(self) -> Outcome:
         """Serve what arrived; the clock for the cost stops with the last arrival."""
         setting = self._setting
         pod_seconds = self._pods.pod_seconds(0.0, setting.span_s)
+        self._pods.close(setting.span_s)
         if setting.follows is not None:
             self._fleet.close()
         self._fleet.advance(math.inf)
@@ -119,7 +141,12 @@ class _Run:
             requests=requests,
             series=series,
             startups=self._starts.figures(setting.span_s),
+            lost_requests=self._fleet.lost_requests,
         )
+
+    def _wake(self, now_s: float) -> None:
+        if self._cadence.events is not None:
+            self._decide_at_s = min(self._decide_at_s, max(now_s, self._decided_at_s + SPACING_S))
 
     def _read_on(self) -> None:
         """The next part of the traffic; what ended of those before is counted and forgotten."""
@@ -141,6 +168,8 @@ class _Run:
             pods=pods,
             upstream_waiting_requests=held_requests,
             upstream_observed_at_s=counted_at_s,
+            schedulable_replicas=self._pods.schedulable_replicas,
+            budget_replicas=self._pods.budget_replicas,
         )
         wish = self._policy.wish(seen, now_s)
         self._decide_at_s = self._next_look_s(wish, now_s)
@@ -167,12 +196,6 @@ def _starts(setting: Setting, nodes: Sequence[int]) -> Starts:
     if isinstance(setting.startup, Phases):
         return PhasedStarts(setting.startup, random, nodes)
     return DrawnStarts(setting.startup, random)
-
-
-def _places(setting: Setting) -> list[int]:
-    """The node of each slot: as many replicas on each as it has GPUs for."""
-    per_node = setting.gpus_per_node // setting.gpus_per_replica
-    return [slot // per_node for slot in range(setting.bounds.high * PLACES_PER_REPLICA)]
 
 
 def _change(wish: Wish, before: int, now_s: float) -> Change:

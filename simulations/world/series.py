@@ -10,7 +10,7 @@ from simulations.compiled.sight import total_load
 from simulations.world.outcome import SAMPLE, SERIES_POINTS, Series
 from simulations.world.pods import Pods
 
-Point = tuple[int, int, int, int, int, int, int, int, int, float]  # the columns of SAMPLE up to the KV usage
+Point = tuple[int, int, int, int, int, int, int, int, int, float, int]  # the columns of SAMPLE up to the unplaced ones
 
 
 class Recorder:
@@ -33,8 +33,8 @@ class Recorder:
         ready, draining = len(pods.serving), len(pods.draining)
         running, waiting, held, usage = total_load(fleet.world)
         hot, warm, cold = tiers.count(Tier.HOT), tiers.count(Tier.WARM), tiers.count(Tier.COLD)
-        mean_usage = usage / max(1, ready)
-        self._points.append((wanted, hot, warm, cold, ready, draining, running, waiting, held, mean_usage))
+        mean_usage, unplaced = usage / max(1, ready), len(pods.waiting)
+        self._points.append((wanted, hot, warm, cold, ready, draining, running, waiting, held, mean_usage, unplaced))
 
     def series(self) -> Series:
         """All points, without what arrived."""

@@ -10,9 +10,13 @@ from simulations.compiled.names import BlockNames
 from simulations.policies.base import Bounds
 from simulations.replica import EngineConfig, StepTimes
 from simulations.world.faults import SensorFault
+from simulations.world.nodes import NodeGroup, Nodes
 from simulations.world.phases import Phases
 from simulations.world.prometheus import Monitoring
 from simulations.world.startup import StartupTimes
+
+# Draining replicas keep their GPUs for a while: room for as many again as may serve.
+PLACES_PER_REPLICA = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +41,9 @@ class Setting:
     monitoring: Monitoring = field(default_factory=Monitoring)
     gpus_per_replica: int = 1  # tensor x pipeline parallel: what a replica costs, and takes of a node
     gpus_per_node: int = 1  # replicas of one node share its disk: weights that are there are there for all
+    nodes: tuple[NodeGroup, ...] = ()  # none: as many of `gpus_per_node` as it ever needs
+    gpu_class: str | None = None  # of the nodes that its replicas may be on; None: of all
+    budget_gpus: int | None = None  # a quota
     names: BlockNames | None = None  # of the blocks that `requests` share; a prefix cache knows them by these
     follows: Records | None = None  # of each request, which comes when it ended: that one has no time of its own
 
@@ -50,14 +57,28 @@ class Setting:
                 f"replicas_at_start must be within {self.bounds.low} and {self.bounds.high}, "
                 f"got {self.replicas_at_start}"
             )
-        if not 1 <= self.gpus_per_replica <= self.gpus_per_node:
-            raise ValueError(f"a replica of {self.gpus_per_replica} GPUs does not fit a node of {self.gpus_per_node}")
+        most_gpus = max((group.gpus for group in self._usable_nodes()), default=0) if self.nodes else self.gpus_per_node
+        if not 1 <= self.gpus_per_replica <= most_gpus:
+            where = f" {self.gpu_class}" if self.gpu_class and self.nodes else ""
+            raise ValueError(f"a replica of {self.gpus_per_replica}{where} GPUs does not fit a node of {most_gpus}")
         if self.more is not None and self.ends_at_s is None:
             raise ValueError("a setting whose requests come in parts needs ends_at_s")
         if self.follows is not None and (self.more is not None or self.ends_at_s is None):
             raise ValueError("a setting whose requests follow each other needs all of them at once, and ends_at_s")
         if self.names is not None and (self.more is not None or self.names.requests != len(self.requests)):
             raise ValueError("a setting with names of blocks needs one list of them for each request, and all at once")
+
+    def make_nodes(self) -> Nodes:
+        """Its nodes, with the fates of its seed."""
+        return Nodes(self.nodes or (self._enough(),), seed=self.seed, budget_gpus=self.budget_gpus)
+
+    def _usable_nodes(self) -> list[NodeGroup]:
+        return [group for group in self.nodes if self.gpu_class in (None, group.gpu_class)]
+
+    def _enough(self) -> NodeGroup:
+        per_node = self.gpus_per_node // self.gpus_per_replica
+        nodes = -(-self.bounds.high * PLACES_PER_REPLICA // per_node)
+        return NodeGroup(gpus=self.gpus_per_node, low=nodes, high=nodes)
 
     @property
     def span_s(self) -> float:
