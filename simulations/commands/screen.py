@@ -8,6 +8,10 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
+from simulations.compiled.jit import is_first_use
+
+FIRST_USE = "compiling, once"
+
 
 @dataclass(frozen=True, slots=True)
 class Column:
@@ -63,4 +67,4 @@ def screen(total: float | None, first: str) -> Iterator[Screen]:
         redirect_stderr=False,
         disable=not console.is_terminal,
     ) as bar:
-        yield Screen(bar, bar.add_task(first, total=total))
+        yield Screen(bar, bar.add_task(FIRST_USE if is_first_use() else first, total=total))
