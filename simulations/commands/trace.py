@@ -67,6 +67,9 @@ def _print_summary(options: argparse.Namespace, trace: Trace, summary: Summary) 
         return
     for name, value in _told(trace, summary):
         sys.stdout.write(f"{name:<22}{value}\n")
+    if not trace.format.has_lengths:
+        other = "; others: --lengths" if options.lengths is None else ""
+        sys.stdout.write(f"{'':<22}lengths are not in the file: as in {_lengths_source(options)}{other}\n")
 
 
 def convert(options: argparse.Namespace) -> None:
@@ -108,6 +111,9 @@ def splice(options: argparse.Namespace) -> None:
 
 def plot(options: argparse.Namespace) -> None:
     """A picture in a file, or on the terminal."""
+    out = options.out or options.picture
+    if out is not None and out.suffix != ".svg":
+        raise UsageError(f"a plot is an SVG: expected a name that ends in .svg, got {out}")
     trace = _trace(options, options.file)
     with screen(None, "reading") as on:
         tally = Tally()
@@ -115,17 +121,18 @@ def plot(options: argparse.Namespace) -> None:
         summary = tally.summary()
         on.tell("drawing", 0)
         found = picture(_cut(options, trace.chunks()), summary.span_s)
-    if options.out is None:
+    if out is None:
         sys.stdout.write(bars(found))
         return
+    lengths = "" if trace.format.has_lengths else f", as in {_lengths_source(options)}"
     says = (
         f"{summary.requests:,} requests, {summary.requests_per_s:.3g} a second; prompts {summary.prompt.mean:,.0f} "
-        f"and answers {summary.output.mean:,.0f} tokens on average"
+        f"and answers {summary.output.mean:,.0f} tokens on average{lengths}"
     )
     try:
-        options.out.write_text(svg(found, trace.path.name, says), encoding="utf-8")
+        out.write_text(svg(found, trace.path.name, says), encoding="utf-8")
     except OSError as exc:
-        raise UsageError(f"{options.out} cannot be written: {exc.strerror}") from exc
+        raise UsageError(f"{out} cannot be written: {exc.strerror}") from exc
 
 
 def _told(trace: Trace, summary: Summary) -> Iterator[tuple[str, str]]:
@@ -133,7 +140,7 @@ def _told(trace: Trace, summary: Summary) -> Iterator[tuple[str, str]]:
     yield "requests", f"{summary.requests:,}" + (" (drawn from its rates)" if trace.format.is_drawn else "")
     if summary.empty_requests:
         yield "  without tokens", f"{summary.empty_requests:,} (no server takes them)"
-    yield "span", f"{summary.span_s / 3600:.2f} h"
+    yield "span", _span(summary.span_s)
     yield "requests per second", f"{summary.requests_per_s:.3f}"
     yield "busiest minute", f"{summary.peak_minute_to_mean:.2f} times the mean"
     yield "variation of gaps", f"{summary.gap_variation:.2f} (1: a Poisson process; more: bursts)"
@@ -141,6 +148,18 @@ def _told(trace: Trace, summary: Summary) -> Iterator[tuple[str, str]]:
     yield "answer tokens", _figures(summary.output)
     if summary.shared_block_ratio is not None:
         yield "shared blocks", f"{summary.shared_block_ratio:.1%} of the prompts' blocks stood in an earlier prompt"
+
+
+def _span(span_s: float) -> str:
+    """In the largest unit of which there are two."""
+    unit_s, unit = next(
+        (size for size in ((86_400, "days"), (3600, "h"), (60, "min")) if span_s >= 2 * size[0]), (1, "s")
+    )
+    return f"{span_s / unit_s:.2f} {unit}"
+
+
+def _lengths_source(options: argparse.Namespace) -> str:
+    return "Azure's conversations of 2023" if options.lengths is None else Path(options.lengths).name
 
 
 def _figures(tokens: TokenFigures) -> str:
@@ -190,9 +209,27 @@ def _seconds(text: str | None, default: float) -> float:
 def _write(options: argparse.Namespace, make: Callable[[], Iterable[Chunk]]) -> None:
     if options.out.is_dir():
         raise TraceError(options.out, "is a directory; expected the name of a file to write")
+    to, has_blocks = options.to or _format_of_name(options.out), False
+
+    def watched(chunks: Iterable[Chunk]) -> Iterator[Chunk]:
+        nonlocal has_blocks
+        for chunk in chunks:
+            has_blocks |= chunk.blocks is not None
+            yield chunk
+
     with screen(None, "writing") as on:
-        requests = write_trace(_counted(make(), on), options.out, options.to)
-    sys.stdout.write(f"{options.out}: {requests:,} requests as {options.to}\n")
+        requests = write_trace(_counted(watched(make()), on), options.out, to)
+    sys.stdout.write(f"{options.out}: {requests:,} requests as {to}\n")
+    if has_blocks and to != "mooncake":
+        sys.stderr.write(
+            f"warmtide sim: {to} has no blocks: what prompts share was left out (--to mooncake keeps it)\n"
+        )
+
+
+def _format_of_name(path: Path) -> str:
+    """A table where the name is that of one."""
+    name = path.with_suffix("") if path.suffix in (".gz", ".zst") else path
+    return "azure" if name.suffix == ".csv" else "mooncake"
 
 
 def _counted(chunks: Iterable[Chunk], on: Screen) -> Iterator[Chunk]:
@@ -212,7 +249,7 @@ def _reads(word: argparse.ArgumentParser) -> None:
 
 
 def _reads_one(word: argparse.ArgumentParser) -> None:
-    word.add_argument("file", type=Path, metavar="FILE")
+    word.add_argument("file", type=Path, metavar="FILE", help="any trace (see: warmtide sim trace formats)")
     _reads(word)
 
 
@@ -223,7 +260,7 @@ def _windowed(word: argparse.ArgumentParser) -> None:
 
 def _writes(word: argparse.ArgumentParser) -> None:
     word.add_argument("--out", type=Path, required=True, metavar="FILE", help="packed where it ends in .gz or .zst")
-    word.add_argument("--to", choices=WRITERS, default="mooncake", help="the format to write (default mooncake)")
+    word.add_argument("--to", choices=WRITERS, help="the format to write; default: azure for .csv, else mooncake")
 
 
 def _add_inspect(word: argparse.ArgumentParser) -> None:
@@ -264,7 +301,8 @@ def _add_splice(word: argparse.ArgumentParser) -> None:
 def _add_plot(word: argparse.ArgumentParser) -> None:
     _reads_one(word)
     _windowed(word)
-    word.add_argument("out", type=Path, nargs="?", metavar="OUT.svg", help="without it: bars on the terminal")
+    word.add_argument("--out", type=Path, metavar="OUT.svg", help="without it: bars on the terminal")
+    word.add_argument("picture", type=Path, nargs="?", metavar="OUT.svg", help="the same")
 
 
 Word = tuple[str, Callable[[argparse.ArgumentParser], None], Callable[[argparse.Namespace], None]]

@@ -27,6 +27,7 @@ class Format:
     says: str
     read: Reader
     is_drawn: bool = False  # it has rates, not requests: these are drawn by seed
+    has_lengths: bool = True  # False: so are their tokens, from figures
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,12 +77,14 @@ FORMATS = {
             says="CSV of requests per second, per minute or per bin",
             read=lambda path, drawing: rates_csv(path).chunks(drawing.lengths, drawing.rng),
             is_drawn=True,
+            has_lengths=False,
         ),
         Format(
             name="prometheus",
             says="a saved answer of Prometheus' query_range, in requests per second",
             read=lambda path, drawing: rates_prometheus(path).chunks(drawing.lengths, drawing.rng),
             is_drawn=True,
+            has_lengths=False,
         ),
     )
 }

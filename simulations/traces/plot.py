@@ -78,7 +78,7 @@ def svg(found: Picture, title: str, says: str) -> str:
 def bars(found: Picture) -> str:
     """Requests per second over time, for a terminal."""
     values = _resized(found.requests_per_s, TERMINAL_WIDTH)
-    top = max(values) or 1.0
+    top = _round_up(max(values) or 1.0)
     eighths = [round(value / top * TERMINAL_HEIGHT * 8) for value in values]
     lines = []
     for level in reversed(range(TERMINAL_HEIGHT)):
@@ -134,9 +134,9 @@ def _lengths(found: Picture) -> list[str]:
             x, width = LEFT + step * (number - first + shift), step * 0.4
             place = f'x="{x:.1f}" y="{base - height:.1f}" width="{width:.1f}" height="{height:.1f}"'
             parts.append(f'<rect {place} class="{name}"/>')
-    for number in range(first, last + 1, max(1, (last - first) // 8)):
-        x = LEFT + step * (number - first)
-        tokens = _short(round(2 ** (number / 2)))
+    for power in range(-(-first // 2), last // 2 + 1, max(1, (last - first) // 20)):
+        x = LEFT + step * (2 * power - first)
+        tokens = f"{2**power}" if power < 10 else f"{2 ** (power - 10)}k"
         parts.append(f'<text x="{x:.0f}" y="{base + 18}" text-anchor="middle" class="soft">{tokens}</text>')
     return parts
 

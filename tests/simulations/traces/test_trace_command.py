@@ -76,6 +76,8 @@ def test_a_plot_is_a_picture_of_its_own(trace: Path, tmp_path: Path, capsys: pyt
     out = tmp_path / "plot.svg"
     odd = trace.rename(tmp_path / "a<b>&.jsonl")
 
+    assert cli.main(["trace", "plot", str(odd), "--end", "1h", "--out", str(out)]) == 0
+    written = out.read_bytes()
     assert cli.main(["trace", "plot", str(odd), str(out)]) == 0
     assert cli.main(["trace", "plot", str(odd)]) == 0
 
@@ -84,6 +86,35 @@ def test_a_plot_is_a_picture_of_its_own(trace: Path, tmp_path: Path, capsys: pyt
     assert len(list(picture.iter(f"{SVG}polyline"))) == 2
     assert "http" not in out.read_text(encoding="utf-8").replace("http://www.w3.org/2000/svg", "")
     assert "█" in capsys.readouterr().out
+    assert out.read_bytes() == written
+    marks = [mark.text for mark in picture.iter(f"{SVG}text")]
+    assert marks[marks.index("512") + 1] == "1k"  # tokens per request, at powers of two
+
+
+def test_a_table_is_written_where_the_name_is_of_one_and_says_what_it_cannot_hold(
+    trace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, format_name in (("a.csv", "azure"), ("a.csv.gz", "azure"), ("a.jsonl", "mooncake"), ("a", "mooncake")):
+        assert cli.main(["trace", "convert", str(trace), "--out", str(tmp_path / name)]) == 0
+        said = capsys.readouterr()
+        assert said.out.endswith(f"{name}: 400 requests as {format_name}\n")
+        assert ("azure has no blocks: what prompts share was left out" in said.err) == (format_name == "azure")
+
+
+def test_lengths_that_are_not_in_a_file_are_said_to_come_from_elsewhere(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rates = tmp_path / "rates.csv"
+    rates.write_text("minute,requests\n0,60\n1,90\n", encoding="utf-8")
+
+    assert cli.main(["trace", "inspect", str(rates)]) == 0
+    assert (
+        "lengths are not in the file: as in Azure's conversations of 2023; others: --lengths" in capsys.readouterr().out
+    )
+    assert cli.main(["trace", "inspect", str(rates), "--lengths", "azure_2023_code"]) == 0
+    assert "lengths are not in the file: as in azure_2023_code\n" in capsys.readouterr().out
+    assert cli.main(["trace", "plot", str(rates), str(tmp_path / "a.svg")]) == 0
+    assert "tokens on average, as in Azure's conversations of 2023<" in (tmp_path / "a.svg").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
@@ -94,10 +125,11 @@ def test_a_plot_is_a_picture_of_its_own(trace: Path, tmp_path: Path, capsys: pyt
         (["convert", "T", "--begin", "yesterday", "--out", "x"], "expected a time such as 90, 90s"),
         (["resample", "T", "--period", "0", "--out", "x"], "--period must be > 0"),
         (["plot", "T", "--begin", "9d"], "no request comes between 777600 s and inf s"),
+        (["plot", "T", "x.png"], "a plot is an SVG: expected a name that ends in .svg, got x.png"),
         (["convert", "T", "--out", "/"], "is a directory"),
         (["convert", "T", "--out", "/proc/none/x"], "cannot be written"),
     ],
-    ids=["absent", "rate", "time", "period", "window", "directory", "unwritable"],
+    ids=["absent", "rate", "time", "period", "window", "picture", "directory", "unwritable"],
 )
 def test_a_wrong_call_is_one_line_and_exit_2(
     arguments: list[str], said: str, trace: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
