@@ -258,17 +258,27 @@ class KubeClient:
                 await self._load_file(configuration)
         except (ConfigException, OSError, YAMLError, TypeError, AttributeError) as exc:
             # The loader trips over malformed files in several ways; all of them are for a human to fix.
-            where = f"kubeconfig {self._kubeconfig or os.environ.get('KUBECONFIG') or '~/.kube/config'}"
-            raise BadSpecError(where, "content", "", f"cannot be used: {_words(exc)}") from exc
+            raise BadSpecError(f"kubeconfig {self._places()}", "content", "", f"cannot be used: {_words(exc)}") from exc
         return configuration
 
     async def _load_file(self, configuration: Configuration) -> None:
-        path = str(self._kubeconfig) if self._kubeconfig else None
-        if self._kubeconfig and not self._kubeconfig.is_file():
-            raise FileNotFoundError(f"no such file: {path}")
         await load_kube_config(
-            config_file=path, context=self._context, client_configuration=configuration, persist_config=False
+            config_file=self._present(),
+            context=self._context,
+            client_configuration=configuration,
+            persist_config=False,
         )
+
+    def _places(self) -> str:
+        """Where the kubeconfig may be: files as in PATH."""
+        return str(self._kubeconfig or os.environ.get("KUBECONFIG") or "~/.kube/config")
+
+    def _present(self) -> str:
+        """The same, if one of them is there: the loader only warns where none is, and stumbles over that later."""
+        places = self._places()
+        if any(Path(place).expanduser().is_file() for place in places.split(os.pathsep) if place):
+            return places
+        raise BadSpecError(f"kubeconfig {places}", "file", "", "there is none; --kubeconfig or KUBECONFIG names one")
 
 
 def _api_client(configuration: Configuration) -> ApiClient:

@@ -19,6 +19,10 @@ async def test_a_service_is_enrolled_grows_with_its_load_shrinks_after_it_and_lo
         town.crowd.wanted = 0
         await town.until_size(1, within_s=60)
 
+        async def is_told() -> bool:
+            return bool((await town.status())["replicas"]["desired"] == 1)
+
+        await town.until(is_told, within_s=10)  # the status follows within seconds
         status = await town.status()
         deployment = await town.api.get(DEPLOYMENTS, town.space, town.deployment)
         managers = {
@@ -32,7 +36,6 @@ async def test_a_service_is_enrolled_grows_with_its_load_shrinks_after_it_and_lo
         assert town.crowd.broken == []
         assert town.crowd.served > 12
         assert managers == {"warmtide"}
-        assert status["replicas"]["desired"] == 1
         assert status["conditions"]
         assert await controller.stop() == 0
         assert await town.leader() == ""

@@ -330,3 +330,31 @@ async def test_a_kubeconfig_that_cannot_be_used_is_named(tmp_path: Path, content
     with pytest.raises(BadSpecError, match=f"kubeconfig {path}"):
         async with KubeClient.from_config(path):
             pass
+
+
+@pytest.mark.parametrize(
+    ("named", "said"),
+    [
+        pytest.param("", "kubeconfig ~/.kube/config: file: there is none; --kubeconfig", id="nowhere"),
+        pytest.param("/nope:/nada", "kubeconfig /nope:/nada: file: there is none; --kubeconfig", id="a list"),
+    ],
+)
+async def test_where_no_kubeconfig_is_one_is_told_how_to_name_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: str, said: str
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("KUBECONFIG", named)
+
+    with pytest.raises(BadSpecError, match=said):
+        async with KubeClient.from_config():
+            pass
+
+
+async def test_the_first_kubeconfig_of_a_list_that_is_there_is_used(
+    server: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = server.write_kubeconfig(tmp_path / "there")
+    monkeypatch.setenv("KUBECONFIG", f"/nope:{path}")
+
+    async with KubeClient.from_config() as client:
+        assert client.server == server.url
