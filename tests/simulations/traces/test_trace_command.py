@@ -114,7 +114,7 @@ def test_lengths_that_are_not_in_a_file_are_said_to_come_from_elsewhere(
     assert cli.main(["trace", "inspect", str(rates), "--lengths", "azure_2023_code"]) == 0
     assert "lengths are not in the file: as in azure_2023_code\n" in capsys.readouterr().out
     assert cli.main(["trace", "plot", str(rates), str(tmp_path / "a.svg")]) == 0
-    assert "tokens on average, as in Azure's conversations of 2023<" in (tmp_path / "a.svg").read_text(encoding="utf-8")
+    assert "tokens on average, as in Azure" in (tmp_path / "a.svg").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
