@@ -10,7 +10,8 @@ class Keeping(StrEnum):
 
     NONE = "none"  # each pod fetches for itself, as with KServe's storage initializer: nothing outlives a pod
     ON_DEMAND = "on-demand"  # the first replica on a node fetches, and its weights stay until others need the room
-    PREFETCH = "prefetch"  # besides, the node agent fetches ahead on some nodes, as for a ModelCache
+    # Besides, a node agent fetches ahead on some nodes, as for a ModelCache, and reads into memory as an engine starts.
+    PREFETCH = "prefetch"
     ALL_NODES = "all-nodes"  # ahead on all nodes and never evicted, as for KServe's LocalModelCache
 
 
@@ -53,6 +54,11 @@ class NodeCaches:
             )
         if len(names := {other.name for other in self.others}) < len(self.others):
             raise ValueError(f"NodeCaches.others need names of their own, got {', '.join(sorted(names))} and one twice")
+
+    @property
+    def reads_ahead(self) -> bool:
+        """Whether a node agent reads weights into memory for a replica that starts."""
+        return self.keep is Keeping.PREFETCH
 
     def is_ahead(self, node_index: int) -> bool:
         """Whether weights come to this node, of all in their order, before a replica needs them."""

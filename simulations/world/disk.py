@@ -1,6 +1,6 @@
 """The model cache of one simulated node: what lies there, and what `cacheops.plan` makes of a wish."""
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, replace
 
 from cacheops.budget import Disk
@@ -20,15 +20,16 @@ class Wish:
     key: str
     size_bytes: int
     refetch_s: float
-    waiting: int = 0  # replicas that do not read it yet
+    waiting: int = 0  # replicas that do not read it yet: those that start now
     is_pinned: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Planned:
-    """Keys that are to be fetched now, and those that were evicted; when time alone would change the plan."""
+    """Keys that are to be fetched now, to be read into memory, and were evicted; when time would change the plan."""
 
     begun: tuple[str, ...]
+    warmed: tuple[str, ...]
     gone: tuple[str, ...]
     again_at_s: float | None
 
@@ -58,17 +59,18 @@ class NodeDisk:
         tree = self.trees[key]
         self.trees[key] = replace(tree, leases=tree.leases + count, used_at_s=now_s)
 
-    def plan(self, wishes: Iterable[Wish], now_s: float) -> Planned:
-        """Evict what the plan says, and take the room for what it says to fetch."""
+    def plan(self, wishes: Iterable[Wish], now_s: float, *, in_memory: Container[str], warm_bytes: int) -> Planned:
+        """Evict what the plan says, and take the room for what it says to fetch. `warm_bytes`: read ahead at most."""
         wanted = {wish.key: self._wanted(wish) for wish in wishes} | self.fetching
         inventory = Inventory(
-            trees=tuple(self.trees.values()),
+            trees=tuple(replace(tree, is_warm=tree.key in in_memory) for tree in self.trees.values()),
             partials=tuple(
                 Partial(digest=tree.digest, size_bytes=tree.size_bytes, touched_at_s=now_s)
                 for tree in self.fetching.values()
             ),
         )
-        found = plan(tuple(wanted.values()), inventory, Limits(disk=self._disk(inventory)), now_s=now_s)
+        limits = Limits(disk=self._disk(inventory), warm_bytes=warm_bytes)
+        found = plan(tuple(wanted.values()), inventory, limits, now_s=now_s)
         begun, gone = [], []
         for action in found.actions:
             if action.verb is Verb.EVICT:
@@ -77,7 +79,8 @@ class NodeDisk:
             elif action.verb is Verb.FETCH and action.key not in self.fetching:
                 self.fetching[action.key] = wanted[action.key]
                 begun.append(action.key)
-        return Planned(begun=tuple(begun), gone=tuple(gone), again_at_s=found.revisit_at_s)
+        warmed = tuple(action.key for action in found.actions if action.verb is Verb.WARM)
+        return Planned(begun=tuple(begun), warmed=warmed, gone=tuple(gone), again_at_s=found.revisit_at_s)
 
     def publish(self, key: str, now_s: float) -> None:
         """A fetch ended."""
@@ -93,6 +96,7 @@ class NodeDisk:
             refetch_s=wish.refetch_s,
             replicas=max(1, wish.waiting + (held.leases if held else 0)),
             is_pinned=wish.is_pinned,
+            is_due=wish.waiting > 0,
         )
 
     def _disk(self, inventory: Inventory) -> Disk:

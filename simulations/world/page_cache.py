@@ -7,7 +7,7 @@ class PageCache:
     """Least recently used by bytes. A file larger than all of it leaves nothing that a reader from the start finds."""
 
     def __init__(self, capacity_bytes: int) -> None:
-        self._capacity_bytes = capacity_bytes
+        self.capacity_bytes = capacity_bytes
         self._sizes_bytes: OrderedDict[str, int] = OrderedDict()
 
     @property
@@ -15,7 +15,7 @@ class PageCache:
         """Of all that is in it."""
         return sum(self._sizes_bytes.values())
 
-    def __contains__(self, name: str) -> bool:
+    def __contains__(self, name: object) -> bool:
         return name in self._sizes_bytes
 
     def read(self, name: str, size_bytes: int) -> bool:
@@ -23,7 +23,7 @@ class PageCache:
         was_there = name in self._sizes_bytes
         self._sizes_bytes[name] = size_bytes
         self._sizes_bytes.move_to_end(name)
-        while self.size_bytes > self._capacity_bytes:
+        while self.size_bytes > self.capacity_bytes:
             self._sizes_bytes.popitem(last=False)
         return was_there
 

@@ -80,11 +80,16 @@ class Phases:
         nodes = self.caches.prefetch_nodes if keep is Keeping.PREFETCH else None
         return replace(self, caches=replace(self.caches, keep=keep, prefetch_nodes=nodes))
 
-    def after_fetch_s(self, *, is_compiled: bool, is_in_memory: bool = False) -> float:
-        """From weights on the node to Ready."""
+    def after_fetch_s(self, *, is_compiled: bool, is_in_memory: bool = False, is_read_ahead: bool = False) -> float:
+        """From weights on the node to Ready. Read ahead they leave the disk while the engine starts."""
         compile_s = self.compile_cached_s if is_compiled else self.compile_s
-        load_bytes_per_s = self.memory_bytes_per_s if is_in_memory else self.disk_bytes_per_s
-        return self.weights_bytes / load_bytes_per_s + self.init_s + compile_s + self.graphs_s + self.warm_up_s
+        from_disk_s, from_memory_s = (
+            self.weights_bytes / rate for rate in (self.disk_bytes_per_s, self.memory_bytes_per_s)
+        )
+        loaded_s = self.init_s + (from_memory_s if is_in_memory else from_disk_s)
+        if is_read_ahead:
+            loaded_s = min(loaded_s, max(self.init_s + from_memory_s, from_disk_s))
+        return loaded_s + compile_s + self.graphs_s + self.warm_up_s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,7 +170,9 @@ class PhasedStarts:
     def _ready_at_s(self, arrival: Arrival) -> float:
         begun = self._begun.pop(arrival.slot)
         self._compiled.add(begun.node)
-        after_s = self._phases.after_fetch_s(is_compiled=begun.is_compiled, is_in_memory=arrival.is_in_memory)
+        after_s = self._phases.after_fetch_s(
+            is_compiled=begun.is_compiled, is_in_memory=arrival.is_in_memory, is_read_ahead=arrival.is_read_ahead
+        )
         ready_at_s = arrival.at_s + begun.luck * after_s
         self._log.expect(arrival.slot, ready_at_s, from_memory=arrival.is_in_memory)
         return ready_at_s

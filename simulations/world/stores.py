@@ -27,6 +27,7 @@ class Arrival:
     slot: int
     at_s: float
     is_in_memory: bool
+    is_read_ahead: bool  # the node agent reads them into memory while the engine starts
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -66,7 +67,7 @@ class Stores:
         self._nodes: dict[int, NodeStore] = {}
         self._ahead = {node for index, node in enumerate(nodes) if caches.is_ahead(index)}
         self._replicas: dict[int, _User] = {}  # by slot
-        self._agenda: list[tuple[float, int, Callable[[float], None]]] = []
+        self._agenda: list[tuple[float, int, Callable[[float], object]]] = []
         self._serial = 0
         self._arrivals: list[Arrival] = []
         self.evictions = 0  # of the service's model
@@ -136,7 +137,7 @@ class Stores:
         arrivals, self._arrivals = self._arrivals, []
         return arrivals
 
-    def _plan(self, at_s: float, happens: Callable[[float], None]) -> None:
+    def _plan(self, at_s: float, happens: Callable[[float], object]) -> None:
         self._serial += 1
         heapq.heappush(self._agenda, (at_s, self._serial, happens))
 
@@ -165,7 +166,9 @@ class Stores:
             return
         disk = self.at(user.node).disk
         if user.key in disk.trees:
-            self._read(user, now_s)
+            is_cold = user.key not in self.at(user.node).memory
+            is_ahead = is_cold and self._caches.reads_ahead and user.key in self._look(user.node, now_s)
+            self._read(user, now_s, is_ahead=is_ahead)
             return
         if self._caches.keep is not Keeping.NONE:
             self._look(user.node, now_s)
@@ -174,12 +177,13 @@ class Stores:
             user.file = f"{user.key} {self._serial}"
             self._downloads.begin(user.node, user.file, self._sizes_bytes[user.key], now_s)
 
-    def _look(self, node: int, now_s: float) -> None:
-        """Plan anew for a node, and begin what the plan says."""
+    def _look(self, node: int, now_s: float) -> tuple[str, ...]:
+        """Plan anew for a node, and begin what the plan says; what is read into memory."""
         place = self.at(node)
         if now_s >= place.looks_at_s:
             place.looks_at_s = math.inf
-        planned = place.disk.plan(self._wishes(node, place), now_s)
+        warm_bytes = place.memory.capacity_bytes if self._caches.reads_ahead else 0
+        planned = place.disk.plan(self._wishes(node, place), now_s, in_memory=place.memory, warm_bytes=warm_bytes)
         for key in planned.gone:
             place.memory.drop(key)
             self.evictions += key == OWN
@@ -188,6 +192,7 @@ class Stores:
         if planned.again_at_s is not None and planned.again_at_s < place.looks_at_s:
             place.looks_at_s = planned.again_at_s
             self._plan(planned.again_at_s, partial(self._look, node))
+        return planned.warmed
 
     def _wishes(self, node: int, place: NodeStore) -> list[Wish]:
         """What is needed now, and what should come ahead."""
@@ -217,7 +222,7 @@ class Stores:
         for user in waiting:
             self._read(user, now_s)
 
-    def _read(self, user: _User, now_s: float) -> None:
+    def _read(self, user: _User, now_s: float, *, is_ahead: bool = False) -> None:
         """From now on it reads, from memory where the file is there."""
         place = self.at(user.node)
         user.is_reading = True
@@ -227,7 +232,9 @@ class Stores:
         if user.slot is None:
             self._plan(now_s + user.use_s, partial(self._release, user))
         else:
-            self._arrivals.append(Arrival(slot=user.slot, at_s=now_s, is_in_memory=is_in_memory))
+            self._arrivals.append(
+                Arrival(slot=user.slot, at_s=now_s, is_in_memory=is_in_memory, is_read_ahead=is_ahead)
+            )
 
     def _release(self, user: _User, now_s: float) -> None:
         """It needs its weights no more; what it fetched for itself goes with it."""

@@ -127,6 +127,23 @@ def test_weights_that_are_still_in_memory_load_as_fast_as_memory_and_the_policy_
     assert figures[0].median_s == pytest.approx(7.0)
 
 
+@pytest.mark.parametrize(
+    ("keep", "disk_bytes_per_s", "expected_s"),
+    [(Keeping.ON_DEMAND, 2.5e9, 10.0), (Keeping.PREFETCH, 2.5e9, 7.0), (Keeping.PREFETCH, 1e9, 10.0)],
+    ids=["no agent", "while the engine starts", "and the disk takes longer than that"],
+)
+def test_the_agent_reads_weights_into_memory_while_the_engine_starts(
+    keep: Keeping, disk_bytes_per_s: float, expected_s: float
+) -> None:
+    caches = NodeCaches(keep=keep, memory_bytes=16 * GB, others=(NIGHT,))
+    phases = replace(PHASES, disk_bytes_per_s=disk_bytes_per_s, caches=caches)
+    world = PhasedStarts(phases, Random(1), range(1))
+    world.hold(0, 0)
+    world.settle(600.0)  # others pushed it out of memory
+
+    assert took_s(world, 1, 0, 600.0) == pytest.approx(expected_s)
+
+
 def test_who_reads_other_models_pushes_ours_out_of_memory_but_not_off_the_disk() -> None:
     world = starts(NodeCaches(memory_bytes=16 * GB, others=(NIGHT,)), nodes=1)
     world.hold(0, 0)
