@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from autoscaler.policy.types import Observation
 
 from .arima import POINTS_MAX, next_value
-from .base import Bounds, Cadence, Site, Wish, ready_pods
+from .base import Bounds, Cadence, Queries, Site, Wish, ready_pods
 from .capacity import profile
 from .series import (
     OUTPUT_GUESS_TOKENS,
@@ -27,7 +27,8 @@ from .series import (
 
 LOAD_S, THROUGHPUT_S = 5.0, 180.0
 SCALE_UP_RATIO, SCALE_DOWN_RATIO = 1.0, 0.6
-COUNT_S = 60.0  # the sensors' longest window: arrivals are summed up from such
+LOOKS = 3  # in an interval; at the last it asks for the increase over all of it
+FRONTEND_SCRAPE_S = 30.0  # of the PodMonitor that its chart has for the frontend
 ITL_S = 0.050  # the planner's default objective
 
 
@@ -79,42 +80,39 @@ class DynamoThroughput:
     site: Site
     ttft_s: float
     itl_s: float = ITL_S
-    _arrived: float = 0.0
-    _outstanding: float | None = None
+    _outstanding: float | None = None  # at the end of the last interval
     _lengths: tuple[float, float] = (PROMPT_GUESS_TOKENS, OUTPUT_GUESS_TOKENS)
-    _counted: int = 0
+    _looked: int = 0
     _requests: deque[float] = field(default_factory=lambda: deque(maxlen=POINTS_MAX))
     _prompts: deque[float] = field(default_factory=lambda: deque(maxlen=POINTS_MAX))
     _outputs: deque[float] = field(default_factory=lambda: deque(maxlen=POINTS_MAX))
 
     @property
     def cadence(self) -> Cadence:
-        """Three looks of a minute make one interval."""
-        return Cadence(scrape_s=COUNT_S, decide_s=COUNT_S)
+        """Prometheus answers with what the frontend said."""
+        queries = Queries(window_s=THROUGHPUT_S, is_of_router=True)
+        return Cadence(scrape_s=FRONTEND_SCRAPE_S, decide_s=THROUGHPUT_S / LOOKS, queries=queries)
 
     def wish(self, seen: Observation, now_s: float) -> Wish | None:
-        """Count; at the end of an interval, predict the next."""
+        """At the end of an interval, count what came in it and predict the next."""
         del now_s
-        self._count(seen)
-        if self._counted < THROUGHPUT_S / COUNT_S:
+        finished = finished_per_s(seen)
+        self._looked += finished is not None
+        if finished is None or self._looked < LOOKS:
             return None
-        for past, value in zip(
-            (self._requests, self._prompts, self._outputs), (self._arrived, *self._lengths), strict=True
-        ):
+        self._lengths = mean_lengths_tokens(seen) or self._lengths
+        arrived = self._arrived(finished, outstanding_everywhere(seen))
+        for past, value in zip((self._requests, self._prompts, self._outputs), (arrived, *self._lengths), strict=True):
             past.append(value)
-        self._arrived, self._counted = 0.0, 0
+        self._looked = 0
         requests, prompt, output = (next_value(tuple(past)) for past in (self._requests, self._prompts, self._outputs))
         each = profile(self.site, (max(prompt, 1.0), max(output, 1.0)), ttft_s=self.ttft_s, itl_s=self.itl_s)
         demand_per_s = self.site.eagerness_ratio * requests / THROUGHPUT_S
         wanted = self.bounds.clamp(math.ceil(demand_per_s / each.requests_per_s))
         return Wish(replicas=wanted, reason=f"{demand_per_s:.2f} requests/s expected, {each.requests_per_s:.2f} each")
 
-    def _count(self, seen: Observation) -> None:
-        finished, outstanding = finished_per_s(seen), outstanding_everywhere(seen)
-        if finished is None:
-            return
+    def _arrived(self, finished_per_s: float, outstanding: float) -> float:
+        """What ended in the interval, and what more is outstanding since its begin."""
         grown = 0.0 if self._outstanding is None else outstanding - self._outstanding
-        self._arrived += max(0.0, finished * COUNT_S + grown)
-        self._counted += 1
         self._outstanding = outstanding
-        self._lengths = mean_lengths_tokens(seen) or self._lengths
+        return max(0.0, finished_per_s * THROUGHPUT_S + grown)
