@@ -103,6 +103,7 @@ class PhasedStarts:
     """Start-ups under way, on nodes that remember what they hold and what was compiled there."""
 
     def __init__(self, phases: Phases, random: Random, nodes: Sequence[int] = ()) -> None:
+        """`nodes`: all that may ever be, in the order in which replicas go to them; each is there once it came."""
         self._phases, self._random = phases, random
         self._downloads = Downloads(
             origin_bytes_per_s=phases.origin_bytes_per_s, node_bytes_per_s=phases.node_bytes_per_s
@@ -153,8 +154,12 @@ class PhasedStarts:
         self._log.end(slot, now_s)
         self._stores.leave(slot, now_s)
 
+    def come(self, node: int, now_s: float) -> None:
+        """A node is there, and holds nothing."""
+        self._stores.come(node, now_s)
+
     def forget(self, node: int, now_s: float) -> None:
-        """A node is lost; one that takes its place is to be provisioned, and holds nothing."""
+        """A node is gone; one that takes its place holds nothing."""
         self._known.discard(node)
         self._compiled.discard(node)
         self._stores.forget(node, now_s)

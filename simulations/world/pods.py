@@ -209,7 +209,9 @@ class Pods:
                 self._lose(pod, now_s)
             elif pod.drained_at_s == math.inf:
                 self._let_go(pod, now_s)
-        if happening.fate not in (Fate.LOST, Fate.RECLAIMED):  # gone, or another one that holds nothing
+        if happening.fate is Fate.COMES:
+            self._starts.come(happening.node, now_s)
+        elif happening.fate is not Fate.RECLAIMED:
             self._starts.forget(happening.node, now_s)
 
     def _stop(self, pod: Pod) -> None:

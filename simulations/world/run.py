@@ -71,7 +71,9 @@ class Run:
         self._sensors: Sensing = sense(self._fleet, self._cadence, random, slots=slots)
         if setting.faults:
             self._sensors = FaultySensors(self._sensors, setting.faults)
-        self._starts = _starts(setting, tenant.there)
+        self._starts = _starts(setting, list(dict.fromkeys(tenant.index_of)))
+        for node in tenant.there:
+            self._starts.come(node, 0.0)
         self._pods = Pods(self._fleet, self._sensors, self._starts, tenant, waits=bool(setting.nodes))
         self._pods.serve_from_the_start(setting.replicas_at_start, 0.0)
         self._replicas = setting.replicas_at_start

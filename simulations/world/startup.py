@@ -111,6 +111,7 @@ class Starts(Protocol):
     def begin(self, slot: int, node: int, now_s: float) -> float: ...
     def settle(self, now_s: float) -> list[Started]: ...
     def end(self, slot: int, now_s: float) -> None: ...
+    def come(self, node: int, now_s: float) -> None: ...
     def forget(self, node: int, now_s: float) -> None: ...
     def figures(self, now_s: float) -> StartFigures: ...
 
@@ -155,8 +156,11 @@ class DrawnStarts:
         """A replica is gone, whether it was Ready or not."""
         self._log.end(slot, now_s)
 
+    def come(self, node: int, now_s: float) -> None:
+        """A node is there, and holds nothing: as one that nobody used yet."""
+
     def forget(self, node: int, now_s: float) -> None:
-        """A node is lost; one that takes its place holds nothing."""
+        """A node is gone; one that takes its place holds nothing."""
         del now_s
         self._warm.discard(node)
 

@@ -66,13 +66,12 @@ class Stores:
         self._sizes_bytes = {OWN: own_bytes} | {other.name: other.size_bytes for other in caches.others}
         self._nodes: dict[int, NodeStore] = {}
         self._ahead = {node for index, node in enumerate(nodes) if caches.is_ahead(index)}
+        self._there: set[int] = set()
         self._replicas: dict[int, _User] = {}  # by slot
         self._agenda: list[tuple[float, int, Callable[[float], object]]] = []
         self._serial = 0
         self._arrivals: list[Arrival] = []
         self.evictions = 0  # of the service's model
-        for node in self._ahead:
-            self._plan(0.0, partial(self._look, node))
         if caches.others:
             luck = random.getrandbits(64)
             for node in nodes:
@@ -119,13 +118,18 @@ class Stores:
         if (user := self._replicas.pop(slot, None)) is not None:
             self._release(user, now_s)
 
+    def come(self, node: int, now_s: float) -> None:
+        """A node is there, and empty: what should come ahead begins to, and others come."""
+        self._there.add(node)
+        if node in self._ahead:
+            self._plan(now_s, partial(self._look, node))
+
     def forget(self, node: int, now_s: float) -> None:
-        """The node is lost with all it held; one that takes its place is empty."""
+        """The node is gone with all it held; one that takes its place is empty."""
+        self._there.discard(node)
         self._downloads.stop_all(node, now_s)
         self._nodes.pop(node, None)
         self._replicas = {slot: user for slot, user in self._replicas.items() if user.node != node}
-        if node in self._ahead:
-            self._plan(now_s, partial(self._look, node))
 
     def settle(self, now_s: float) -> list[Arrival]:
         """Let happen what is due, in its order; what arrived."""
@@ -154,8 +158,10 @@ class Stores:
         self._plan(at_s, partial(self._visit, node, other, random))
 
     def _visit(self, node: int, other: OtherModel, random: Random, now_s: float) -> None:
-        """Somebody else's replica starts on a node."""
+        """Somebody else's replica starts on a node, if it is there."""
         self._visit_later(node, other, random, now_s)
+        if node not in self._there:
+            return
         user = _User(node=node, key=other.name, use_s=other.use_s)
         self._join(user)
         self._seek(user, now_s)
@@ -206,7 +212,7 @@ class Stores:
                 is_pinned=key == OWN and self._caches.keep is Keeping.ALL_NODES,
             )
             for key, size_bytes in self._sizes_bytes.items()
-            if key in needed or (key == OWN and node in self._ahead)
+            if key in needed or (key == OWN and node in self._ahead & self._there)
         ]
 
     def _fetched(self, node: int, name: str, now_s: float) -> None:

@@ -35,7 +35,14 @@ GB = 10**9
 
 
 def starts(caches: NodeCaches, nodes: int = 2) -> PhasedStarts:
-    return PhasedStarts(replace(PHASES, caches=caches), Random(1), range(nodes))
+    return with_nodes(replace(PHASES, caches=caches), nodes)
+
+
+def with_nodes(phases: Phases, nodes: int) -> PhasedStarts:
+    world = PhasedStarts(phases, Random(1), range(nodes))
+    for node in range(nodes):
+        world.come(node, 0.0)
+    return world
 
 
 def took_s(world: PhasedStarts, slot: int, node: int, now_s: float) -> float:
@@ -137,7 +144,7 @@ def test_the_agent_reads_weights_into_memory_while_the_engine_starts(
 ) -> None:
     caches = NodeCaches(keep=keep, memory_bytes=16 * GB, others=(NIGHT,))
     phases = replace(PHASES, disk_bytes_per_s=disk_bytes_per_s, caches=caches)
-    world = PhasedStarts(phases, Random(1), range(1))
+    world = with_nodes(phases, 1)
     world.hold(0, 0)
     world.settle(600.0)  # others pushed it out of memory
 
@@ -156,11 +163,15 @@ def test_a_lost_node_comes_back_empty_and_is_filled_again_where_weights_come_ahe
     world = starts(NodeCaches(keep=Keeping.PREFETCH, prefetch_nodes=1))
     world.settle(50.0)
     world.forget(0, 60.0)
-    after = world.tier(0)
-
     world.settle(100.0)
+    gone = world.tier(0)
+    world.come(0, 100.0)
+    world.settle(109.0)
+    still = world.tier(0)
+    world.settle(111.0)
 
-    assert (after, world.tier(0)) == (Tier.COLD, Tier.WARM)
+    assert (gone, still, world.tier(0)) == (Tier.COLD, Tier.COLD, Tier.WARM)
+    assert world.figures(111.0).fetched_bytes == pytest.approx(20e9)
 
 
 def test_a_replica_that_is_let_go_before_its_weights_came_counts_as_no_start() -> None:
@@ -216,7 +227,7 @@ def assert_lawful(stores: Stores, *, disk_bytes: int, memory_bytes: int) -> None
 @given(
     orders=st.lists(
         st.tuples(
-            st.sampled_from(["need", "need", "leave", "forget"]),
+            st.sampled_from(["need", "need", "leave", "forget", "come"]),
             st.integers(0, SLOTS - 1),
             st.integers(0, NODES - 1),
             st.floats(0.0, 900.0),
@@ -236,6 +247,8 @@ def test_no_disk_holds_more_than_it_may_nothing_in_use_is_evicted_and_all_that_l
     downloads = Counted(origin_bytes_per_s=0.2e9, node_bytes_per_s=0.1e9)
     stores = Stores(caches, downloads, own_bytes=10 * GB, nodes=range(NODES), random=Random(seed))
     slots: dict[int, int] = {}
+    there = {0}
+    stores.come(0, 0.0)
     now_s = 0.0
     for what, slot, node, wait_s in orders:
         now_s += wait_s
@@ -252,7 +265,11 @@ def test_no_disk_holds_more_than_it_may_nothing_in_use_is_evicted_and_all_that_l
             slots.pop(slot, None)
         elif what == "forget":
             stores.forget(node, now_s)
+            there.discard(node)
             slots = {each: place for each, place in slots.items() if place != node}
+        elif what == "come" and node not in there:
+            stores.come(node, now_s)
+            there.add(node)
         assert_lawful(stores, disk_bytes=disk_gb * GB, memory_bytes=memory_gb * GB)
 
     assert downloads.ended_bytes * (1 - 1e-9) <= downloads.moved_bytes <= downloads.begun_bytes * (1 + 1e-9)
