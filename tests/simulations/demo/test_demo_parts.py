@@ -228,10 +228,26 @@ def test_the_log_tells_each_decision_once_and_a_summary_every_five_seconds() -> 
 
     for at_s in (0.0, 0.5, 4.5, 5.0, 9.5, 10.0):
         view.show(frame(moment(at_s)))
+    view.close()
 
     lines = out.getvalue().splitlines()
     assert sum("3 → 4 replicas: FollowingQueue" in line for line in lines) == 1
     assert [line.split()[0] for line in lines if "tokens/s in" in line] == ["0.0", "5.0", "10.0"]
+
+
+def test_the_log_is_in_the_order_of_time_though_a_decision_is_told_late() -> None:
+    out = StringIO()
+    view = PlainView(out)
+
+    view.show(frame(moment(0.0), decisions=()))
+    view.show(frame(moment(2.0), decisions=()))
+    assert out.getvalue() == ""  # a status may still tell of a decision before that
+    view.show(frame(moment(5.0), decisions=(replace(DECISION, at_s=4.1),)))
+    view.show(frame(moment(5.5), decisions=(replace(DECISION, at_s=4.1),)))
+    view.say("the end")
+
+    told = [line.split()[0] for line in out.getvalue().splitlines()]
+    assert told == ["0.0", "4.1", "5.0", "the"]
 
 
 def test_the_live_view_draws_what_matters() -> None:
@@ -251,7 +267,9 @@ def test_both_views_show_a_run_whose_end_nobody_knows() -> None:
     out, console = StringIO(), Console(file=StringIO(), width=120, force_terminal=True, color_system=None)
     endless = replace(frame(moment(outstanding_requests=5)), seconds=None, requests=None, ttft_objective_s=None)
 
-    PlainView(out).show(endless)
+    view = PlainView(out)
+    view.show(endless)
+    view.close()
     console.print(draw(endless, 40))
 
     text = console.file.getvalue()  # type: ignore[attr-defined]  # it is the StringIO above
