@@ -46,7 +46,7 @@ def compare(setting: Setting, names: Sequence[str], tell: Telling) -> Iterator[R
 
 
 def _static_attainment(setting: Setting, replicas: int) -> float:
-    if setting.more is not None or setting.follows is not None:  # too many at once, or a matter of when it ends
+    if setting.more is not None or setting.is_chained:  # too many at once, or they follow each other
         return simulate(replace(setting, replicas_at_start=replicas), Static(replicas)).attainment_ratio
     fleet = replay_compiled(
         forget_course(setting.requests),

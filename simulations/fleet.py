@@ -1,7 +1,6 @@
 """A fixed number of replicas serving a list of arrivals: what a static fleet would have done.
 
-Pure and deterministic: the replicas are `simulations.replica` engines, the router sends each arrival to
-the replica with the fewest outstanding requests (the first of them where several are equal).
+Pure and deterministic: the replicas are `simulations.replica` engines, `simulations.routing` sends the arrivals.
 """
 
 import heapq
@@ -11,6 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from simulations.replica import Engine, EngineConfig, Finished, Request, StepTimes
+from simulations.routing import Candidate, Gateway, Router
 
 
 class Arrival(Protocol):
@@ -75,6 +75,15 @@ class Replica:
         self.gaps_s: dict[int, list[float]] = {}  # between two tokens, per request
         self._idle_since_s = -math.inf
 
+    def as_candidate(self, slot: int) -> Candidate:
+        """What a router sees."""
+        return Candidate(
+            slot=slot,
+            outstanding=self.engine.outstanding_requests,
+            waiting=self.engine.waiting_requests,
+            kv_usage_ratio=self.engine.kv_usage_ratio,
+        )
+
     def run_until(self, until_s: float) -> None:
         """End every step that ends by `until_s`, start every step that starts before it."""
         while self.ends_at_s() <= until_s < math.inf or self.ends_at_s() < until_s:
@@ -109,15 +118,23 @@ def replay_static(
     block_names: Sequence[Sequence[int]] = (),
     follows: Sequence[Follow] = (),
     pools: Sequence[int] = (),
+    router: Router = Router.LEAST_OUTSTANDING,
+    others: Sequence[tuple[EngineConfig, StepTimes]] = (),
 ) -> FleetResult:
     """Send arrivals, sorted by time, through a fleet of a fixed size until all have all their tokens.
 
     `block_names` are those of each request's leading blocks (`Request.prefix_block_ids`). With `follows`, one that
-    follows another has no time of its own. `pools` are those of the replicas; 0 for all where there are none.
+    follows another has no time of its own. `pools` are those of the replicas; 0 for all where there are none. `others`
+    are the machines of the pools after the first.
     """
     if replicas < 1:
         raise ValueError(f"a fleet of {replicas} replicas serves nobody")
-    fleet = [Replica(engine_config, step_times) for _ in range(replicas)]
+    machines = ((engine_config, step_times), *others)
+    homes = list(pools) or [0] * replicas
+    fleet = [Replica(*machines[min(pool, len(machines) - 1)]) for pool in homes]
+    gateway = Gateway(
+        router, [one.engine.config.usable_blocks for one in fleet], block_size_tokens=engine_config.block_size_tokens
+    )
     planned = list(arrivals)
     after = list(follows) or [Follow()] * len(planned)
     later = {follow.next_request for follow in after}
@@ -135,10 +152,11 @@ def replay_static(
         if not due:
             break
         at_s, number = heapq.heappop(due)
-        serving = [one for slot, one in enumerate(fleet) if (pools[slot] if pools else 0) == after[number].pool]
+        serving = [one.as_candidate(slot) for slot, one in enumerate(fleet) if homes[slot] == after[number].pool]
         names = block_names[number] if block_names else ()
         request = _request(number, planned[number], at_s, names, after[number].received_tokens)
-        min(serving, key=lambda one: one.engine.outstanding_requests).engine.submit(request)
+        shared = names if engine_config.caches_prefixes else ()
+        fleet[gateway.choose(number, request.prompt_tokens, shared, serving)].engine.submit(request)
     return _result(fleet, started_at_s)
 
 

@@ -2,7 +2,7 @@
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from simulations.compiled.layout import GAP_BOUNDS_S
 from simulations.compiled.names import names_of
 from simulations.fleet import Follow, replay_static
 from simulations.replica import EngineConfig, Finished, StepTimes
+from simulations.routing import Router
 from simulations.trace import Arrival
 
 CLOSE_S = 1e-6  # what a closed form and a sum over steps may differ by
@@ -33,6 +34,7 @@ TIMES = (
     StepTimes(base_s=0.013, prefill_token_s=0.0, decode_sequence_s=0.0, kv_token_s=0.0),
     StepTimes(base_s=1e-4, prefill_token_s=1e-4, decode_sequence_s=1e-5, kv_token_s=1e-2),
 )
+ROUTERS = tuple(Router)
 COURSE = ("arrived_at_s", "scheduled_at_s", "first_token_at_s", "finished_at_s")
 
 
@@ -47,6 +49,8 @@ class SmallWorld:
     replicas: int
     config: EngineConfig
     times: StepTimes
+    router: Router = Router.LEAST_OUTSTANDING
+    others: tuple[tuple[EngineConfig, StepTimes], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,14 +75,17 @@ def small_world(random: np.random.Generator) -> SmallWorld:
         names.append(_names(random, families, number))
     replicas = int(random.integers(1, 4))
     follows, pools = _follows(random, arrivals, replicas)
+    config = _config(random)
     return SmallWorld(
         arrivals=tuple(arrivals),
         block_names=tuple(names),
         follows=follows,
         pools=pools,
         replicas=replicas,
-        config=_config(random),
+        config=config,
         times=TIMES[random.integers(len(TIMES))],
+        router=ROUTERS[random.integers(len(ROUTERS))],
+        others=((replace(_config(random), caches_prefixes=config.caches_prefixes), TIMES[0]),) if pools else (),
     )
 
 
@@ -92,6 +99,8 @@ def judge(world: SmallWorld) -> Verdict:
         block_names=world.block_names,
         follows=world.follows,
         pools=world.pools,
+        router=world.router,
+        others=world.others,
     )
     expected = reference.requests
     fleet = replay_compiled(
@@ -102,6 +111,8 @@ def judge(world: SmallWorld) -> Verdict:
         names=names_of(world.block_names),
         follows=follow_records(world.follows) if world.follows else None,
         pools=world.pools,
+        router=world.router,
+        others=world.others,
         keeps_gaps=True,
     )
     largest_s = max(

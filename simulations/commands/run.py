@@ -7,6 +7,7 @@ from simulations.commands.compare import show
 from simulations.commands.imported import add_import, imported_names
 from simulations.commands.outputs import add_outputs, leaving
 from simulations.commands.reach import add_reach, reach_of
+from simulations.commands.served import served_lines
 from simulations.commands.setting import add_setting, policy_names, scenario_of, setting_of
 from simulations.commands.starts import starts_line
 from simulations.errors import INTERRUPTED
@@ -30,6 +31,7 @@ def run(options: argparse.Namespace) -> int:
     rows, is_whole = show(setting, names, reach_of(options))
     if not is_whole:
         return INTERRUPTED
+    sys.stdout.write(served_lines(setting, rows))
     sys.stdout.write(starts_line(rows[-1].outcome.startups))
     for at_s, replicas in rows[-1].outcome.changes:
         sys.stdout.write(f"{at_s:.0f} s: {replicas} replicas\n")

@@ -1,10 +1,12 @@
 """The arrays of a world: made, enlarged by requests that are fed, emptied of those that are done."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
 from simulations.replica import EngineConfig, StepTimes
+from simulations.routing import Router
 
 from .follows import firsts_of
 from .gaps import GAP_BUCKETS
@@ -28,17 +30,22 @@ from .records import joined, put_records, take_records
 TTFT_BUCKETS = len(TTFT_BOUNDS_S) + 1  # one more for +Inf
 ENTRIES_RATIO = 2  # per block: chains are short
 
+Machines = Sequence[tuple[EngineConfig, StepTimes]]
 
-def make_world(config: EngineConfig, times: StepTimes, *, slots: int, takes_turns: bool) -> World:
-    """A world without requests, and with so many places for replicas."""
+
+def make_world(machines: Machines, *, slots: int, router: Router) -> World:
+    """A world without requests, with a machine per pool, and with so many places for replicas."""
     course = np.zeros(1, COURSE)
     course["now_s"] = -math.inf
-    course["takes_turns"] = takes_turns
+    course["takes_turns"] = router is Router.ROUND_ROBIN
     course["last_turn"] = NOBODY
-    machine = _machine(config, times)
-    caching_slots = slots if config.caches_prefixes else 0
-    replicas = np.zeros(slots, REPLICA)
+    machine = _machines(machines)
+    is_guided = router is Router.PREFIX_AWARE
+    course["indexes_at"] = slots if is_guided else 0
+    # Behind the replicas, for each the router's index of what it sent there.
+    replicas = np.zeros(2 * slots if is_guided else slots, REPLICA)
     replicas["event_at_s"] = math.inf
+    caching_places = len(replicas) if is_guided or machine["caches_prefixes"][0] else 0
     return World(
         course=course,
         machine=machine,
@@ -53,27 +60,19 @@ def make_world(config: EngineConfig, times: StepTimes, *, slots: int, takes_turn
         names=np.zeros(0, np.int64),
         held=np.zeros(0, np.int32),
         # Zeros cost no memory before they are written.
-        nodes=np.zeros(caching_slots * config.usable_blocks, NODE),
-        table=np.zeros(caching_slots * (int(machine["table_mask"][0]) + 1), np.int32),
+        nodes=np.zeros(caching_places * _nodes(machine), NODE),
+        table=np.zeros(caching_places * (int(machine["table_mask"][0]) + 1), np.int32),
     )
 
 
 def place_replica(world: World, slot: int, *, ready_at_s: float, pool: int) -> None:
     """A new replica, with all its blocks empty."""
-    machine, replica = world.machine[0], world.replicas[slot]
-    if replica["nodes_used"]:
-        entries = int(machine["table_mask"]) + 1
-        world.table[slot * entries : (slot + 1) * entries] = 0
-    world.replicas[slot] = np.zeros((), REPLICA)
-    for field in (
-        *("partial", "prefilled_from", "run_head", "run_tail", "wait_head", "wait_tail"),
-        *("free_head", "free_tail", "spare_node"),
-    ):
-        replica[field] = NOBODY
-    replica["event_at_s"] = math.inf
+    machine, replica, course = world.machine[pool], world.replicas[slot], world.course[0]
+    _clear(world, slot, pool)
+    if course["indexes_at"]:  # a router knows nothing of a new replica
+        _clear(world, int(course["indexes_at"]) + slot, pool)
     replica["ready_at_s"] = ready_at_s
     replica["accepts"] = 1
-    replica["pool"] = pool
     replica["free_blocks"] = replica["blank_blocks"] = machine["usable_blocks"]
     course = world.course[0]
     course["slots"] = max(course["slots"], slot + 1)
@@ -84,8 +83,27 @@ def place_replica(world: World, slot: int, *, ready_at_s: float, pool: int) -> N
     replica["growth_at"] = first + machine["max_num_seqs"]
     replica["ttft_at"] = replica["growth_at"] + machine["block_size_tokens"]
     replica["gaps_at"] = replica["ttft_at"] + TTFT_BUCKETS
-    replica["nodes_at"] = slot * int(machine["usable_blocks"])
-    replica["table_at"] = slot * (int(machine["table_mask"]) + 1)
+
+
+def _clear(world: World, place: int, pool: int) -> None:
+    """A record that has, and is, nothing yet."""
+    record, entries = world.replicas[place], int(world.machine["table_mask"][0]) + 1
+    if record["nodes_used"]:
+        world.table[place * entries : (place + 1) * entries] = 0
+    world.replicas[place] = np.zeros((), REPLICA)
+    for field in (
+        *("partial", "prefilled_from", "run_head", "run_tail", "wait_head", "wait_tail"),
+        *("free_head", "free_tail", "spare_node"),
+    ):
+        record[field] = NOBODY
+    record["event_at_s"] = math.inf
+    record["pool"] = pool
+    record["nodes_at"], record["table_at"] = place * _nodes(world.machine), place * entries
+
+
+def _nodes(machine: Records) -> int:
+    """Of a replica, or of a router's index, which has one too many for a moment."""
+    return int(machine["usable_blocks"].max()) + 1
 
 
 def with_requests(world: World, requests: Records, names: BlockNames | None) -> World:
@@ -149,18 +167,22 @@ def by_arrival(requests: Records) -> Records:
 
 def _stride(machine: Records) -> int:
     """Numbers that a replica has of `World.rows`."""
-    return int(machine["max_num_seqs"][0] + machine["block_size_tokens"][0]) + TTFT_BUCKETS + 2 * GAP_BUCKETS
+    return int(machine["max_num_seqs"].max() + machine["block_size_tokens"][0]) + TTFT_BUCKETS + 2 * GAP_BUCKETS
 
 
-def _machine(config: EngineConfig, times: StepTimes) -> Records:
-    machine = np.zeros(1, MACHINE)
-    machine["base_s"] = times.base_s + times.overhead_s
-    for field in ("prefill_token_s", "decode_sequence_s", "kv_token_s", "attention_pair_s"):
-        machine[field] = getattr(times, field)
-    for field in (
-        *("max_num_seqs", "max_num_batched_tokens", "usable_blocks", "block_size_tokens"),
-        *("reserves_full_prompt", "caches_prefixes"),
-    ):
-        machine[field] = getattr(config, field)
-    machine["table_mask"] = (1 << (ENTRIES_RATIO * config.usable_blocks - 1).bit_length()) - 1
-    return machine
+def _machines(machines: Machines) -> Records:
+    records = np.zeros(len(machines), MACHINE)
+    for record, (config, times) in zip(records, machines, strict=True):
+        record["base_s"] = times.base_s + times.overhead_s
+        for field in ("prefill_token_s", "decode_sequence_s", "kv_token_s", "attention_pair_s"):
+            record[field] = getattr(times, field)
+        for field in (
+            *("max_num_seqs", "max_num_batched_tokens", "usable_blocks", "block_size_tokens"),
+            *("reserves_full_prompt", "caches_prefixes"),
+        ):
+            record[field] = getattr(config, field)
+    for field in ("block_size_tokens", "caches_prefixes"):  # KV goes from one pool to the other as it is
+        if (records[field] != records[field][0]).any():
+            raise ValueError(f"pools must have the same {field}, got {records[field].tolist()}")
+    records["table_mask"] = (1 << (ENTRIES_RATIO * int(records["usable_blocks"].max()) - 1).bit_length()) - 1
+    return records

@@ -4,18 +4,27 @@ import math
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import Enum
 
 import numpy as np
 from numpy.typing import NDArray
 
 from simulations.replica import EngineConfig, StepTimes
+from simulations.routing import Router
 
-from .build import TTFT_BUCKETS, by_arrival, make_world, place_replica, take_finished, with_follows, with_requests
+from .build import (
+    TTFT_BUCKETS,
+    Machines,
+    by_arrival,
+    make_world,
+    place_replica,
+    take_finished,
+    with_follows,
+    with_requests,
+)
 from .follows import firsts_of, hang_up
 from .gaps import GAP_BUCKETS
 from .kernel import advance, run_under_way
-from .layout import Counts, Records, World
+from .layout import POOLS, Counts, Records, World
 from .loss import LOST, lose_replica, stop_replica
 from .names import BlockNames
 from .records import check_order, check_requests, forget_course, request_records, requests_of
@@ -30,13 +39,6 @@ __all__ = [
     "request_records",
     "requests_of",
 ]
-
-
-class Router(Enum):
-    """Who gets the next request."""
-
-    LEAST_OUTSTANDING = "least-outstanding"  # the first of those with the fewest
-    ROUND_ROBIN = "round-robin"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,9 +79,12 @@ class CompiledFleet:
         names: BlockNames | None = None,
         follows: Records | None = None,
         keeps_gaps: bool = False,
+        others: Machines = (),
     ) -> None:
-        self._config = config
-        self._world = make_world(config, times, slots=slots, takes_turns=router is Router.ROUND_ROBIN)
+        """`others` are the machines of the pools after the first one; where none is said, it is that of the first."""
+        machines = ((config, times), *(others or ((config, times),) * (POOLS - 1)))
+        self._configs = [one for one, _ in machines]
+        self._world = make_world(machines, slots=slots, router=router)
         self._was_fed = False
         self._accept(requests, names, follows)
         if keeps_gaps:
@@ -193,7 +198,7 @@ class CompiledFleet:
         return Load(
             running_requests=int(replica["outstanding"]) - waiting,
             waiting_requests=waiting,
-            kv_cache_usage_ratio=1.0 - free / int(world.machine["usable_blocks"][0]),
+            kv_cache_usage_ratio=1.0 - free / int(world.machine["usable_blocks"][replica["pool"]]),
         )
 
     def replica_gap_counts(self, slot: int) -> tuple[int, ...]:
@@ -218,7 +223,8 @@ class CompiledFleet:
         )
 
     def _accept(self, requests: Records, names: BlockNames | None, follows: Records | None) -> None:
-        check_requests(requests, self._config)
+        for config in self._configs:
+            check_requests(requests, config)
         if follows is not None and len(follows) != len(requests):
             raise ValueError(f"there are {len(follows)} records of what follows {len(requests)} requests")
         arrived_at_s = requests["arrived_at_s"]
@@ -249,12 +255,21 @@ def replay_compiled(
     follows: Records | None = None,
     pools: Sequence[int] = (),
     keeps_gaps: bool = False,
+    others: Machines = (),
 ) -> CompiledFleet:
     """Serve all requests with a fleet of a fixed size: `simulations.fleet.replay_static`, fast."""
     if replicas < 1:
         raise ValueError(f"a fleet of {replicas} replicas serves nobody")
     fleet = CompiledFleet(
-        requests, config, times, slots=replicas, router=router, names=names, follows=follows, keeps_gaps=keeps_gaps
+        requests,
+        config,
+        times,
+        slots=replicas,
+        router=router,
+        names=names,
+        follows=follows,
+        keeps_gaps=keeps_gaps,
+        others=others,
     )
     for slot in range(replicas):
         fleet.add(slot, ready_at_s=-math.inf, pool=pools[slot] if pools else 0)

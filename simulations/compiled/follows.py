@@ -37,24 +37,38 @@ def closed_loop(users: Longs, think_s: Floats) -> Records:
     return records
 
 
-def split_phases(requests: Records, transfer_s: Floats) -> tuple[Records, Records]:
+def split_phases(
+    requests: Records, transfer_s: Floats, follows: Records | None = None, *, prefill_pool: int = PREFILL_POOL
+) -> tuple[Records, Records]:
     """Prefill in one pool, decoding in another: two records per request, and what follows what.
 
     The first half of the records prefill: one output token, which is thrown away, as vLLM's prefill instances do.
     The second half decode: they come `transfer_s` later, with all of the prompt's KV but the last token's, and have
-    the first token that the user sees. Its TTFT counts from the first record's arrival.
+    the first token that the user sees. Its TTFT counts from the first record's arrival. `follows` are those of the
+    whole requests: users who come again.
     """
     prompts, outputs = requests["prompt_tokens"], requests["output_tokens"]
     count = len(requests)
     prefills = requests_of(requests["arrived_at_s"], prompts, np.ones(count, np.int32))
     decodes = requests_of(np.full(count, math.inf), prompts, outputs)
-    follows = np.zeros(2 * count, FOLLOW)
-    follows["next_request"][:count] = np.arange(count, 2 * count)
-    follows["next_request"][count:] = NOBODY
-    follows["think_s"][:count] = transfer_s
-    follows["received_tokens"][count:] = prompts - 1
-    follows["pool"][count:] = DECODE_POOL
-    return np.concatenate([prefills, decodes]), follows
+    split = np.zeros(2 * count, FOLLOW)
+    split["next_request"][:count] = np.arange(count, 2 * count)
+    split["next_request"][count:] = NOBODY if follows is None else follows["next_request"]
+    split["think_s"][:count] = transfer_s
+    split["think_s"][count:] = 0.0 if follows is None else follows["think_s"]
+    split["received_tokens"][count:] = prompts - 1
+    split["pool"][:count], split["pool"][count:] = prefill_pool, 1 - prefill_pool
+    return np.concatenate([prefills, decodes]), split
+
+
+def joined_phases(split: Records) -> Records:
+    """The course of each request as its user saw it, from the records of both its phases."""
+    prefills, decodes = np.split(split, 2)
+    whole = decodes.copy()
+    for field in ("arrived_at_s", "scheduled_at_s"):
+        whole[field] = prefills[field]
+    whole["preemptions"] += prefills["preemptions"]
+    return whole
 
 
 def firsts_of(follows: Records, requests: int) -> NDArray[np.int32]:
@@ -66,14 +80,17 @@ def firsts_of(follows: Records, requests: int) -> NDArray[np.int32]:
 
 
 def hang_up(world: World) -> None:
-    """Nobody calls any more; those who wait in front of the fleet stay, and so does what decodes elsewhere."""
+    """Nobody calls any more; those who wait in front of the fleet stay, and so does what decodes elsewhere.
+
+    Users call the pool that the first request of all goes to.
+    """
     course, follows, due = world.course[0], world.follows, world.due
-    later = follows["next_request"]
-    calls = (later != NOBODY) & (follows["pool"][later] != DECODE_POOL)
+    later, called = follows["next_request"], follows["pool"][0]
+    calls = (later != NOBODY) & (follows["pool"][later] == called)
     later[calls] = NOBODY
     waiting = due[: course["due"]]
     came = world.requests["arrived_at_s"][waiting] <= course["now_s"]
-    kept = waiting[came | (follows["pool"][waiting] == DECODE_POOL)]
+    kept = waiting[came | (follows["pool"][waiting] != called)]
     # In order of time: that is a heap.
     kept = kept[np.lexsort((kept, world.requests["arrived_at_s"][kept]))]
     due[: len(kept)] = kept

@@ -21,11 +21,12 @@ else:
     IS_COMPILED = not config.DISABLE_JIT  # type: ignore[attr-defined]  # numba sets it from the environment
 
 HERE = Path(__file__).parent
+OTHERS = (Path(rhythm.__file__), HERE.parent / "routing.py")  # what is compiled, or a constant of it
 
 
 def _cache_folder() -> str:
     """Numba notices a change in a function's own file only, not in what it calls: a folder per state of all sources."""
-    sources = sha256(b"".join(path.read_bytes() for path in (*sorted(HERE.glob("*.py")), Path(rhythm.__file__))))
+    sources = sha256(b"".join(path.read_bytes() for path in (*sorted(HERE.glob("*.py")), *OTHERS)))
     return str(_writable_root() / sources.hexdigest()[:16])
 
 

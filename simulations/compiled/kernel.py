@@ -13,6 +13,7 @@ import numpy as np
 from .blocks import growth_within, tokens_at_end
 from .due import add_due, comes_before, take_due
 from .gaps import begin_gaps, count_long_gap, count_steps, end_gaps
+from .guide import best_scored, remember
 from .heap import heap_pop, heap_push
 from .jit import inner, inner_apart, jit
 from .layout import NOBODY, REQUEST_BITS, TTFT_BOUNDS_S, Record, Records, World
@@ -65,6 +66,8 @@ def _hand_out(world: World, number: int, chosen: int) -> None:
     else:
         take_due(course, world.requests, world.due)
     world.requests[number]["replica"] = chosen
+    if course["indexes_at"]:
+        remember(world, chosen, number)
     enqueue(world.requests, world.replicas[chosen], number)
 
 
@@ -97,7 +100,8 @@ def _end_one(world: World, replicas: Records, until_s: float) -> bool:
 @jit
 def run_under_way(world: World, slot: int) -> tuple[int, int]:
     """Of the run of equal steps that a replica is in: steps started by now, and blocks not yet counted for them."""
-    machine, replica = world.machine[0], world.replicas[slot]
+    replica = world.replicas[slot]
+    machine = world.machine[replica["pool"]]
     if replica["jump_steps"] == 0:
         return 0, 0
     started = steps_started(machine, replica, world.course[0]["now_s"])
@@ -110,7 +114,7 @@ def _settle(world: World, replicas: Records, at_s: float) -> None:
     for index in range(len(replicas)):
         replica = replicas[index]
         while replica["event_at_s"] <= at_s and replica["event_at_s"] < math.inf:
-            _finish(world, replica)
+            _finish(world, world.machine[replica["pool"]], replica)
 
 
 @inner
@@ -118,6 +122,8 @@ def _route(world: World, replicas: Records, number: int, at_s: float) -> int:
     """The replica that gets a request; NOBODY where none is ready."""
     course, pool = world.course[0], _pool_of(world, number)
     chosen, smallest, slots = NOBODY, 0, len(replicas)
+    if course["indexes_at"]:
+        return best_scored(world, replicas, number, pool, at_s)
     for index in range(slots):
         replica = replicas[index]
         if replica["accepts"] == 0 or replica["pool"] != pool or replica["ready_at_s"] > at_s:
@@ -148,7 +154,7 @@ def _first_ready_at_s(world: World, replicas: Records, number: int) -> float:
 @inner
 def _react(world: World, replica: Record, at_s: float) -> None:
     """A request came: an idle replica begins with it, a run of equal steps ends with the one under way."""
-    machine = world.machine[0]
+    machine = world.machine[replica["pool"]]
     if replica["event_at_s"] == math.inf:
         replica["wakes"] = 1
         replica["event_at_s"] = at_s
@@ -157,9 +163,9 @@ def _react(world: World, replica: Record, at_s: float) -> None:
 
 
 @inner
-def _finish(world: World, replica: Record) -> None:
+def _finish(world: World, machine: Record, replica: Record) -> None:
     """End the step, or the run of steps, under way, and begin what follows."""
-    machine, steps = world.machine[0], replica["jump_steps"]
+    steps = replica["jump_steps"]
     if replica["wakes"]:
         replica["wakes"] = 0
         replica["started_at_s"] = replica["event_at_s"]
@@ -179,7 +185,7 @@ def _finish(world: World, replica: Record) -> None:
         _retire_decoded(world, replica)
         if replica["prefilled_from"] != NOBODY:
             _end_prefills(world, replica)
-    plan_next(world, replica)
+    plan_next(world, machine, replica)
 
 
 @inner

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 NOBODY = -1
+POOLS = 2  # at most: one for prefill, one for decoding
 REQUEST_BITS = 32  # of a key in a heap; the rest is the step
 
 # vLLM's buckets of `vllm:time_to_first_token_seconds`; what is longer than the last falls into +Inf.
@@ -130,6 +131,7 @@ REPLICA = np.dtype(
     ]
 )
 
+# Of a pool. The size of a block, whether prefixes are cached, and `table_mask` are the same for all.
 MACHINE = np.dtype(
     [
         ("base_s", np.float64),
@@ -154,6 +156,7 @@ COURSE = np.dtype(
         ("slots", np.int64),  # of the replicas that ever served; those after them are not looked at
         ("takes_turns", np.int64),  # round robin instead of the fewest outstanding
         ("last_turn", np.int64),
+        ("indexes_at", np.int64),  # in `World.replicas`, of a router that looks at prefixes; 0: it does not
         ("due", np.int64),  # how many are in `World.due`
     ]
 )

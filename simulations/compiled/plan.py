@@ -13,7 +13,7 @@ from .timing import decode_s, set_run
 
 
 @inner
-def plan_next(world: World, replica: Record) -> None:
+def plan_next(world: World, machine: Record, replica: Record) -> None:
     """Begin what follows at `started_at_s`: the decoding ones, then the prefill under way, then new requests."""
     if replica["run_head"] == NOBODY and replica["wait_head"] == NOBODY:
         replica["jump_steps"] = 0
@@ -26,34 +26,34 @@ def plan_next(world: World, replica: Record) -> None:
     else:
         _make_room(world, replica, needed)
     is_run = may_admit and replica["partial"] == NOBODY
-    used_tokens, duration_s = replica["decoding"], decode_s(world.machine[0], replica)
+    used_tokens, duration_s = replica["decoding"], decode_s(machine, replica)
     if replica["partial"] != NOBODY:
-        count = _next_chunk(world, replica)
+        count = _next_chunk(world, machine, replica)
         may_admit = may_admit and count > 0
         if count:
-            duration_s += _compute(world, replica, replica["partial"], count)
+            duration_s += _compute(world, machine, replica, replica["partial"], count)
             used_tokens += count
     while may_admit:
-        count = _admissible(world, replica, used_tokens)
+        count = _admissible(world, machine, replica, used_tokens)
         if count == 0:
             break
         is_run = False
-        duration_s += _compute(world, replica, _admit(world, replica, count), count)
+        duration_s += _compute(world, machine, replica, _admit(world, replica, count), count)
         used_tokens += count
     if is_run:
-        _run(world, replica, needed)
+        _run(world, machine, replica, needed)
     else:
         replica["jump_steps"] = 0
         replica["event_at_s"] = replica["started_at_s"] + duration_s
 
 
 @inner
-def _next_chunk(world: World, replica: Record) -> int:
+def _next_chunk(world: World, machine: Record, replica: Record) -> int:
     """Tokens of the prefill under way that this step computes; 0 where it found no room and was preempted."""
     size, request = world.machine[0]["block_size_tokens"], world.requests[replica["partial"]]
     computed = request["computed_tokens"]
     left = request["prompt_tokens"] + request["generated_tokens"] - computed
-    count = min(left, world.machine[0]["max_num_batched_tokens"] - replica["decoding"])
+    count = min(left, machine["max_num_batched_tokens"] - replica["decoding"])
     missing = blocks_for(computed + count, size) - blocks_for(computed, size)
     if missing > replica["free_blocks"]:
         _preempt_youngest(world, replica)
@@ -64,13 +64,13 @@ def _next_chunk(world: World, replica: Record) -> int:
 
 
 @inner
-def _run(world: World, replica: Record, prepaid_blocks: int) -> None:
+def _run(world: World, machine: Record, replica: Record, prepaid_blocks: int) -> None:
     """As many equal steps as there are before something changes."""
     replica["prepaid_blocks"] = prepaid_blocks
-    steps = longest_run(world.machine[0], replica, world.rows)
+    steps = longest_run(machine, replica, world.rows)
     if replica["tellers"] and replica["waiting"] and will_be_told(world, replica, replica["wait_head"]):
         steps = 1
-    set_run(world.machine[0], replica, steps)
+    set_run(machine, replica, steps)
 
 
 @inner
@@ -98,9 +98,9 @@ def _take(world: World, replica: Record, blocks: int) -> None:
 
 
 @inner
-def _admissible(world: World, replica: Record, used_tokens: int) -> int:
+def _admissible(world: World, machine: Record, replica: Record, used_tokens: int) -> int:
     """Tokens of the first waiting request that the step can compute, 0 where it must wait on."""
-    machine, number = world.machine[0], replica["wait_head"]
+    number = replica["wait_head"]
     budget = machine["max_num_batched_tokens"] - used_tokens
     if number == NOBODY or budget <= 0 or replica["outstanding"] - replica["waiting"] >= machine["max_num_seqs"]:
         return 0
@@ -151,9 +151,9 @@ def _admit(world: World, replica: Record, count: int) -> int:
 
 
 @inner
-def _compute(world: World, replica: Record, number: int, count: int) -> float:
+def _compute(world: World, machine: Record, replica: Record, number: int, count: int) -> float:
     """Prefill so many tokens of a request; the time that this adds to the step."""
-    machine, request = world.machine[0], world.requests[number]
+    request = world.requests[number]
     computed = request["computed_tokens"]
     request["computed_tokens"] = computed + count
     if request["computed_tokens"] < request["prompt_tokens"] + request["generated_tokens"]:

@@ -26,12 +26,12 @@ def take_blocks(world: World, replica: Record, count: int) -> None:
         if taken < node["blocks"]:  # of a run
             node["blocks"] -= taken
             return
-        _leave_free(world.nodes, replica, number)
+        leave_free(world.nodes, replica, number)
         if node["named_at"] != NOBODY:
-            _forget(world, replica, number)
+            forget(world, replica, number)
         elif node["owner"] != NOBODY:
             world.prefixes[node["owner"]]["leftover"] = NOBODY
-        _spare(world.nodes, replica, number)
+        spare(world.nodes, replica, number)
 
 
 @inner
@@ -41,7 +41,7 @@ def look_up(world: World, replica: Record, number: int, tokens: int) -> int:
     findable, first = (tokens - 1) // size, prefix["names_at"]
     hits = free = 0
     while hits < min(findable, prefix["given"]):
-        block = _find(world, replica, world.names[first + hits])
+        block = find(world, replica, world.names[first + hits])
         if block == NOBODY:
             break
         world.held[first + hits] = block
@@ -66,14 +66,14 @@ def share_hits(world: World, replica: Record, number: int) -> None:
     for index in range(prefix["named"]):
         block = world.held[prefix["names_at"] + index]
         if world.nodes[block]["uses"] == 0:
-            _leave_free(world.nodes, replica, block)
+            leave_free(world.nodes, replica, block)
         world.nodes[block]["uses"] += 1
     replica["free_blocks"] -= prefix["free_hits"]
     own = prefix["hits"] - prefix["named"]
     if own:
         leftover = prefix["leftover"]
-        _leave_free(world.nodes, replica, leftover)
-        _spare(world.nodes, replica, leftover)
+        leave_free(world.nodes, replica, leftover)
+        spare(world.nodes, replica, leftover)
         prefix["leftover"] = NOBODY
 
 
@@ -87,7 +87,7 @@ def name_full_blocks(world: World, replica: Record, number: int, tokens: int, la
     prefix = world.prefixes[number]
     full = min(tokens // size, prefix["given"])
     for index in range(prefix["named"], full):
-        block = _new_node(world.nodes, replica)
+        block = new_node(world.nodes, replica)
         node = world.nodes[block]
         node["name"] = world.names[prefix["names_at"] + index]
         step = last_step
@@ -96,7 +96,7 @@ def name_full_blocks(world: World, replica: Record, number: int, tokens: int, la
         node["named_at"] = step << REQUEST_BITS | prefix["seat"]
         node["uses"] = node["blocks"] = 1
         world.held[prefix["names_at"] + index] = block
-        _make_findable(world, replica, block)
+        make_findable(world, replica, block)
     prefix["named"] = max(full, prefix["named"])
     if prefix["tells"] and full == prefix["given"]:
         prefix["tells"] = 0
@@ -121,7 +121,7 @@ def release_blocks(world: World, replica: Record, number: int, computed_tokens: 
         block = world.held[prefix["names_at"] + index]
         world.nodes[block]["uses"] -= 1
         if world.nodes[block]["uses"] == 0:
-            _join_free(world.nodes, replica, block)
+            join_free(world.nodes, replica, block)
             replica["free_blocks"] += 1
     prefix["named"] = 0
     if prefix["tells"]:
@@ -137,16 +137,16 @@ def _free_run(world: World, replica: Record, blocks: int, owner: int) -> None:
         if tail["named_at"] == NOBODY and tail["owner"] == NOBODY:
             tail["blocks"] += blocks
             return
-    number = _new_node(world.nodes, replica)
+    number = new_node(world.nodes, replica)
     node = world.nodes[number]
     node["named_at"], node["blocks"], node["owner"] = NOBODY, blocks, owner
     if owner != NOBODY:
         world.prefixes[owner]["leftover"] = number
-    _join_free(world.nodes, replica, number)
+    join_free(world.nodes, replica, number)
 
 
 @inner
-def _join_free(nodes: Records, replica: Record, number: int) -> None:
+def join_free(nodes: Records, replica: Record, number: int) -> None:
     last = replica["free_tail"]
     nodes[number]["before"], nodes[number]["after"] = last, NOBODY
     if last == NOBODY:
@@ -157,7 +157,7 @@ def _join_free(nodes: Records, replica: Record, number: int) -> None:
 
 
 @inner
-def _leave_free(nodes: Records, replica: Record, number: int) -> None:
+def leave_free(nodes: Records, replica: Record, number: int) -> None:
     before, after = nodes[number]["before"], nodes[number]["after"]
     if before == NOBODY:
         replica["free_head"] = after
@@ -170,7 +170,7 @@ def _leave_free(nodes: Records, replica: Record, number: int) -> None:
 
 
 @inner
-def _new_node(nodes: Records, replica: Record) -> int:
+def new_node(nodes: Records, replica: Record) -> int:
     number = replica["spare_node"]
     if number != NOBODY:
         replica["spare_node"] = nodes[number]["after"]
@@ -180,7 +180,7 @@ def _new_node(nodes: Records, replica: Record) -> int:
 
 
 @inner
-def _spare(nodes: Records, replica: Record, number: int) -> None:
+def spare(nodes: Records, replica: Record, number: int) -> None:
     nodes[number]["after"] = replica["spare_node"]
     replica["spare_node"] = number
 
@@ -199,7 +199,7 @@ def _chain(world: World, replica: Record, name: int) -> int:
 
 
 @inner
-def _find(world: World, replica: Record, name: int) -> int:
+def find(world: World, replica: Record, name: int) -> int:
     """The block that was the first to get this name, of those that still have it; or NOBODY."""
     block = world.table[_chain(world, replica, name)] - 1
     while block != NOBODY and world.nodes[block]["name"] != name:
@@ -208,7 +208,7 @@ def _find(world: World, replica: Record, name: int) -> int:
 
 
 @inner
-def _make_findable(world: World, replica: Record, block: int) -> None:
+def make_findable(world: World, replica: Record, block: int) -> None:
     """Behind those with the same name that had it earlier."""
     nodes, node = world.nodes, world.nodes[block]
     chain = _chain(world, replica, node["name"])
@@ -223,7 +223,7 @@ def _make_findable(world: World, replica: Record, block: int) -> None:
 
 
 @inner
-def _forget(world: World, replica: Record, block: int) -> None:
+def forget(world: World, replica: Record, block: int) -> None:
     nodes, chain = world.nodes, _chain(world, replica, world.nodes[block]["name"])
     other, after = world.table[chain] - 1, nodes[block]["chained"]
     if other == block:

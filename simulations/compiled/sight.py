@@ -203,7 +203,7 @@ def read(world: World, sight: Sight, slot: int, at_s: float, firsts: Firsts) -> 
 
 @jit
 def _steps_started(world: World, replica: Record, at_s: float) -> int:
-    return steps_started(world.machine[0], replica, at_s) if replica["jump_steps"] else 0
+    return steps_started(world.machine[replica["pool"]], replica, at_s) if replica["jump_steps"] else 0
 
 
 @jit
@@ -212,18 +212,18 @@ def _usage(world: World, replica: Record, started: int) -> float:
     free = replica["free_blocks"]
     if started:
         free -= growth_within(world.machine[0], replica, world.rows, started) - replica["prepaid_blocks"]
-    return float(1.0 - free / world.machine[0]["usable_blocks"])
+    return float(1.0 - free / world.machine[replica["pool"]]["usable_blocks"])
 
 
 @jit
 def total_load(world: World) -> tuple[int, int, int, float]:
-    """Requests running and waiting in all replicas, and held before them; the used KV shares of the ready, added up."""
+    """Requests running and waiting in all replicas, and held before them; and KV use of the ready of the first pool."""
     running, waiting, usage, at_s = 0, 0, 0.0, world.course[0]["now_s"]
     for slot in range(world.course[0]["slots"]):
         replica = world.replicas[slot]
         running += replica["outstanding"] - replica["waiting"]
         waiting += replica["waiting"]
-        if replica["accepts"] and replica["ready_at_s"] <= at_s:
+        if replica["accepts"] and replica["ready_at_s"] <= at_s and replica["pool"] == 0:
             usage += _usage(world, replica, _steps_started(world, replica, at_s))
     return running, waiting, held_at(world, at_s), usage
 

@@ -17,7 +17,7 @@ from simulations.scenarios.draw import Generated, Recorded, Traffic, Window
 from simulations.scenarios.parts import Count, Part, Positive, Ratio, Seconds
 from simulations.scenarios.scenario import Scenario
 from simulations.scenarios.sensors import SensorsPart
-from simulations.scenarios.serving import ClientsPart
+from simulations.scenarios.serving import ClientsPart, PoolsPart
 from simulations.scenarios.startup import StartupPart
 from simulations.traces import FORMATS
 from simulations.traces.reshape import Scale
@@ -68,6 +68,7 @@ class _Scenario(Part):
     router: Router = Router.LEAST_OUTSTANDING
     sensors: SensorsPart = SensorsPart()
     clients: ClientsPart | None = None
+    pools: PoolsPart | None = None
 
 
 def parse_scenario(text: str, name: str, folder: Path) -> Scenario:
@@ -76,19 +77,21 @@ def parse_scenario(text: str, name: str, folder: Path) -> Scenario:
         found = _Scenario.model_validate(_document(text))
         limits = found.machine.model_dump(exclude={"profile"}, exclude_none=True)
         profile = _known("machine.profile", found.machine.profile, PROFILES)
+        engine = EngineConfig(caches_prefixes=False, **limits)
         return Scenario(
             name=name,
             says=found.says,
             traffic=_traffic(found.traffic, folder),
             profile=profile,
             times=PROFILES[profile],
-            engine=EngineConfig(caches_prefixes=False, **limits),
+            engine=engine,
             bounds=Bounds(low=found.replicas.min, high=found.replicas.max),
             ttft_s=found.objective.ttft_seconds,
             startup=found.startup.made(),
             router=found.router,
             monitoring=found.sensors.monitoring(),
             faults=found.sensors.made_faults(),
+            fixed_pool=None if found.pools is None else found.pools.made(engine, PROFILES[profile]),
             clients=None if found.clients is None else found.clients.made(),
         )
     except ValidationError as exc:

@@ -19,6 +19,7 @@ from simulations.traces.chunk import Longs
 from simulations.world import Setting
 from simulations.world.faults import SensorFault
 from simulations.world.phases import Phases
+from simulations.world.pools import FixedPool
 from simulations.world.prometheus import Monitoring
 from simulations.world.startup import StartupTimes
 
@@ -41,6 +42,7 @@ class Scenario:
     router: Router = Router.LEAST_OUTSTANDING
     monitoring: Monitoring = field(default_factory=Monitoring)
     faults: tuple[SensorFault, ...] = ()
+    fixed_pool: FixedPool | None = None  # of prefill or decoding; the policy scales the other phase's
     clients: Clients | None = None  # None: requests come by themselves
 
     def chunks(self, seed: int) -> Iterator[Chunk]:
@@ -71,16 +73,19 @@ class Scenario:
         return self._called(setting, kept, seed), refused
 
     def _called(self, setting: Setting, kept: Chunk, seed: int) -> Setting:
-        """With the clients who ask, where there are any."""
-        if self.clients is None:
+        """With the clients who ask, and the pool that serves beside the scaled one, where there are any."""
+        if self.clients is None and self.fixed_pool is None:
             return setting
+        chained = replace(setting, ends_at_s=float(kept.at_s[-1]), fixed_pool=self.fixed_pool)
+        if self.clients is None:
+            return chained
         requests, follows = self.clients.calls(kept, self.times, seed)
-        return replace(setting, requests=requests, follows=follows, ends_at_s=float(kept.at_s[-1]))
+        return replace(chained, requests=requests, follows=follows)
 
     def _in_parts(self, seed: int, head: Chunk, rest: Iterator[Chunk]) -> tuple[Setting, int]:
         """The first part, and the way to the others; what remains is read once to know when it ends."""
-        if self.clients is not None:
-            raise ValueError(f"expected at most {IN_MEMORY_MAX:,} requests where clients wait for their answers")
+        if self.clients is not None or self.fixed_pool is not None:
+            raise ValueError(f"expected at most {IN_MEMORY_MAX:,} requests where they follow each other")
         if head.blocks is not None:
             limit = f"{IN_MEMORY_MAX:,} requests that share blocks"
             raise ValueError(f"expected at most {limit}; cut the trace: warmtide sim trace convert --end 1d")

@@ -3,10 +3,18 @@
 clients: # they wait for their answers; without this part requests come by themselves
   count: 60 # at all times; or turns: 5, where the traffic's requests are conversations of so many
   thinkSeconds: 10 # on average, from the end of an answer to the next request
+pools: # prefill and decoding apart: one pool has a fixed number of replicas, the policy scales the other one
+  prefill: {replicas: 2, maxNumBatchedTokens: 8192} # or decode; a machine as above, but for what is said here
+  kvBytesPerToken: 131072
+  bytesPerSecond: 25e9 # of one transfer
 """
 
+from dataclasses import replace
+
+from simulations.replica import PROFILES, EngineConfig, StepTimes
 from simulations.scenarios.clients import Clients
-from simulations.scenarios.parts import Count, Part, Seconds
+from simulations.scenarios.parts import Count, Part, Positive, Seconds
+from simulations.world.pools import FixedPool, Role
 
 
 class ClientsPart(Part):
@@ -19,3 +27,47 @@ class ClientsPart(Part):
     def made(self) -> Clients:
         """As a scenario takes it; ValueError."""
         return Clients(count=self.count, turns=self.turns, think_s=self.think_seconds)
+
+
+class FixedPart(Part):
+    """The pool that nobody scales; its machine is the scenario's but for what is said here."""
+
+    replicas: Count
+    profile: str | None = None
+    max_num_seqs: Count | None = None
+    max_num_batched_tokens: Count | None = None
+    num_gpu_blocks: Count | None = None
+
+    def machine(self, config: EngineConfig, times: StepTimes) -> tuple[EngineConfig, StepTimes]:
+        """Limits, and what a step costs; ValueError."""
+        if self.profile is not None and self.profile not in PROFILES:
+            raise ValueError(f"pools: no profile {self.profile!r}; there are: {', '.join(PROFILES)}")
+        limits = self.model_dump(exclude={"replicas", "profile"}, exclude_none=True)
+        return replace(config, **limits), times if self.profile is None else PROFILES[self.profile]
+
+
+class PoolsPart(Part):
+    """As `FixedPool`."""
+
+    prefill: FixedPart | None = None
+    decode: FixedPart | None = None
+    kv_bytes_per_token: Positive
+    bytes_per_second: Positive
+
+    def made(self, config: EngineConfig, times: StepTimes) -> FixedPool:
+        """As a setting takes it, from the machine of the scaled pool; ValueError."""
+        given = [(role, part) for role, part in self._both() if part is not None]
+        if len(given) != 1:
+            raise ValueError("pools needs prefill or decode, whichever has a fixed number; the policy scales the other")
+        role, part = given[0]
+        fixed_config, fixed_times = part.machine(config, times)
+        return FixedPool(
+            role=role,
+            replicas=part.replicas,
+            config=fixed_config,
+            times=fixed_times,
+            token_transfer_s=self.kv_bytes_per_token / self.bytes_per_second,
+        )
+
+    def _both(self) -> tuple[tuple[Role, FixedPart | None], ...]:
+        return (Role.PREFILL, self.prefill), (Role.DECODE, self.decode)

@@ -65,6 +65,9 @@ class Outcome:
     lost_requests: int = 0  # on nodes that were reclaimed or lost; they missed
     nodes: tuple[NodeUse, ...] = ()  # where nodes were given, and no other service uses them
 
+    fixed_gpu_hours: float = 0.0  # of these, what a pool that nobody scales took
+    prefix_hit_ratio: float | None = None  # of prompt tokens, those found in a cache; None: nothing is cached
+
     @property
     def changes(self) -> tuple[tuple[float, int], ...]:
         """(at_s, replicas wanted from then on)."""

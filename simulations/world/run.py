@@ -7,8 +7,6 @@ from random import Random
 
 from autoscaler.policy.types import Observation
 from autoscaler.rhythm import SPACING_S, pass_period_s
-from simulations.compiled.fleet import CompiledFleet, forget_course
-from simulations.compiled.records import came
 from simulations.policies.base import Policy, Wish
 from simulations.world.faults import FaultySensors
 from simulations.world.outcome import SERIES_POINTS, Change, Outcome
@@ -17,6 +15,7 @@ from simulations.world.pods import Pods
 from simulations.world.prometheus import sensing_of
 from simulations.world.sensors import Sensing
 from simulations.world.series import Recorder
+from simulations.world.serving import fixed_slots, make_fleet, prefix_hit_ratio, serve_to_the_end
 from simulations.world.setting import PLACES_PER_REPLICA, Setting
 from simulations.world.startup import DrawnStarts, Starts
 from simulations.world.stream import as_they_come
@@ -55,20 +54,12 @@ class Run:
         slots = len(tenant.index_of)
         self._setting, self._policy, self._cadence = setting, policy, setting.monitoring.of(policy.cadence)
         requests, self._parts = as_they_come(setting)
-        self._fleet = CompiledFleet(
-            forget_course(requests),
-            setting.config,
-            setting.times,
-            slots=slots,
-            router=setting.router,
-            names=setting.names,
-            follows=setting.follows,
-        )
+        self._fleet = make_fleet(setting, requests, slots)
         self._known_to_s = math.inf if setting.more is None else float(requests["arrived_at_s"][-1])
         # Their own luck: how often a policy looks must not change how long a replica takes to start.
         self._random = random = Random(f"{setting.seed} sensing")
         sense = sensing or sensing_of(self._cadence)
-        self._sensors: Sensing = sense(self._fleet, self._cadence, random, slots=slots)
+        self._sensors: Sensing = sense(self._fleet, self._cadence, random, slots=slots + fixed_slots(setting))
         if setting.faults:
             self._sensors = FaultySensors(self._sensors, setting.faults)
         self._starts = _starts(setting, list(dict.fromkeys(tenant.index_of)))
@@ -124,12 +115,10 @@ class Run:
     def end(self) -> Outcome:
         """Serve what arrived; the clock for the cost stops with the last arrival."""
         setting = self._setting
-        pod_seconds = self._pods.pod_seconds(0.0, setting.span_s)
+        fixed_seconds = fixed_slots(setting) * setting.span_s
+        pod_seconds = self._pods.pod_seconds(0.0, setting.span_s) + fixed_seconds
         self._pods.close(setting.span_s)
-        if setting.follows is not None:
-            self._fleet.close()
-        self._fleet.advance(math.inf)
-        self._tally.add(came(self._fleet.requests))
+        self._tally.add(serve_to_the_end(setting, self._fleet))
         series = self._recorder.series()
         self._tally.fill(series)
         requests = self._tally.requests()
@@ -142,6 +131,8 @@ class Run:
             decisions=tuple(self._decisions),
             requests=requests,
             series=series,
+            fixed_gpu_hours=fixed_seconds * setting.gpus_per_replica / 3600.0,
+            prefix_hit_ratio=prefix_hit_ratio(setting, self._fleet),
             startups=self._starts.figures(setting.span_s),
             lost_requests=self._fleet.lost_requests,
         )

@@ -12,6 +12,7 @@ from simulations.replica import EngineConfig, StepTimes
 from simulations.world.faults import SensorFault
 from simulations.world.nodes import NodeGroup, Nodes
 from simulations.world.phases import Phases
+from simulations.world.pools import FixedPool
 from simulations.world.prometheus import Monitoring
 from simulations.world.startup import StartupTimes
 
@@ -45,6 +46,7 @@ class Setting:
     gpu_class: str | None = None  # of the nodes that its replicas may be on; None: of all
     budget_gpus: int | None = None  # a quota
     names: BlockNames | None = None  # of the blocks that `requests` share; a prefix cache knows them by these
+    fixed_pool: FixedPool | None = None  # prefill or decoding apart from what the policy scales
     follows: Records | None = None  # of each request, which comes when it ended: that one has no time of its own
 
     def __post_init__(self) -> None:
@@ -63,7 +65,7 @@ class Setting:
             raise ValueError(f"a replica of {self.gpus_per_replica}{where} GPUs does not fit a node of {most_gpus}")
         if self.more is not None and self.ends_at_s is None:
             raise ValueError("a setting whose requests come in parts needs ends_at_s")
-        if self.follows is not None and (self.more is not None or self.ends_at_s is None):
+        if self.is_chained and (self.more is not None or self.ends_at_s is None):
             raise ValueError("a setting whose requests follow each other needs all of them at once, and ends_at_s")
         if self.names is not None and (self.more is not None or self.names.requests != len(self.requests)):
             raise ValueError("a setting with names of blocks needs one list of them for each request, and all at once")
@@ -79,6 +81,11 @@ class Setting:
         per_node = self.gpus_per_node // self.gpus_per_replica
         nodes = -(-self.bounds.high * PLACES_PER_REPLICA // per_node)
         return NodeGroup(gpus=self.gpus_per_node, low=nodes, high=nodes)
+
+    @property
+    def is_chained(self) -> bool:
+        """Whether some requests come, or go on elsewhere, only when others end."""
+        return self.follows is not None or self.fixed_pool is not None
 
     @property
     def span_s(self) -> float:

@@ -70,7 +70,10 @@ WRONG = {
         "the figures 'worldcup98_opening_day' have no ",
     ),
     "waves": (changed("  rateRatio", "  waves: azure_2023_code\n  rateRatio"), "traffic.waves goes with rates"),
-    "router": (changed("round-robin", "nearest"), "router: Input should be 'least-outstanding' or"),
+    "router": (
+        changed("round-robin", "nearest"),
+        "router: Input should be 'least-outstanding', 'round-robin' or 'prefix-aware'",
+    ),
     "window": (changed("beginSeconds: 1", "beginSeconds: 9\n  endSeconds: 3"), "must be after beginSeconds, got 3"),
     "format": (changed("  rateRatio", "  format: csv\n  rateRatio"), "traffic.format: no 'csv'; there are: azure, "),
 }
