@@ -5,11 +5,14 @@ tests/golden/hpa_decisions.json was recorded on Kubernetes 1.36.3 by `make bench
 """
 
 import json
+from itertools import pairwise
 from pathlib import Path
+from statistics import mean
 
 import pytest
 
 from simulations.imports.recorded import Recording, replayed
+from simulations.policies.hpa import SYNC_JITTER_S
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "hpa_decisions.json"
 RECORDINGS: list[Recording] = json.loads(GOLDEN.read_text(encoding="utf-8"))
@@ -31,3 +34,12 @@ def test_the_recording_has_what_the_bar_asks_for() -> None:
     assert any(sync["pending"] for sync in seen)
     assert any(None in (sync["per_pod"] or ()) for sync in seen)
     assert any(sync["per_pod"] and sync["total"] for sync in seen)
+
+
+def test_syncs_are_as_far_apart_as_the_simulator_has_them() -> None:
+    """Recorded at a sync period of 6 s; what comes on top does not depend on the period."""
+    gaps_s = [
+        after["at_s"] - before["at_s"] for recording in RECORDINGS for before, after in pairwise(recording["syncs"])
+    ]
+
+    assert mean(gaps_s) - 6.0 == pytest.approx(SYNC_JITTER_S / 2, abs=0.005)
