@@ -2,15 +2,18 @@
 
 import argparse
 import sys
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from simulations.commands.counts import count
 from simulations.commands.screen import Column, Screen, screen
 from simulations.commands.setting import add_setting, scenario_of, setting_of
 from simulations.errors import INTERRUPTED, UsageError
+from simulations.study import Spread, spread_over
 from simulations.tuning import GAIN_MIN, Courses, Goal, Judged, Search, Trial, document, judge, split_courses, turned
 from simulations.tuning.knobs import DEFAULT_PLACES
 
@@ -63,6 +66,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--courses", type=int, default=COURSES_DEFAULT, metavar="N", help="days or draws to tune on, and to judge by"
     )
+    parser.add_argument("--jobs", type=count, default=1, metavar="N", help="processes; each takes a course at a time")
     parser.add_argument("--out", type=Path, metavar="FILE.yaml", help="the ScalingPolicy; default: on stdout")
     parser.add_argument("--name", default=NAME_DEFAULT, help="of the ScalingPolicy")
     add_setting(parser)
@@ -82,13 +86,13 @@ def run(options: argparse.Namespace) -> int:
     best, is_whole = _search(options, courses, goal)
     if best is None:
         return INTERRUPTED
-    verdict, found = _judged(best, courses, goal)
+    verdict, found = _judged(options, best, courses, goal)
     _write(options, found, FILE_HEAD.format(source=scenario.name, says=courses.says, verdict=verdict.text()))
     return 0 if is_whole else INTERRUPTED
 
 
 def _search(options: argparse.Namespace, courses: Courses, goal: Goal) -> tuple[Trial | None, bool]:
-    with screen(options.trials, "tuning") as on:
+    with screen(options.trials, "tuning") as on, _spread(options) as spread:
         search = Search(
             name=options.name,
             courses=courses.trained,
@@ -96,6 +100,7 @@ def _search(options: argparse.Namespace, courses: Courses, goal: Goal) -> tuple[
             trials_max=options.trials,
             seed=options.seed,
             tell=lambda trial, is_best: _tell(on, trial, is_best=is_best),
+            spread=spread,
         )
         on.head(COLUMNS)
         try:
@@ -103,6 +108,11 @@ def _search(options: argparse.Namespace, courses: Courses, goal: Goal) -> tuple[
         except KeyboardInterrupt:
             sys.stderr.write("warmtide sim: interrupted; the best so far is kept\n")
             return search.best, False
+
+
+def _spread(options: argparse.Namespace) -> AbstractContextManager[Spread]:
+    """Over no more processes than there are courses."""
+    return spread_over(min(options.jobs, options.courses))
 
 
 def _tell(on: Screen, trial: Trial, *, is_best: bool) -> None:
@@ -113,17 +123,17 @@ def _tell(on: Screen, trial: Trial, *, is_best: bool) -> None:
             on.line("       " + ", ".join(f"{name} {value:g}" for name, value in values.items()))
 
 
-def _judged(best: Trial, courses: Courses, goal: Goal) -> tuple[Verdict, dict[str, Any]]:
+def _judged(options: argparse.Namespace, best: Trial, courses: Courses, goal: Goal) -> tuple[Verdict, dict[str, Any]]:
     """The default and the best on what was held out; the one of them that is to be used."""
     name = best.document["metadata"]["name"]
     plain = document(name, courses.trained[0].setting, goal.attainment_ratio, DEFAULT_PLACES)
     columns = (Column("held out", 8, is_text=True), *COLUMNS[1:])
     judged = []
-    with screen(2, "judging") as on:
+    with screen(2, "judging") as on, _spread(options) as spread:
         on.line("")
         on.head(columns)
         for says, found in (("defaults", plain), ("tuned", best.document)):
-            judged.append(judge(found, courses.held_out, goal))
+            judged.append(judge(found, courses.held_out, goal, spread))
             on.row(columns, _values(says, judged[-1]))
     verdict = Verdict(plain=judged[0], tuned=judged[1], goal=goal)
     sys.stdout.write(f"{verdict.text()}\n")

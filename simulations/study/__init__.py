@@ -1,6 +1,6 @@
 """Many runs instead of one: policies × scenarios × seeds × eagerness, in as many processes as there are cores."""
 
-from .engines import Engine, carry_out_all
+from .engines import Engine, Spread, carry_out_all, spread_over
 from .figures import Comparison, CostCurve, Paired, compared, cost_at, paired
 from .trial import STATIC, Figures, Key, Trial, carry_out
 
@@ -12,10 +12,12 @@ __all__ = [
     "Figures",
     "Key",
     "Paired",
+    "Spread",
     "Trial",
     "carry_out",
     "carry_out_all",
     "compared",
     "cost_at",
     "paired",
+    "spread_over",
 ]

@@ -2,13 +2,25 @@
 
 import multiprocessing
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from enum import StrEnum
+from typing import Protocol, TypeVar
 
-from simulations.errors import UsageError
+from simulations.errors import SimulationError, UsageError
 
 from .trial import Figures, Trial, carry_out
+
+Given = TypeVar("Given")
+Made = TypeVar("Made")
+
+
+class Spread(Protocol):
+    """As `map`, by whoever does the work."""
+
+    def __call__(self, make: Callable[[Given], Made], given: Iterable[Given], /) -> Iterable[Made]: ...
 
 
 class Engine(StrEnum):
@@ -25,13 +37,31 @@ def carry_out_all(trials: Sequence[Trial], *, jobs: int = 1, engine: Engine = En
     return map(carry_out, trials) if jobs == 1 else _in_processes(trials, jobs)
 
 
+@contextmanager
+def spread_over(jobs: int) -> Iterator[Spread]:
+    """Work for so many processes, in the order in which it was given; an interrupt ends what is under way."""
+    if jobs == 1:
+        yield map
+        return
+    with _pool(jobs) as pool:
+        yield pool.map
+
+
 def _in_processes(trials: Sequence[Trial], jobs: int) -> Iterator[Figures]:
+    with _pool(jobs) as pool:
+        for done in as_completed([pool.submit(carry_out, trial) for trial in trials]):
+            yield done.result()
+
+
+@contextmanager
+def _pool(jobs: int) -> Iterator[ProcessPoolExecutor]:
     # Spawned: a fork would copy threads' locks, of numba's compiler among others, in whatever state they are.
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(max_workers=jobs, mp_context=context, initializer=_end_on_interrupt)
     try:
-        for done in as_completed([pool.submit(carry_out, trial) for trial in trials]):
-            yield done.result()
+        yield pool
+    except BrokenProcessPool as exc:  # killed: most of all where memory ran out
+        raise SimulationError("a process of --jobs was killed; fewer of them need less memory") from exc
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
 

@@ -5,12 +5,14 @@ import math
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import Bounds, differential_evolution, minimize
 
+from simulations.study.engines import Spread
 from simulations.tuning.courses import Course
 from simulations.tuning.knobs import DEFAULT_PLACES, KNOBS, document, policy_of
 from simulations.world import simulate
@@ -58,18 +60,23 @@ class Judged:
     score: float
 
 
-def judge(found: dict[str, Any], courses: Sequence[Course], goal: Goal) -> Judged:
+def judge(found: dict[str, Any], courses: Sequence[Course], goal: Goal, spread: Spread = map) -> Judged:
     """What a ScalingPolicy would have made of these courses."""
     requests, met, gpu_hours = 0, 0.0, 0.0
-    for course in courses:
-        outcome = simulate(course.setting, policy_of(found))
+    for course, (attained, hours) in zip(courses, spread(partial(_served, found), courses), strict=True):
         requests += len(course.setting.requests)
-        met += outcome.attainment_ratio * len(course.setting.requests)
-        gpu_hours += outcome.gpu_hours
+        met += attained * len(course.setting.requests)
+        gpu_hours += hours
     attainment_ratio = met / requests
     cost_ratio = gpu_hours / sum(course.static_gpu_hours for course in courses)
     score = goal.score(attainment_ratio, cost_ratio)
     return Judged(attainment_ratio=attainment_ratio, gpu_hours=gpu_hours, cost_ratio=cost_ratio, score=score)
+
+
+def _served(found: dict[str, Any], course: Course) -> tuple[float, float]:
+    """Attainment and GPU-hours."""
+    outcome = simulate(course.setting, policy_of(found))
+    return outcome.attainment_ratio, outcome.gpu_hours
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +102,7 @@ class Search:
     trials_max: int
     seed: int
     tell: Callable[[Trial, bool], None]  # every trial, and whether it is the best so far
+    spread: Spread = map  # over the courses of a trial
     best: Trial | None = None
     _known: dict[str, Judged] = field(default_factory=dict)
     _trials: int = 0
@@ -138,7 +146,7 @@ class Search:
             if self._trials >= self._limit:
                 raise _SpentError
             self._trials += 1
-            self._known[key] = judge(found, self.courses, self.goal)
+            self._known[key] = judge(found, self.courses, self.goal, self.spread)
             self._keep(found, self._known[key], places)
         return self._known[key].score
 

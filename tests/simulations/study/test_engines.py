@@ -1,13 +1,14 @@
 """The same trials in this process, in several, and on a Ray cluster: the same figures."""
 
 import importlib.util
+import os
 from dataclasses import replace
 
 import pytest
 
-from simulations.errors import UsageError
+from simulations.errors import SimulationError, UsageError
 from simulations.scenarios import load_scenario
-from simulations.study import STATIC, Engine, Figures, Trial, carry_out_all
+from simulations.study import STATIC, Engine, Figures, Trial, carry_out_all, spread_over
 
 HAS_RAY = importlib.util.find_spec("ray") is not None
 
@@ -45,6 +46,11 @@ def test_who_stops_listening_ends_the_work(trials: list[Trial]) -> None:
 
     next(found)
     found.close()
+
+
+def test_a_process_that_is_killed_is_told_in_one_line() -> None:
+    with pytest.raises(SimulationError, match="was killed; fewer of them"), spread_over(2) as spread:
+        list(spread(os._exit, [1]))
 
 
 @pytest.mark.skipif(HAS_RAY, reason="Ray is installed")

@@ -71,13 +71,14 @@ def test_untouched_knobs_are_not_written_and_give_the_defaults(setting: Setting)
     assert sorted(found["spec"]) == ["leadTimePriorSeconds", "mode", "objectives", "replicas"]
 
 
-def test_a_policy_is_written_that_the_controller_takes_and_the_same_each_time(
+def test_a_policy_is_written_that_the_controller_takes_and_the_same_over_two_processes(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     trace, texts = waves(tmp_path, 12, 0.8), []
-    for name in ("one.yaml", "two.yaml"):
-        out = tmp_path / name
+    for jobs in ("1", "2"):
+        out = tmp_path / f"{jobs}.yaml"
         call = ["tune", "--trace", str(trace), "--trials", "7", "--out", str(out), "--name", "gold", "--seed", "3"]
+        call += ["--jobs", jobs]
         assert cli.main(call) == 0
         texts.append(out.read_text(encoding="utf-8"))
 
