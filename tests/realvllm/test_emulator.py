@@ -46,7 +46,7 @@ DIFFERENCES = {
     "requests": 3.0,  # the last users' requests are sent or not by a moment's chance
     "waiting_peak": 2.0,
 }
-# How often the comparison is repeated; the median of each figure is held against its bound. A turn takes two minutes.
+# How often the comparison is repeated; each turn is held against the bounds. A turn takes two minutes.
 TURNS = int(os.environ.get("WARMTIDE_VLLM_TURNS", "1"))
 # What a CPU server says of its cache that a GPU server, which the emulator is, says otherwise.
 CPU_LABELS = {"kv_cache_memory_bytes", "num_gpu_blocks_override"}
@@ -186,12 +186,13 @@ async def one_turn(real_url: str, limits: EngineConfig) -> dict[str, float]:
 
 async def test_the_same_requests_take_the_same_course(server: Any, limits: EngineConfig) -> None:
     turns = [await one_turn(server.url, limits) for _ in range(TURNS)]
-    medians = {name: statistics.median(turn[name] for turn in turns) for name in turns[0]}
+    worst = {name: max(turn[name] for turn in turns) for name in turns[0]}
     for name, bound in (RATIOS | DIFFERENCES).items():
-        each = ", ".join(f"{turn[name]:.3g}" for turn in turns)
-        print(f"{name}: {medians[name]:.3g} apart (bound {bound:g}), turn by turn {each}")
+        each = [turn[name] for turn in turns]
+        median, by_turn = statistics.median(each), ", ".join(f"{apart:.3g}" for apart in each)
+        print(f"{name}: {median:.3g} apart in the median (bound {bound:g}), turn by turn {by_turn}")
 
-    assert {name: apart for name, apart in medians.items() if apart > (RATIOS | DIFFERENCES)[name]} == {}
+    assert {name: apart for name, apart in worst.items() if apart > (RATIOS | DIFFERENCES)[name]} == {}
 
 
 def ratio(one: float, other: float) -> float:
