@@ -6,6 +6,8 @@ Values are sums over the engines (`engine` label) of one pod.
 
 from dataclasses import dataclass
 
+from metrics.quick import quick
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Histogram:
@@ -55,6 +57,7 @@ class EngineSample:
     is_awake: bool | None = None
 
 
+@quick
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PodSignals:
     """What one pod's recent samples say: the newest gauges, and rates over the window.

@@ -19,11 +19,13 @@ from autoscaler.policy.memory import Memory
 from autoscaler.policy.spec import PolicySpec
 from autoscaler.policy.supply import Fleet
 from autoscaler.policy.types import Capacity, Observation
+from metrics.quick import quick
 
 # A replica bears a quarter more than it has shown; whether it bears twice as much must be tried with patience.
 LEAP_RATIO = 1.25
 
 
+@quick
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
     """All that the lenses said, and what is held upstream."""

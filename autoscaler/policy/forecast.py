@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from autoscaler.policy.residuals import quantile_ratio, residual, with_residual
 from autoscaler.policy.season import DAY_S, EMPTY_PROFILE, Profile, seasonal_difference, with_demand
+from metrics.quick import quick
 
 # A bin is a sixth of the horizon: shorter ones are noise, longer ones see a ramp too late.
 BINS_PER_HORIZON = 6
@@ -32,6 +33,7 @@ LIKELY_QUANTILE = 0.75
 LAST, TREND, SEASON = "last value", "damped trend", "seasonal difference"
 
 
+@quick
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenBin:
     """The bin that now falls into."""
@@ -82,6 +84,7 @@ class Outlook:
     skill_ratio: float
 
 
+@quick
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ForecastRecord:
     """All that forecasting remembers; changes only when a bin closes."""

@@ -12,6 +12,7 @@ from autoscaler.policy.memory import Memory
 from autoscaler.policy.spec import PolicySpec, SelectPolicy
 from autoscaler.policy.supply import Fleet
 from autoscaler.policy.types import Observation, PodPhase, PodSeen, Reason, Step
+from metrics.quick import quick
 
 # Without a word from service or policy.
 MIN_DEFAULT, MAX_DEFAULT = 1, 10
@@ -30,6 +31,7 @@ class Bounds:
     low_reason: Reason = Reason.BELOW_MIN
 
 
+@quick
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
     """What the limits judge by."""

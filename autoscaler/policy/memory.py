@@ -8,12 +8,14 @@ from autoscaler.policy.demand import QueueLook
 from autoscaler.policy.forecast import ForecastRecord, OpenBin
 from autoscaler.policy.lead_time import StartRecord, learn_starts
 from autoscaler.policy.types import Observation
+from metrics.quick import quick
 
 # Decisions come at least every ten minutes (`revisit_at_s`). A longer gap, or a clock that went back, is time in
 # which nobody looked, or no time at all: it must not let a stabilisation window expire.
 UNWATCHED_S = 900.0
 
 
+@quick
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Memory:
     """State in, state out: `decide` returns the next one."""

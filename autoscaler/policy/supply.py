@@ -8,9 +8,11 @@ from autoscaler.policy.lead_time import StartRecord, lead_time_of, typical_lead_
 from autoscaler.policy.signals import says_nothing, tokens_per_s, waiting_requests
 from autoscaler.policy.spec import PolicySpec
 from autoscaler.policy.types import Observation, PodPhase, PodSeen, Supply
+from metrics.quick import quick
 from metrics.sample import PodSignals
 
 
+@quick
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fleet:
     """The replicas, sorted once; every lens and limit reads from here."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from autoscaler.policy.forecast import Outlook
+from metrics.quick import quick
 from metrics.sample import PodSignals
 
 
@@ -73,6 +74,7 @@ class Reason(StrEnum):
     STEADY = "Steady"
 
 
+@quick
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PodSeen:
     """One replica as the controller sees it. Times are Unix seconds."""
@@ -95,6 +97,7 @@ class Landing:
     node_class: str = ""  # empty: of several classes
 
 
+@quick
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observation:
     """All that a decision may know about one service; nothing else reaches it."""
@@ -127,6 +130,7 @@ class Step:
     detail: str = ""
 
 
+@quick
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LensReading:
     """What one signal alone would ask for. `replicas` is None when it could not be read."""
@@ -152,6 +156,7 @@ class LeadTime:
     starts: int  # how many were measured; 0: the prior
 
 
+@quick
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ForecastReading:
     """Demand expected at now + horizon, in the unit of the tokens lens."""
@@ -177,6 +182,7 @@ class Capacity:
     demonstrated_tokens_per_s: float | None = None  # the most that replicas served on average, saturated or not
 
 
+@quick
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Supply:
     """Replicas by what they are worth now."""
@@ -189,6 +195,7 @@ class Supply:
     asleep: int = 0  # ready to wake (hot): they count, but serve nothing
 
 
+@quick
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
     """How many replicas, and every reason on the way there.
