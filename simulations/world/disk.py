@@ -20,7 +20,8 @@ class Wish:
     key: str
     size_bytes: int
     refetch_s: float
-    waiting: int = 0  # replicas that do not read it yet: those that start now
+    waiting: int = 0  # replicas that do not read it yet
+    is_due: bool = False  # a replica starts to read it now
     is_pinned: bool = False
 
 
@@ -96,7 +97,7 @@ class NodeDisk:
             refetch_s=wish.refetch_s,
             replicas=max(1, wish.waiting + (held.leases if held else 0)),
             is_pinned=wish.is_pinned,
-            is_due=wish.waiting > 0,
+            is_due=wish.is_due,
         )
 
     def _disk(self, inventory: Inventory) -> Disk:

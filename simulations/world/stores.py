@@ -172,9 +172,7 @@ class Stores:
             return
         disk = self.at(user.node).disk
         if user.key in disk.trees:
-            is_cold = user.key not in self.at(user.node).memory
-            is_ahead = is_cold and self._caches.reads_ahead and user.key in self._look(user.node, now_s)
-            self._read(user, now_s, is_ahead=is_ahead)
+            self._read(user, now_s)
             return
         if self._caches.keep is not Keeping.NONE:
             self._look(user.node, now_s)
@@ -183,13 +181,13 @@ class Stores:
             user.file = f"{user.key} {self._serial}"
             self._downloads.begin(user.node, user.file, self._sizes_bytes[user.key], now_s)
 
-    def _look(self, node: int, now_s: float) -> tuple[str, ...]:
-        """Plan anew for a node, and begin what the plan says; what is read into memory."""
+    def _look(self, node: int, now_s: float, *, due: str = "") -> tuple[str, ...]:
+        """Plan anew for a node, and begin what the plan says. `due`: what a replica starts to read; what is warmed."""
         place = self.at(node)
         if now_s >= place.looks_at_s:
             place.looks_at_s = math.inf
         warm_bytes = place.memory.capacity_bytes if self._caches.reads_ahead else 0
-        planned = place.disk.plan(self._wishes(node, place), now_s, in_memory=place.memory, warm_bytes=warm_bytes)
+        planned = place.disk.plan(self._wishes(node, place, due), now_s, in_memory=place.memory, warm_bytes=warm_bytes)
         for key in planned.gone:
             place.memory.drop(key)
             self.evictions += key == OWN
@@ -200,7 +198,7 @@ class Stores:
             self._plan(planned.again_at_s, partial(self._look, node))
         return planned.warmed
 
-    def _wishes(self, node: int, place: NodeStore) -> list[Wish]:
+    def _wishes(self, node: int, place: NodeStore, due: str) -> list[Wish]:
         """What is needed now, and what should come ahead."""
         needed = {user.key for user in place.users if not user.file}
         return [
@@ -209,6 +207,7 @@ class Stores:
                 size_bytes=size_bytes,
                 refetch_s=size_bytes / self._downloads.alone_bytes_per_s,
                 waiting=len(place.waiting(key)),
+                is_due=key == due,
                 is_pinned=key == OWN and self._caches.keep is Keeping.ALL_NODES,
             )
             for key, size_bytes in self._sizes_bytes.items()
@@ -228,12 +227,15 @@ class Stores:
         for user in waiting:
             self._read(user, now_s)
 
-    def _read(self, user: _User, now_s: float, *, is_ahead: bool = False) -> None:
+    def _read(self, user: _User, now_s: float) -> None:
         """From now on it reads, from memory where the file is there."""
         place = self.at(user.node)
         user.is_reading = True
+        is_ahead = False
         if not user.file:
             place.disk.lease(user.key, 1, now_s)
+            if self._caches.reads_ahead and user.key not in place.memory:
+                is_ahead = user.key in self._look(user.node, now_s, due=user.key)
         is_in_memory = place.memory.read(user.file or user.key, self._sizes_bytes[user.key])
         if user.slot is None:
             self._plan(now_s + user.use_s, partial(self._release, user))
