@@ -51,9 +51,8 @@ def add_setting(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--ttft", type=float, metavar="SECONDS", help="the objective")
     parser.add_argument("--cold-seconds", type=float, metavar="SECONDS", help="median start-up, weights to come")
     parser.add_argument("--warm-seconds", type=float, metavar="SECONDS", help="median, weights on the node")
-    parser.add_argument(
-        "--caches", choices=Keeping, type=Keeping, metavar="KIND", help=f"what nodes keep: {', '.join(Keeping)}"
-    )
+    kinds = tuple(keep.value for keep in Keeping)
+    parser.add_argument("--caches", choices=kinds, metavar="KIND", help=f"what nodes keep: {', '.join(kinds)}")
     parser.add_argument("--seed", type=int, default=SEED_DEFAULT, metavar="N", help="of traffic and start-ups")
 
 
@@ -87,7 +86,7 @@ def _startup(startup: StartupTimes | Phases, options: argparse.Namespace) -> Sta
     if isinstance(startup, Phases):
         if options.cold_seconds is not None or options.warm_seconds is not None:
             raise UsageError("--cold-seconds and --warm-seconds: these replicas start by phases, which decide them")
-        return startup if options.caches is None else startup.keeping(options.caches)
+        return startup if options.caches is None else startup.keeping(Keeping(options.caches))
     if options.caches is not None:
         raise UsageError(
             f"--caches {options.caches}: only replicas that start by phases have caches; say startup.caches"
