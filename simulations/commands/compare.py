@@ -10,6 +10,7 @@ from simulations.commands.reach import Check, add_reach, reach_of
 from simulations.commands.screen import Column, screen
 from simulations.commands.setting import add_setting, policy_names, scenario_of, setting_of
 from simulations.commands.study import add_study, is_study, show_study
+from simulations.commands.together import run_together, together_of
 from simulations.compare import Row, compare
 from simulations.errors import INTERRUPTED
 from simulations.policies import NAMES
@@ -28,6 +29,8 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """The table; with `--out` the folder, too, of what was done."""
+    if (together := together_of(options)) is not None:
+        return run_together(options, together, options.policies)
     names, scenario = policy_names(options.policies), scenario_of(options)
     if is_study(options):
         return 0 if show_study(options, scenario, (*names, *options.imports)) else INTERRUPTED

@@ -10,6 +10,7 @@ from simulations.commands.reach import add_reach, reach_of
 from simulations.commands.served import served_lines
 from simulations.commands.setting import add_setting, policy_names, scenario_of, setting_of
 from simulations.commands.starts import starts_line
+from simulations.commands.together import run_together, together_of
 from simulations.errors import INTERRUPTED
 from simulations.policies import NAMES
 
@@ -25,6 +26,8 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """The table of two rows, then the changes."""
+    if (together := together_of(options)) is not None:
+        return run_together(options, together, options.policy)
     scenario = scenario_of(options)
     left, setting = leaving(options, scenario), setting_of(scenario, options.seed)
     names = imported_names(options, setting) or policy_names(options.policy)

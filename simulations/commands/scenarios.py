@@ -2,10 +2,9 @@
 
 import argparse
 import sys
-from importlib import resources
 
 from simulations.errors import UsageError
-from simulations.scenarios import NAMES, load_scenario
+from simulations.scenarios import NAMES, TOGETHER, Scenario, load_any, shipped_text
 from simulations.scenarios.draw import Generated
 
 
@@ -17,21 +16,25 @@ def add(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """A few lines for each, or the file of one."""
     if options.name is None:
-        for name in NAMES:
+        for name in (*NAMES, *TOGETHER):
             sys.stdout.write(_told(name))
         return 0
-    if options.name not in NAMES:
-        raise UsageError(f"no scenario named {options.name!r}; there are: {', '.join(NAMES)}")
-    file = resources.files("simulations.scenarios") / "files" / f"{options.name}.yaml"
-    sys.stdout.write(file.read_text(encoding="utf-8"))
+    names = (*NAMES, *TOGETHER)
+    if options.name not in names:
+        raise UsageError(f"no scenario named {options.name!r}; there are: {', '.join(names)}")
+    sys.stdout.write(shipped_text(options.name))
     return 0
 
 
 def _told(name: str) -> str:
-    scenario = load_scenario(name)
-    lines = [f"{name:<16}{scenario.says}"]
-    if isinstance(scenario.traffic, Generated):
-        traffic = scenario.traffic
-        sources = {figures.source: figures.licence for figures in (traffic.rates, traffic.lengths)}
-        lines += [f"{'':<16}from figures of {source} ({licence})" for source, licence in sources.items()]
+    found = load_any(name)
+    services = (found,) if isinstance(found, Scenario) else found.services
+    lines = [f"{name:<16}{found.says}"]
+    sources = {
+        figures.source: figures.licence
+        for service in services
+        if isinstance(service.traffic, Generated)
+        for figures in (service.traffic.rates, service.traffic.lengths)
+    }
+    lines += [f"{'':<16}from figures of {source} ({licence})" for source, licence in sources.items()]
     return "\n".join(lines) + "\n"

@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Annotated
 
 import yaml
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 from pydantic.alias_generators import to_camel
 
 from simulations.compiled.fleet import Router
@@ -14,8 +15,9 @@ from simulations.policies.base import Bounds
 from simulations.prefixes import load_prefixes
 from simulations.replica import PROFILES, BadEngineConfigError, EngineConfig
 from simulations.scenarios.draw import Generated, Recorded, Traffic, Window
+from simulations.scenarios.nodes import NodesPart, check_fits, made_nodes
 from simulations.scenarios.parts import Count, Part, Positive, Ratio, Seconds
-from simulations.scenarios.scenario import Scenario
+from simulations.scenarios.scenario import Scenario, Together
 from simulations.scenarios.sensors import SensorsPart
 from simulations.scenarios.serving import ClientsPart, PoolsPart
 from simulations.scenarios.startup import StartupPart
@@ -24,6 +26,7 @@ from simulations.traces.reshape import Scale
 from simulations.traffic import load_figures, load_rates
 
 FILE_BYTES_MAX = 100_000  # a scenario has some thirty lines
+SERVICES_MAX = 50  # each has all its requests in memory
 
 
 class _Traffic(Part):
@@ -43,6 +46,8 @@ class _Traffic(Part):
 
 class _Machine(Part):
     profile: str
+    gpus: Count = 1
+    gpu_class: str | None = None
     max_num_seqs: Count | None = None
     max_num_batched_tokens: Count | None = None
     num_gpu_blocks: Count | None = None
@@ -58,8 +63,7 @@ class _Objective(Part):
     ttft_seconds: Positive = 2.0
 
 
-class _Scenario(Part):
-    says: str = ""
+class _Service(Part):
     traffic: _Traffic
     machine: _Machine
     replicas: _Replicas
@@ -71,33 +75,73 @@ class _Scenario(Part):
     pools: PoolsPart | None = None
 
 
-def parse_scenario(text: str, name: str, folder: Path) -> Scenario:
+class _Place(Part):
+    says: str = ""
+    nodes: tuple[NodesPart, ...] = ()
+    budget_gpus: Count | None = None
+
+
+class _Scenario(_Place, _Service):
+    """One service, and where it is."""
+
+
+class _Named(_Service):
+    name: Annotated[str, Field(min_length=1, max_length=40)]
+
+
+class _Together(_Place):
+    nodes: Annotated[tuple[NodesPart, ...], Field(min_length=1)]
+    services: Annotated[list[_Named], Field(min_length=2, max_length=SERVICES_MAX)]
+
+
+def parse_scenario(text: str, name: str, folder: Path) -> Scenario | Together:
     """A scenario from its YAML; paths in it count from `folder`. ScenarioError names field and value."""
     try:
-        found = _Scenario.model_validate(_document(text))
-        limits = found.machine.model_dump(exclude={"profile"}, exclude_none=True)
-        profile = _known("machine.profile", found.machine.profile, PROFILES)
-        engine = EngineConfig(caches_prefixes=False, **limits)
-        return Scenario(
-            name=name,
-            says=found.says,
-            traffic=_traffic(found.traffic, folder),
-            profile=profile,
-            times=PROFILES[profile],
-            engine=engine,
-            bounds=Bounds(low=found.replicas.min, high=found.replicas.max),
-            ttft_s=found.objective.ttft_seconds,
-            startup=found.startup.made(),
-            router=found.router,
-            monitoring=found.sensors.monitoring(),
-            faults=found.sensors.made_faults(),
-            fixed_pool=None if found.pools is None else found.pools.made(engine, PROFILES[profile]),
-            clients=None if found.clients is None else found.clients.made(),
-        )
+        document = _document(text)
+        if isinstance(document, dict) and "services" in document:
+            return _together(_Together.model_validate(document), name, folder)
+        found = _Scenario.model_validate(document)
+        return _scenario(found, found, name, folder)
     except ValidationError as exc:
         raise ScenarioError(f"scenario {name}: {_first(exc)}") from exc
     except (BadEngineConfigError, ValueError) as exc:
         raise ScenarioError(f"scenario {name}: {exc}") from exc
+
+
+def _together(found: _Together, name: str, folder: Path) -> Together:
+    names = [service.name for service in found.services]
+    if len(set(names)) < len(names):
+        raise ValueError(f"services: a name of its own is expected for each, got {', '.join(names)}")
+    services = tuple(_scenario(service, found, service.name, folder) for service in found.services)
+    return Together(name=name, says=found.says, services=services)
+
+
+def _scenario(found: _Service, place: _Place, name: str, folder: Path) -> Scenario:
+    limits = found.machine.model_dump(exclude={"profile", "gpus", "gpu_class"}, exclude_none=True)
+    profile = _known("machine.profile", found.machine.profile, PROFILES)
+    nodes = made_nodes(place.nodes)
+    check_fits(nodes, gpus=found.machine.gpus, gpu_class=found.machine.gpu_class)
+    engine = EngineConfig(caches_prefixes=False, **limits)
+    return Scenario(
+        name=name,
+        says=place.says,
+        traffic=_traffic(found.traffic, folder),
+        profile=profile,
+        times=PROFILES[profile],
+        engine=engine,
+        bounds=Bounds(low=found.replicas.min, high=found.replicas.max),
+        ttft_s=found.objective.ttft_seconds,
+        startup=found.startup.made(),
+        router=found.router,
+        monitoring=found.sensors.monitoring(),
+        faults=found.sensors.made_faults(),
+        fixed_pool=None if found.pools is None else found.pools.made(engine, PROFILES[profile]),
+        clients=None if found.clients is None else found.clients.made(),
+        gpus_per_replica=found.machine.gpus,
+        gpu_class=found.machine.gpu_class,
+        nodes=nodes,
+        budget_gpus=place.budget_gpus,
+    )
 
 
 def _document(text: str) -> object:

@@ -18,6 +18,7 @@ from simulations.traces import Blocks, Chunk, joined
 from simulations.traces.chunk import Longs
 from simulations.world import Setting
 from simulations.world.faults import SensorFault
+from simulations.world.nodes import NodeGroup
 from simulations.world.phases import Phases
 from simulations.world.pools import FixedPool
 from simulations.world.prometheus import Monitoring
@@ -44,6 +45,10 @@ class Scenario:
     faults: tuple[SensorFault, ...] = ()
     fixed_pool: FixedPool | None = None  # of prefill or decoding; the policy scales the other phase's
     clients: Clients | None = None  # None: requests come by themselves
+    gpus_per_replica: int = 1
+    gpu_class: str | None = None  # of the nodes that its replicas may be on; None: of all
+    nodes: tuple[NodeGroup, ...] = ()  # none: there is always room
+    budget_gpus: int | None = None  # a quota
 
     def chunks(self, seed: int) -> Iterator[Chunk]:
         """The traffic of a seed, streamed."""
@@ -110,7 +115,21 @@ class Scenario:
             router=self.router,
             monitoring=self.monitoring,
             faults=self.faults,
+            gpus_per_replica=self.gpus_per_replica,
+            gpus_per_node=self.gpus_per_replica,
+            nodes=self.nodes,
+            gpu_class=self.gpu_class,
+            budget_gpus=self.budget_gpus,
         )
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Together:
+    """Services on the same nodes, the most important first."""
+
+    name: str
+    says: str
+    services: tuple[Scenario, ...]
 
 
 def _parts_after(scenario: Scenario, seed: int, rows: int) -> Iterator[Records]:

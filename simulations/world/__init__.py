@@ -1,7 +1,8 @@
-"""A service under a policy in virtual time: `simulate(Setting, Policy)` gives an `Outcome`."""
+"""A service under a policy in virtual time: `simulate(Setting, Policy)` gives an `Outcome`; several on shared nodes."""
 
 from .outcome import Change, Outcome, Series
 from .run import simulate
 from .setting import Setting
+from .together import Shared, simulate_together
 
-__all__ = ["Change", "Outcome", "Series", "Setting", "simulate"]
+__all__ = ["Change", "Outcome", "Series", "Setting", "Shared", "simulate", "simulate_together"]

@@ -181,7 +181,7 @@ class Pods:
 
     def _create(self, now_s: float) -> Pod:
         self._made += 1
-        self._tenant.held += 1
+        self._tenant.admit()
         return Pod(name=f"replica-{self._made}", created_at_s=now_s)
 
     def _put(self, pod: Pod, slot: int, now_s: float, *, is_ready: bool = False) -> None:
@@ -263,7 +263,7 @@ class Pods:
     def _let_go(self, pod: Pod, now_s: float) -> None:
         if pod.slot == NOWHERE:
             self.waiting.remove(pod)
-            self._tenant.held -= 1
+            self._tenant.leave(None, now_s)
             self._silent_seen = None
             return
         self._fleet.drain(pod.slot)
@@ -283,6 +283,5 @@ class Pods:
         self._sensors.end(pod.slot)
         self._starts.end(pod.slot, at_s)
         self._free.add(pod.slot)
-        self._tenant.held -= 1
         self._tenant.leave(pod.slot, at_s)
         self.gone_pod_seconds += at_s - pod.held_from_s

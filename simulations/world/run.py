@@ -107,6 +107,11 @@ class Run:
             self._recorder.note(self._replicas, self._pods, self._fleet)
         return now_s
 
+    def go_on(self, until_s: float) -> None:
+        """Move it all the way."""
+        while self.step(until_s) < until_s:
+            pass
+
     def look_around(self, now_s: float) -> None:
         """Others did something: replicas that wait may find room, and nodes may be gone."""
         if self._pods.must_look and self._pods.sweep(now_s):

@@ -59,10 +59,8 @@ class Setting:
                 f"replicas_at_start must be within {self.bounds.low} and {self.bounds.high}, "
                 f"got {self.replicas_at_start}"
             )
-        most_gpus = max((group.gpus for group in self._usable_nodes()), default=0) if self.nodes else self.gpus_per_node
-        if not 1 <= self.gpus_per_replica <= most_gpus:
-            where = f" {self.gpu_class}" if self.gpu_class and self.nodes else ""
-            raise ValueError(f"a replica of {self.gpus_per_replica}{where} GPUs does not fit a node of {most_gpus}")
+        if not 1 <= self.gpus_per_replica <= self._most_gpus():
+            raise ValueError(f"a replica of {self.gpus_per_replica} GPUs does not fit a node of {self._most_gpus()}")
         if self.more is not None and self.ends_at_s is None:
             raise ValueError("a setting whose requests come in parts needs ends_at_s")
         if self.is_chained and (self.more is not None or self.ends_at_s is None):
@@ -74,8 +72,9 @@ class Setting:
         """Its nodes, with the fates of its seed."""
         return Nodes(self.nodes or (self._enough(),), seed=self.seed, budget_gpus=self.budget_gpus)
 
-    def _usable_nodes(self) -> list[NodeGroup]:
-        return [group for group in self.nodes if self.gpu_class in (None, group.gpu_class)]
+    def _most_gpus(self) -> int:
+        usable = [group.gpus for group in self.nodes if self.gpu_class in (None, group.gpu_class)]
+        return max(usable, default=0) if self.nodes else self.gpus_per_node
 
     def _enough(self) -> NodeGroup:
         per_node = self.gpus_per_node // self.gpus_per_replica

@@ -22,12 +22,6 @@ class Tenants:
         self._all.append(tenant)
         return tenant
 
-    @property
-    def budget_left_gpus(self) -> float:
-        """What the quota still admits; replicas that wait for a node are admitted already."""
-        budget_gpus = self.nodes.budget_gpus
-        return math.inf if budget_gpus is None else budget_gpus - sum(one.held * one.gpus for one in self._all)
-
     def provide(self, now_s: float) -> None:
         """As cluster-autoscaler: nodes for all that wait and will not find one among those that are on their way."""
         coming = {
@@ -63,7 +57,6 @@ class Tenant:
     ) -> None:
         self.gpus = gpus
         self.waiting = 0  # replicas without a node
-        self.held = 0  # all replicas, with or without
         self._place, self._nodes, self._before = place, place.nodes, before
         self.usable = frozenset(
             index
@@ -117,15 +110,19 @@ class Tenant:
 
     def admits(self) -> bool:
         """Whether the quota lets another replica be."""
-        return self._place.budget_left_gpus >= self.gpus
+        return self._nodes.budget_left_gpus >= self.gpus
+
+    def admit(self) -> None:
+        """A replica is made."""
+        self._nodes.admit(self.gpus)
 
     def take(self, slot: int) -> None:
         """A replica is put there."""
         self._nodes.claim(self.index_of[slot], self.gpus)
 
-    def leave(self, slot: int, now_s: float) -> None:
-        """It is gone."""
-        self._nodes.release(self.index_of[slot], self.gpus, now_s)
+    def leave(self, slot: int | None, now_s: float) -> None:
+        """It is gone; None: it never had a node."""
+        self._nodes.release(None if slot is None else self.index_of[slot], self.gpus, now_s)
 
     def provide(self, waiting: int, now_s: float) -> None:
         """So many replicas wait for a node."""
@@ -143,7 +140,7 @@ class Tenant:
 
     def budget(self, wanted: int, admitted: int) -> int | None:
         """The most replicas that the quota allows; None without a quota: as `autoscaler.quota` counts."""
-        left_gpus = self._place.budget_left_gpus
+        left_gpus = self._nodes.budget_left_gpus
         return None if left_gpus == math.inf else max(wanted, admitted + int(left_gpus // self.gpus))
 
     def first_of(self, spare_gpus: dict[int, int]) -> int | None:

@@ -10,7 +10,7 @@ import pytest
 from simulations import cli, derive_figures
 from simulations.compiled.fleet import replay_compiled
 from simulations.prefixes import CAPACITIES, lru_hit_ratio
-from simulations.scenarios import NAMES, Scenario, load_scenario
+from simulations.scenarios import NAMES, TOGETHER, Scenario, load_scenario
 from simulations.scenarios.draw import Generated
 from simulations.traces import Chunk, joined
 from simulations.traces.summary import summarise
@@ -141,7 +141,7 @@ def test_the_command_lists_them_and_prints_a_file_to_begin_with(
     assert cli.main(["scenarios", "code-hour"]) == 0
     (tmp_path / "own.yaml").write_text(capsys.readouterr().out, encoding="utf-8")
 
-    assert [line.split()[0] for line in listed.splitlines() if not line.startswith(" ")] == list(NAMES)
+    assert [line.split()[0] for line in listed.splitlines() if not line.startswith(" ")] == [*NAMES, *TOGETHER]
     assert "AzureLLMInferenceTrace_code.csv (CC-BY-4.0)" in listed
     assert load_scenario(str(tmp_path / "own.yaml")).make(1).tobytes() == load_scenario("code-hour").make(1).tobytes()
 

@@ -1,0 +1,122 @@
+"""`warmtide sim run|compare` of several services on the same nodes: a row for each service, and one for all."""
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+
+from simulations.commands.imported import imported_names
+from simulations.commands.screen import Column, Screen, screen
+from simulations.commands.setting import policy_names, setting_of
+from simulations.commands.study import is_study
+from simulations.compare_together import SharedRow, compare_together
+from simulations.errors import INTERRUPTED, UsageError
+from simulations.scenarios import Together, load_any
+from simulations.world import Outcome, Setting
+
+# What belongs to one service, or to one run of one service.
+_NOT_FOR_SEVERAL = (
+    *("trace", "format", "lengths", "profile", "replicas_min", "replicas_max", "ttft", "cold_seconds", "warm_seconds"),
+    *("caches", "out", "cost", "slo"),
+)
+ALL = "all"
+
+
+def together_of(options: argparse.Namespace) -> Together | None:
+    """The scenario, where it is one of several services."""
+    if options.scenario is None:
+        return None
+    found = load_any(options.scenario)
+    return found if isinstance(found, Together) else None
+
+
+def run_together(options: argparse.Namespace, together: Together, policies: str) -> int:
+    """Compare these policies, and print the table."""
+    given = [name for name in _NOT_FOR_SEVERAL if getattr(options, name, None) is not None]
+    if given or is_study(options):
+        which = f"--{given[0].replace('_', '-')}" if given else "--seeds, --also, --curve, --jobs and --engine"
+        raise UsageError(f"{which}: for one service; {together.name} has {len(together.services)}, say it in its file")
+    settings = [setting_of(service, options.seed) for service in together.services]
+    names = policy_names(policies)
+    for setting in settings:
+        imported = imported_names(options, setting)
+    return _show(together, settings, (*names, *imported))
+
+
+def _show(together: Together, settings: Sequence[Setting], names: Sequence[str]) -> int:
+    span_s = max(setting.span_s for setting in settings)
+    for service, setting in zip(together.services, settings, strict=True):
+        sys.stdout.write(f"{service.name}: {len(setting.requests):,} requests, TTFT ≤ {setting.ttft_s:g} s\n")
+    sys.stdout.write(f"{span_s / 3600:.1f} h on nodes: {', '.join(_nodes(settings[0]))}\n")
+    columns = _columns(together, names)
+    rows: list[SharedRow] = []
+    try:
+        with screen(len(names) + 1, "static") as on:
+            on.head(columns)
+            for row in compare_together(settings, names, lambda name, share: on.tell(name, len(rows) + share)):
+                rows.append(row)
+                _print(on, columns, together, row)
+    except KeyboardInterrupt:
+        sys.stderr.write("warmtide sim: interrupted; what is above was done\n")
+        return INTERRUPTED
+    return 0
+
+
+def _nodes(setting: Setting) -> Iterator[str]:
+    for group in setting.nodes:
+        count = f"{group.low} to {group.high}" if group.is_elastic else str(group.high)
+        yield f"{count} {group.name} of {group.gpus} GPU{'s' if group.gpus > 1 else ''}"
+    if setting.budget_gpus is not None:
+        yield f"a quota of {setting.budget_gpus} GPUs"
+
+
+def _columns(together: Together, names: Sequence[str]) -> tuple[Column, ...]:
+    static = len(together.services) * 3 + len("static-")
+    return (
+        Column("policy", max(static, *map(len, names)), is_text=True),
+        Column("service", max(7, *(len(service.name) for service in together.services)), is_text=True),
+        Column("TTFT in time", 12),
+        Column("TTFT p95", 9),
+        Column("GPU-hours", 9),
+        Column("vs static", 9),
+        Column("starts", 6),
+        Column("lost", 6),
+        Column("waited", 8),
+    )
+
+
+def _print(on: Screen, columns: Sequence[Column], together: Together, row: SharedRow) -> None:
+    """Services, all of them, and what the nodes came to; `waited`: replica-hours without a node."""
+    outcomes = row.shared.outcomes
+    for number, (service, outcome) in enumerate(zip(together.services, outcomes, strict=True)):
+        policy = row.policy if number == 0 else ""
+        on.row(columns, (policy, service.name, *_values(outcome, row.cost_ratio(number))))
+    on.row(
+        columns,
+        (
+            *("", ALL, f"{row.shared.attainment_ratio:.2%}", ""),
+            *(f"{row.shared.gpu_hours:.1f}", f"{row.cost_ratio(None):.2f}"),
+            *(str(sum(one.starts for one in outcomes)), str(sum(one.lost_requests for one in outcomes))),
+            f"{sum(map(_waited_hours, outcomes)):.1f} h",
+        ),
+    )
+    for use in row.shared.nodes:
+        fates = [f"{use.reclaims} reclaimed"] * (use.reclaims > 0) + [f"{use.losses} lost"] * (use.losses > 0)
+        told = ", ".join((f"{use.gpu_hours:.1f} GPU-hours for ${use.cost:.2f}", *fates))
+        on.line(f"{'':{columns[0].width}}  nodes {use.group}: {told}")
+
+
+def _values(outcome: Outcome, cost_ratio: float) -> tuple[str, ...]:
+    return (
+        f"{outcome.attainment_ratio:.2%}",
+        f"{outcome.ttft_p95_s:.2f} s",
+        f"{outcome.gpu_hours:.1f}",
+        f"{cost_ratio:.2f}",
+        str(outcome.starts),
+        str(outcome.lost_requests),
+        f"{_waited_hours(outcome):.1f} h",
+    )
+
+
+def _waited_hours(outcome: Outcome) -> float:
+    span_s = float(outcome.series["at_s"][-1])
+    return float(outcome.series["unplaced"].mean()) * span_s / 3600.0

@@ -1,0 +1,106 @@
+"""The part of a scenario file that says on which nodes replicas are, and what befalls those.
+
+nodes: # in the order in which they are used; without this part there is always room
+- name: own
+  gpuClass: NVIDIA-L40S # price: as cost.yaml of kserve-vllm-mini has it for this product
+  gpus: 4 # of each node
+  count: 2
+- name: spot
+  gpus: 4
+  min: 0 # bought while replicas wait for a node, given back when empty for idleSeconds
+  max: 6
+  provisionSeconds: 90
+  idleSeconds: 600
+  pricePerGpuHour: 0.6
+  spot: {reclaimsPerHour: 0.1, noticeSeconds: 120} # of each node
+  lossesPerHour: 0.001 # of each node, without a notice
+  losses: [{node: 0, atSeconds: 1800}] # told instead of drawn
+budgetGpus: 12 # a quota over all services
+machine:
+  gpus: 1 # of each replica
+  gpuClass: NVIDIA-L40S # on nodes of this class only
+"""
+
+from collections.abc import Sequence
+
+from simulations.scenarios.parts import Count, Part, Seconds
+from simulations.world.nodes import IDLE_S, NODE_CLASS, NOTICE_S, NodeGroup
+
+
+class SpotPart(Part):
+    """How often nodes are taken back."""
+
+    reclaims_per_hour: Seconds
+    notice_seconds: Seconds = NOTICE_S
+
+
+class LossPart(Part):
+    """One loss."""
+
+    node: int
+    at_seconds: Seconds
+
+
+class NodesPart(Part):
+    """As `NodeGroup`."""
+
+    name: str = "node"
+    gpu_class: str = NODE_CLASS
+    gpus: Count = 1
+    count: Count | None = None
+    min: int | None = None
+    max: Count | None = None
+    provision_seconds: Seconds = 0.0
+    idle_seconds: Seconds = IDLE_S
+    price_per_gpu_hour: Seconds | None = None
+    spot: SpotPart | None = None
+    losses_per_hour: Seconds = 0.0
+    losses: tuple[LossPart, ...] = ()
+
+    def made(self) -> NodeGroup:
+        """As the world takes it; ValueError where that cannot be."""
+        low, high = self._bounds()
+        return NodeGroup(
+            name=self.name,
+            gpu_class=self.gpu_class,
+            gpus=self.gpus,
+            low=low,
+            high=high,
+            provision_s=self.provision_seconds,
+            idle_s=self.idle_seconds,
+            reclaims_per_hour=self.spot.reclaims_per_hour if self.spot else 0.0,
+            notice_s=self.spot.notice_seconds if self.spot else NOTICE_S,
+            losses_per_hour=self.losses_per_hour,
+            losses_at_s=tuple((loss.node, loss.at_seconds) for loss in self.losses),
+            price_per_gpu_hour=_price(self.gpu_class) if self.price_per_gpu_hour is None else self.price_per_gpu_hour,
+        )
+
+    def _bounds(self) -> tuple[int, int]:
+        if self.count is not None and self.min is None and self.max is None:
+            return self.count, self.count
+        if self.count is None and self.max is not None:
+            return self.min or 0, self.max
+        raise ValueError(f"nodes {self.name}: either a count is expected, or a max and perhaps a min")
+
+
+def _price(gpu_class: str) -> float:
+    from simulations.outputs.prices import PRICE_PER_HOUR, PRICES_PER_HOUR  # with what writes Parquet: only where asked
+
+    return PRICES_PER_HOUR.get(gpu_class, PRICE_PER_HOUR)
+
+
+def made_nodes(parts: Sequence[NodesPart]) -> tuple[NodeGroup, ...]:
+    """All groups; ValueError where two have one name."""
+    names = [part.name for part in parts]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"nodes: {names.count(name)} groups are called {name!r}")
+    return tuple(part.made() for part in parts)
+
+
+def check_fits(nodes: Sequence[NodeGroup], *, gpus: int, gpu_class: str | None) -> None:
+    """ValueError where nodes are given, and a replica would never find one."""
+    most_gpus = max([group.gpus for group in nodes if gpu_class in (None, group.gpu_class)], default=0)
+    if nodes and most_gpus < gpus:
+        which = f" of class {gpu_class}" if gpu_class else ""
+        raise ValueError(f"machine: a replica of {gpus} GPUs does not fit a node{which}, got at most {most_gpus}")

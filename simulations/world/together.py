@@ -1,0 +1,68 @@
+"""Services that share nodes, in one virtual time: `simulate_together([(Setting, Policy), ...])`.
+
+They meet at nodes only, every `MEETING_S` and whenever something happens to a node: what one lets go of another has a
+moment later, the first in the list before the second. In between each goes its own way.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from simulations.policies.base import Policy
+from simulations.world.nodes import NodeUse
+from simulations.world.outcome import Outcome
+from simulations.world.run import PROGRESS_EVERY_S, Run, tenant_of
+from simulations.world.setting import Setting
+from simulations.world.tenant import Tenants
+
+MEETING_S = 1.0  # less than any start-up or decision that one could make of it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shared:
+    """What came of all of them."""
+
+    outcomes: tuple[Outcome, ...]  # in the order of the services
+    nodes: tuple[NodeUse, ...]
+
+    @property
+    def attainment_ratio(self) -> float:
+        """Of all requests of all services, each by its own objective."""
+        arrived = [int(outcome.series["arrived_requests"].sum()) for outcome in self.outcomes]
+        missed = [int(outcome.series["missed_requests"].sum()) for outcome in self.outcomes]
+        return 1.0 - sum(missed) / sum(arrived)
+
+    @property
+    def gpu_hours(self) -> float:
+        """That replicas held."""
+        return sum(outcome.gpu_hours for outcome in self.outcomes)
+
+
+def simulate_together(
+    services: Sequence[tuple[Setting, Policy]], progress: Callable[[float], None] | None = None
+) -> Shared:
+    """Run each policy on its service; all have the nodes, the quota and the seed of the first, or it is refused."""
+    first = services[0][0]
+    for setting, _ in services:
+        if (setting.nodes, setting.budget_gpus, setting.seed) != (first.nodes, first.budget_gpus, first.seed):
+            raise ValueError("services that run together need the same nodes, the same budget_gpus and the same seed")
+    if not first.nodes:
+        raise ValueError("services that run together need nodes that they share")
+    span_s = max(setting.span_s for setting, _ in services)
+    nodes = first.make_nodes()
+    tenants = Tenants(nodes)
+    runs = [
+        Run(replace(setting, ends_at_s=span_s), policy, tenant_of(setting, tenants)) for setting, policy in services
+    ]
+    nodes.meet_others()
+    now_s = told_s = 0.0
+    while now_s < span_s:
+        now_s = min(now_s + MEETING_S, nodes.next_at_s, span_s)
+        for run in runs:
+            run.go_on(now_s)
+        nodes.meet()
+        for run in runs:
+            run.look_around(now_s)
+        if progress is not None and now_s - told_s >= PROGRESS_EVERY_S:
+            progress(now_s / span_s)
+            told_s = now_s
+    return Shared(outcomes=tuple(run.end() for run in runs), nodes=nodes.use(span_s))

@@ -1,0 +1,118 @@
+"""Nodes and several services in a scenario file: what they may say, what a wrong one is told, and the table."""
+
+from pathlib import Path
+
+import pytest
+
+from simulations import cli
+from simulations.errors import ScenarioError
+from simulations.scenarios import TOGETHER, Together, load_any, load_scenario
+from simulations.scenarios.config import parse_scenario
+
+TRACE = "arrived_at,num_prefill_tokens,num_decode_tokens\n" + "".join(f"{n / 2},300,40\n" for n in range(400))
+NODES = """\
+nodes:
+  - {name: own, gpuClass: NVIDIA-A10, gpus: 2, count: 1, lossesPerHour: 0.5, losses: [{node: 0, atSeconds: 50}]}
+  - name: spot
+    gpus: 2
+    max: 3
+    provisionSeconds: 20
+    pricePerGpuHour: 0.4
+    spot: {reclaimsPerHour: 2}
+budgetGpus: 5
+"""
+SERVICE = """\
+traffic: {trace: trace.csv}
+machine: {profile: llama-3.1-8b-l40s, gpus: 2, maxModelLenTokens: 4096}
+replicas: {max: 4}
+"""
+ONE = NODES + SERVICE
+TWO = (
+    NODES
+    + "services:\n"
+    + "".join(f"  - name: {name}\n" + "".join(f"    {line}\n" for line in SERVICE.splitlines()) for name in ("a", "b"))
+)
+
+
+def test_a_file_says_which_nodes_there_are(tmp_path: Path) -> None:
+    (tmp_path / "trace.csv").write_text(TRACE, encoding="utf-8")
+    (tmp_path / "one.yaml").write_text(ONE, encoding="utf-8")
+
+    setting, _ = load_scenario(str(tmp_path / "one.yaml")).setting(1)
+
+    own, spot = setting.nodes
+    assert (own.gpus, own.low, own.high, own.losses_per_hour, own.losses_at_s) == (2, 1, 1, 0.5, ((0, 50.0),))
+    assert own.price_per_gpu_hour == 1.10  # of an A10, as kserve-vllm-mini has it
+    assert (spot.low, spot.high, spot.provision_s, spot.price_per_gpu_hour) == (0, 3, 20.0, 0.4)
+    assert (spot.reclaims_per_hour, spot.notice_s) == (2.0, 120.0)
+    assert (setting.gpus_per_replica, setting.budget_gpus) == (2, 5)
+
+
+WRONG = {
+    "no number": (ONE.replace("count: 1, ", ""), "nodes own: either a count is expected, or a max and perhaps a min"),
+    "both": (ONE.replace("max: 3", "max: 3\n    count: 2"), "nodes spot: either a count is expected"),
+    "bounds": (ONE.replace("max: 3", "max: 3\n    min: 4"), "nodes spot: 0 ≤ min ≤ max"),
+    "negative": (
+        ONE.replace("reclaimsPerHour: 2", "reclaimsPerHour: -2"),
+        "nodes.1.spot.reclaimsPerHour: Input should",
+    ),
+    "twice": (ONE.replace("name: spot", "name: own"), "nodes: 2 groups are called 'own'"),
+    "no node": (ONE.replace("node: 0", "node: 1"), "nodes own: there is no node 1 to be lost at 50.0 s"),
+    "too large": (
+        ONE.replace("gpus: 2, max", "gpus: 3, max"),
+        "a replica of 3 GPUs does not fit a node, got at most 2",
+    ),
+    "class": (ONE.replace("gpus: 2, max", "gpus: 2, gpuClass: H100, max"), "does not fit a node of class H100"),
+    "one name": (TWO.replace("name: b\n", "name: a\n"), "services: a name of its own is expected for each, got a, a"),
+    "alone": (TWO[: TWO.index("  - name: b\n")], "services: List should have at least 2 items"),
+    "no nodes": (TWO.replace(NODES, ""), "nodes: Field required"),
+    "nameless": (TWO.replace("  - name: a\n    traffic", "  - traffic"), "services.0.name: Field required"),
+    "mixed": (TWO + "router: round-robin\n", "router: Extra inputs are not permitted"),
+}
+
+
+@pytest.mark.parametrize(("text", "said"), WRONG.values(), ids=WRONG)
+def test_wrong_nodes_and_services_are_told_so(text: str, said: str, tmp_path: Path) -> None:
+    assert text not in (ONE, TWO)
+
+    with pytest.raises(ScenarioError, match=r"^scenario any: ") as caught:
+        parse_scenario(text, "any", tmp_path)
+
+    assert said in str(caught.value)
+
+
+def test_several_services_are_one_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "trace.csv").write_text(TRACE, encoding="utf-8")
+    (tmp_path / "two.yaml").write_text(TWO, encoding="utf-8")
+
+    assert cli.main(["compare", "--scenario", str(tmp_path / "two.yaml"), "--policies", "warmtide,hpa-queue"]) == 0
+
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "a: 400 requests, TTFT ≤ 2 s"
+    assert lines[2] == "0.1 h on nodes: 1 own of 2 GPUs, 0 to 3 spot of 2 GPUs, a quota of 5 GPUs"
+    rows = [line.split() for line in lines[5:]]
+    assert [row[0] for row in rows] == ["static-1+1", "b", "all", "nodes", "nodes"] + [
+        word for policy in ("warmtide", "hpa-queue") for word in (policy, "b", "all", "nodes", "nodes")
+    ]
+    assert "1 lost" in lines[8]
+
+
+def test_what_is_of_one_service_is_refused_for_several(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["compare", "--scenario", "two-services", "--seeds", "3"]) == 2
+    assert cli.main(["run", "--scenario", "two-services", "--ttft", "3"]) == 2
+    assert cli.main(["oracle", "--scenario", "two-services"]) == 2
+
+    said = capsys.readouterr().err.splitlines()
+    assert said[0].startswith("warmtide sim: --seeds, --also, --curve, --jobs and --engine: for one service; ")
+    assert said[1] == "warmtide sim: --ttft: for one service; two-services has 2, say it in its file"
+    assert said[2] == (
+        "warmtide sim: scenario two-services is of several services: plain run and compare take it, nothing else does"
+    )
+
+
+def test_scenarios_of_several_services_ship_and_their_files_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    for name in TOGETHER:
+        assert isinstance(load_any(name), Together)
+        assert cli.main(["scenarios", name]) == 0
+
+    assert "spot: {reclaimsPerHour: 0.2" in capsys.readouterr().out
