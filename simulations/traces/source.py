@@ -102,10 +102,11 @@ def blocks(path: Path, *, block_bytes: int = BLOCK_BYTES) -> Iterator[Block]:
 def _pieces(file: io.BufferedReader, piece_bytes: int) -> Iterator[bytes]:
     """The bytes after a mark of UTF-8; what came before a failure is given before it is raised."""
     parts = [file.read(len(UTF8_MARK)).removeprefix(UTF8_MARK)]
+    bite_bytes = min(UNPACKED_BYTES, piece_bytes)
     try:
-        while read := file.read1(UNPACKED_BYTES):
+        while read := file.read1(bite_bytes):
             parts.append(read)
-            if len(parts) * UNPACKED_BYTES >= piece_bytes and sum(map(len, parts)) >= piece_bytes:
+            if len(parts) * bite_bytes >= piece_bytes and sum(map(len, parts)) >= piece_bytes:
                 yield b"".join(parts)
                 parts = []
     except BROKEN:
