@@ -8,9 +8,9 @@ import math
 from collections import deque
 from dataclasses import dataclass, field
 
-from autoscaler.policy.types import Observation
+from autoscaler.policy.types import Observation, PodPhase
 
-from .base import Bounds, Cadence, Wish, ready_pods
+from .base import Bounds, Cadence, Wish
 
 TICK_S = 2.0
 STABLE_S = 60.0
@@ -58,17 +58,18 @@ class Kpa:
 
     def wish(self, seen: Observation, now_s: float) -> Wish | None:
         """One tick."""
-        ready = ready_pods(seen)
-        concurrency = seen.upstream_waiting_requests or 0.0
-        for pod in ready:
-            if pod.signals is not None:
-                concurrency += (pod.signals.running_requests or 0.0) + (pod.signals.waiting_requests or 0.0)
+        ready, concurrency = 0, seen.upstream_waiting_requests or 0.0
+        for pod in seen.pods:
+            if pod.phase is PodPhase.READY:
+                ready += 1
+                if pod.signals is not None:
+                    concurrency += (pod.signals.running_requests or 0.0) + (pod.signals.waiting_requests or 0.0)
         if not self._has_begun:  # a restarted autoscaler must not shrink what serves
             self._has_begun = True
-            if len(ready) > 1:
-                self._panic_at_s, self._panic_highest = now_s, len(ready)
+            if ready > 1:
+                self._panic_at_s, self._panic_highest = now_s, ready
         stable, panic = self._stable.of(concurrency, now_s), self._panic.of(concurrency, now_s)
-        return Wish(replicas=self.bounds.clamp(self._desired(max(1, len(ready)), stable, panic, now_s)))
+        return Wish(replicas=self.bounds.clamp(self._desired(max(1, ready), stable, panic, now_s)))
 
     def _desired(self, ready: int, stable_mean: float, panic_mean: float, now_s: float) -> int:
         low, high = math.floor(ready / MAX_DOWN_RATIO), math.ceil(ready * MAX_UP_RATIO)

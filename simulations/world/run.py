@@ -34,9 +34,10 @@ def simulate(
     nodes = setting.make_nodes()
     run = Run(setting, policy, tenant_of(setting, Tenants(nodes)), sensing)
     told_s = -math.inf
-    while (now_s := run.step()) < setting.span_s:
+    span_s = setting.span_s
+    while (now_s := run.step()) < span_s:
         if progress is not None and now_s - told_s >= PROGRESS_EVERY_S:
-            progress(now_s / setting.span_s)
+            progress(now_s / span_s)
             told_s = now_s
     return replace(run.end(), nodes=nodes.use(setting.span_s) if setting.nodes else ())
 
@@ -69,7 +70,8 @@ class Run:
         self._pods.serve_from_the_start(setting.replicas_at_start, 0.0)
         self._replicas = setting.replicas_at_start
         self._decisions: list[Change] = []
-        self._recorder = Recorder(setting.span_s)
+        self._span_s = setting.span_s
+        self._recorder = Recorder(self._span_s)
         self._tally = Tally(
             SERIES_POINTS,
             spacing_s=self._recorder.spacing_s,
@@ -82,21 +84,23 @@ class Run:
     @property
     def due_s(self) -> float:
         """Where something happens next, if nothing is news before."""
-        return min(
-            self._decide_at_s,
-            self._recorder.next_at_s,
-            self._pods.next_at_s,
-            self._known_to_s,
-            self._setting.span_s,
-        )
+        return self._due_s(self._acts_at_s)
+
+    @property
+    def _acts_at_s(self) -> float:
+        """When the policy looks next, or a replica is further."""
+        return min(self._decide_at_s, self._pods.next_at_s)
+
+    def _due_s(self, acts_at_s: float) -> float:
+        return min(acts_at_s, self._recorder.next_at_s, self._known_to_s, self._span_s)
 
     def step(self, until_s: float = math.inf) -> float:
         """Move the world to where something happens next, and let it happen; returns when that is, or `until_s`."""
-        span_s = self._setting.span_s
-        now_s, is_news = self._sensors.move(min(self.due_s, until_s))
-        if self._known_to_s <= now_s < span_s:
+        acts_at_s = self._acts_at_s
+        now_s, is_news = self._sensors.move(min(self._due_s(acts_at_s), until_s))
+        if self._known_to_s <= now_s < self._span_s:
             self._read_on()
-        if is_news or now_s >= min(self._decide_at_s, self._pods.next_at_s):
+        if is_news or now_s >= acts_at_s:
             # Not for the recorder's sake: who watches must not change what happens.
             is_news |= self._pods.sweep(now_s)
         if is_news:
