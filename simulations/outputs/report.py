@@ -11,13 +11,14 @@ import numpy as np
 from simulations.world import Change, Outcome, Setting
 
 from .charts import Floats, area, bars, drawing, line, nice_top, thinned, time_ticks
+from .notes import notes_of
 from .prices import Check
 
 DECISIONS_SHOWN = 60  # the rest is in decisions.jsonl
 LATE_RATIO_MIN = 1e-4  # at the top of the scatter: nearly none
 RULES = (0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.001)  # of requests that came too late
 EDGE_RATIO = 0.08  # of the scatter's width, left and right of the outermost points
-NEAR = 2.5  # per cent of its width or height: closer points would hide each other
+NEAR = 5.0  # per cent of its width or height: closer points would hide each other on a phone
 SINGLE_POINT = 50.0  # per cent; where all have the same GPU-hours
 
 
@@ -154,15 +155,15 @@ def _height(late_ratio: float, late_max: float) -> float:
 
 
 def _table(page: Page) -> str:
-    heads = ("in time", "TTFT p95", "GPU-hours", "× fixed", "starts", "changes")
+    heads = ("in time", "GPU-hours", "× fixed", "TTFT p95", "starts", "changes")
     rows = []
     for one in page.shown:
         outcome = one.outcome
         cells = (
             f"{outcome.attainment_ratio:.2%}",
-            f"{outcome.ttft_p95_s:.2f} s" if math.isfinite(outcome.ttft_p95_s) else "never",
             f"{outcome.gpu_hours:.1f}",
             f"{one.cost_ratio:.2f}",
+            f"{outcome.ttft_p95_s:.2f} s" if math.isfinite(outcome.ttft_p95_s) else "never",
             str(outcome.starts),
             str(len(outcome.decisions)),
         )
@@ -230,11 +231,16 @@ def _course(page: Page, one: Shown, top: float) -> str:
     return (
         f'<section class="{css}"><div class="head"><h3>{_badge(page, one)} {escape(one.policy)}</h3>'
         f"<p>{outcome.attainment_ratio:.2%} in time · {outcome.gpu_hours:.1f} GPU-hours · {outcome.starts} starts</p>"
-        "</div>"
+        f"</div>{_notes(outcome)}"
         f"<figure>{_plot(shapes, wanted, page, f'{one.policy}: replicas', top=top)}"
         f'<div class="plot low"><div class="scale"><span>late</span></div>{strip}</div>'
         f"<figcaption>{_keys()}</figcaption></figure>{_decisions(outcome)}</section>"
     )
+
+
+def _notes(outcome: Outcome) -> str:
+    lines = "".join(f"<li>{escape(note)}</li>" for note in notes_of(outcome))
+    return f'<ul class="notes">{lines}</ul>' if lines else ""
 
 
 def _keys() -> str:

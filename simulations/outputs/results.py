@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from simulations.compiled.layout import Records
 from simulations.world import Outcome, Setting
 
+from .notes import facts_of
 from .prices import Prices, Watts
 
 Document = dict[str, Any]
@@ -56,7 +57,8 @@ def summarise(policy: str, outcome: Outcome, setting: Setting, prices: Prices, w
                 "gpu_hours": outcome.gpu_hours,
                 "starts": outcome.starts,
                 "decisions": len(outcome.decisions),
-            },
+            }
+            | facts_of(outcome),
         },
         energy=energy,
     )
