@@ -38,12 +38,12 @@ from simulations.cluster.api import (
 )
 from simulations.cluster.apiserver import ApiServer, User
 from simulations.cluster.apply import put
+from simulations.cluster.enrolled import POLICY_ANNOTATION, vllm_deployment
 from simulations.cluster.http_api import HttpApi
 from simulations.cluster.site import Site, kubeconfig_of
 
 pytestmark = pytest.mark.cluster
 
-ANNOTATION = "warmtide.dev/policy"
 REVIEWS = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
 RBAC = "rbac.authorization.k8s.io"
 ROLES = {
@@ -54,15 +54,10 @@ ROLES = {
 
 def deployment(namespace: str) -> Object:
     """Pods that no node takes: nobody has to run them, and nobody to remove them."""
-    container = {"name": "kserve-container", "image": "vllm/vllm-openai:v0.32.0"}
-    pod = {"containers": [container], "nodeSelector": {"example.org/nowhere": "true"}}
-    spec = {
-        "replicas": 1,
-        "selector": {"matchLabels": {"app": "llm"}},
-        "template": {"metadata": {"labels": {"app": "llm"}}, "spec": pod},
-    }
-    metadata = {"name": "llm", "namespace": namespace, "annotations": {ANNOTATION: "gold"}}
-    return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": spec}
+    it = vllm_deployment()
+    it["metadata"]["namespace"] = namespace
+    it["spec"]["template"]["spec"]["nodeSelector"] = {"example.org/nowhere": "true"}
+    return it
 
 
 class Place:
@@ -95,10 +90,8 @@ async def place(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
         if request.param == "embedded":
             account = User.service_account(NAMESPACE, SERVICE_ACCOUNT)
             server = await stack.enter_async_context(ApiServer(tokens={"account": account}))
-            admin, kubeconfig = (
-                server.write_kubeconfig(tmp_path / "a"),
-                server.write_kubeconfig(tmp_path / "b", "account"),
-            )
+            admin = server.write_kubeconfig(tmp_path / "a")
+            kubeconfig = server.write_kubeconfig(tmp_path / "b", "account")
         else:
             admin, kubeconfig = request.getfixturevalue("real_plane"), tmp_path / "b"
         api = await stack.enter_async_context(HttpApi.from_kubeconfig(admin))
@@ -129,7 +122,7 @@ class Scene:
         await self.site.api.create(DEPLOYMENTS, deployment(self.site.space))
 
     async def annotate(self, policy: str | None) -> None:
-        patch = {"metadata": {"annotations": {ANNOTATION: policy}}}
+        patch = {"metadata": {"annotations": {POLICY_ANNOTATION: policy}}}
         await self.site.api.patch(DEPLOYMENTS, self.site.space, "llm", patch)
 
     async def cache(self) -> None:
