@@ -10,10 +10,17 @@ from simulations.commands.reach import Check, add_reach, reach_of
 from simulations.commands.screen import Column, screen
 from simulations.commands.setting import add_setting, policy_names, scenario_of, setting_of
 from simulations.commands.study import add_study, is_study, show_study
-from simulations.commands.together import run_together, together_of
+from simulations.commands.together import (
+    for_one_service,
+    imported_for_all,
+    settings_of,
+    show_together,
+    together_of,
+)
 from simulations.compare import Row, compare
 from simulations.errors import INTERRUPTED
 from simulations.policies import NAMES
+from simulations.scenarios import Together
 from simulations.world import Setting
 
 
@@ -30,7 +37,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """The table; with `--out` the folder, too, of what was done."""
     if (together := together_of(options)) is not None:
-        return run_together(options, together, options.policies)
+        return _run_together(options, together)
     names, scenario = policy_names(options.policies), scenario_of(options)
     if is_study(options):
         return 0 if show_study(options, scenario, (*names, *options.imports)) else INTERRUPTED
@@ -38,6 +45,15 @@ def run(options: argparse.Namespace) -> int:
     rows, is_whole = show(setting, (*names, *imported_names(options, setting)), reach_of(options))
     code = left.leave(setting, rows) if rows else 0
     return code if is_whole else INTERRUPTED
+
+
+def _run_together(options: argparse.Namespace, together: Together) -> int:
+    if is_study(options):
+        raise for_one_service("--seeds, --also, --curve, --jobs and --engine", together)
+    settings = settings_of(options, together)
+    names = (*policy_names(options.policies), *imported_for_all(options, settings))
+    _, is_whole = show_together(together, settings, names)
+    return 0 if is_whole else INTERRUPTED
 
 
 def show(setting: Setting, names: Sequence[str], check: Check) -> tuple[list[Row], bool]:

@@ -10,9 +10,10 @@ from simulations.commands.reach import add_reach, reach_of
 from simulations.commands.served import served_lines
 from simulations.commands.setting import add_setting, policy_names, scenario_of, setting_of
 from simulations.commands.starts import starts_line
-from simulations.commands.together import run_together, together_of
+from simulations.commands.together import imported_for_all, settings_of, show_together, together_of
 from simulations.errors import INTERRUPTED
 from simulations.policies import NAMES
+from simulations.scenarios import Together
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -27,7 +28,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """The table of two rows, then the changes."""
     if (together := together_of(options)) is not None:
-        return run_together(options, together, options.policy)
+        return _run_together(options, together)
     scenario = scenario_of(options)
     left, setting = leaving(options, scenario), setting_of(scenario, options.seed)
     names = imported_names(options, setting) or policy_names(options.policy)
@@ -39,3 +40,16 @@ def run(options: argparse.Namespace) -> int:
     for at_s, replicas in rows[-1].outcome.changes:
         sys.stdout.write(f"{at_s:.0f} s: {replicas} replicas\n")
     return left.leave(setting, rows)
+
+
+def _run_together(options: argparse.Namespace, together: Together) -> int:
+    settings = settings_of(options, together)
+    rows, is_whole = show_together(
+        together, settings, imported_for_all(options, settings) or policy_names(options.policy)
+    )
+    if not is_whole:
+        return INTERRUPTED
+    for service, outcome in zip(together.services, rows[-1].shared.outcomes, strict=True):
+        for at_s, replicas in outcome.changes:
+            sys.stdout.write(f"{service.name} {at_s:.0f} s: {replicas} replicas\n")
+    return 0

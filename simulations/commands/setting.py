@@ -13,7 +13,7 @@ from simulations.policies import NAMES, Bounds
 from simulations.policies.catalog import FORESIGHT
 from simulations.replica import PROFILES
 from simulations.scenarios import NAMES as SCENARIO_NAMES
-from simulations.scenarios import Scenario, load_scenario
+from simulations.scenarios import TOGETHER, Scenario, load_scenario
 from simulations.scenarios.draw import Recorded
 from simulations.traces import FORMATS
 from simulations.world import Setting
@@ -35,7 +35,8 @@ def add_setting(parser: argparse.ArgumentParser) -> None:
     source.add_argument(
         "--scenario",
         metavar="NAME|FILE.yaml",
-        help=f"one of {', '.join(SCENARIO_NAMES)} (see: warmtide sim scenarios), or a file; default {SCENARIO_DEFAULT}",
+        help=f"one of {', '.join((*SCENARIO_NAMES, *TOGETHER))} (see: warmtide sim scenarios), or a file; "
+        f"default {SCENARIO_DEFAULT}",
     )
     parser.add_argument(
         "--format", choices=FORMATS, metavar="NAME", help="of the trace; default: as its first line shows"

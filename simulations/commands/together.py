@@ -6,10 +6,9 @@ from collections.abc import Iterator, Sequence
 
 from simulations.commands.imported import imported_names
 from simulations.commands.screen import Column, Screen, screen
-from simulations.commands.setting import policy_names, setting_of
-from simulations.commands.study import is_study
+from simulations.commands.setting import setting_of
 from simulations.compare_together import SharedRow, compare_together
-from simulations.errors import INTERRUPTED, UsageError
+from simulations.errors import UsageError
 from simulations.scenarios import Together, load_any
 from simulations.world import Outcome, Setting
 
@@ -29,20 +28,31 @@ def together_of(options: argparse.Namespace) -> Together | None:
     return found if isinstance(found, Together) else None
 
 
-def run_together(options: argparse.Namespace, together: Together, policies: str) -> int:
-    """Compare these policies, and print the table."""
+def settings_of(options: argparse.Namespace, together: Together) -> list[Setting]:
+    """Of each service; UsageError where an option is given that is for one service."""
     given = [name for name in _NOT_FOR_SEVERAL if getattr(options, name, None) is not None]
-    if given or is_study(options):
-        which = f"--{given[0].replace('_', '-')}" if given else "--seeds, --also, --curve, --jobs and --engine"
-        raise UsageError(f"{which}: for one service; {together.name} has {len(together.services)}, say it in its file")
-    settings = [setting_of(service, options.seed) for service in together.services]
-    names = policy_names(policies)
+    if given:
+        raise for_one_service(f"--{given[0].replace('_', '-')}", together)
+    return [setting_of(service, options.seed) for service in together.services]
+
+
+def for_one_service(option: str, together: Together) -> UsageError:
+    """What is said to who gives such an option."""
+    return UsageError(f"{option}: for one service; {together.name} has {len(together.services)}, say it in its file")
+
+
+def imported_for_all(options: argparse.Namespace, settings: Sequence[Setting]) -> tuple[str, ...]:
+    """Objects of users among the policies, refused where one of the services cannot have them."""
+    names: tuple[str, ...] = ()
     for setting in settings:
-        imported = imported_names(options, setting)
-    return _show(together, settings, (*names, *imported))
+        names = imported_names(options, setting)
+    return names
 
 
-def _show(together: Together, settings: Sequence[Setting], names: Sequence[str]) -> int:
+def show_together(
+    together: Together, settings: Sequence[Setting], names: Sequence[str]
+) -> tuple[list[SharedRow], bool]:
+    """Print the rows of each policy as they come; what was done, and whether that is all."""
     span_s = max(setting.span_s for setting in settings)
     for service, setting in zip(together.services, settings, strict=True):
         sys.stdout.write(f"{service.name}: {len(setting.requests):,} requests, TTFT ≤ {setting.ttft_s:g} s\n")
@@ -57,8 +67,8 @@ def _show(together: Together, settings: Sequence[Setting], names: Sequence[str])
                 _print(on, columns, together, row)
     except KeyboardInterrupt:
         sys.stderr.write("warmtide sim: interrupted; what is above was done\n")
-        return INTERRUPTED
-    return 0
+        return rows, False
+    return rows, True
 
 
 def _nodes(setting: Setting) -> Iterator[str]:

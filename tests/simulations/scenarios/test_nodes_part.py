@@ -97,6 +97,19 @@ def test_several_services_are_one_table(tmp_path: Path, capsys: pytest.CaptureFi
     assert "1 lost" in lines[8]
 
 
+def test_a_run_of_several_services_tells_the_changes_of_each(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "trace.csv").write_text(TRACE, encoding="utf-8")
+    (tmp_path / "two.yaml").write_text(TWO, encoding="utf-8")
+
+    assert cli.main(["run", "--scenario", str(tmp_path / "two.yaml"), "--policy", "keda-epp-queue"]) == 0
+
+    out = capsys.readouterr().out.splitlines()
+    assert "a 0 s: 1 replicas" in out
+    assert "b 0 s: 1 replicas" in out
+
+
 def test_what_is_of_one_service_is_refused_for_several(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["compare", "--scenario", "two-services", "--seeds", "3"]) == 2
     assert cli.main(["run", "--scenario", "two-services", "--ttft", "3"]) == 2
