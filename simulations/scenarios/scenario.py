@@ -64,6 +64,14 @@ class Scenario:
         Where the traffic says what prompts share, the servers cache it, as vLLM does unless it is told not to.
         More requests than IN_MEMORY_MAX are read in parts, anew for each policy.
         """
+        setting, refused = self._drawn(seed)
+        for fault in self.faults:
+            if fault.begin_s >= setting.span_s:
+                late = f"a fault begins at {fault.begin_s:g} s, and the last request comes at {setting.span_s:g} s"
+                raise ValueError(f"scenario {self.name}: sensors.faults: {late}")
+        return setting, refused
+
+    def _drawn(self, seed: int) -> tuple[Setting, int]:
         head: list[Chunk] = []
         rest = self.chunks(seed)
         for chunk in rest:

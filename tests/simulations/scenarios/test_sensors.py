@@ -34,7 +34,7 @@ def example() -> str:
 
 
 def test_the_example_of_the_module_is_read_as_it_says() -> None:
-    found = parsed(example())
+    found = parse_scenario(FILE.replace("endSeconds: 900", "endSeconds: 3000") + example(), "own.yaml", Path())
 
     assert found.monitoring == Monitoring(scrape_s=30.0, rule_s=60.0)
     assert found.faults == (
@@ -81,6 +81,19 @@ def test_wrong_sensors_are_refused_by_field_and_value(more: str, said: str) -> N
 
     assert said in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+def test_a_fault_after_the_last_request_is_refused_as_it_would_never_be_seen(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "own.yaml"
+    file.write_text(FILE + one(kind="stuck", beginSeconds=5000, endSeconds=6000), encoding="utf-8")
+
+    assert cli.main(["run", "--scenario", str(file), "--policy", "kpa"]) == 2
+
+    said = capsys.readouterr().err
+    assert "sensors.faults: a fault begins at 5000 s, and the last request comes at 899" in said
+    assert said.count("\n") == 1
 
 
 def test_a_slower_prometheus_is_a_slower_hpa_and_the_same_warmtide() -> None:
