@@ -4,6 +4,7 @@ CacheError                     `reason` is stable: status, metrics and `warmtide
 ├── InvalidRequestError        a human: no such model, revision or bucket; a hostile file list; a blocked address
 ├── AccessDeniedError          a human: the credentials are missing, refused, or see masked digests only
 ├── SourceUnavailableError     retry later: unreachable, too slow, 429 or 5xx past our patience
+│   └── SourceSilentError      it is there, and says nothing in time: dead, or busy
 ├── IntegrityMismatchError     retry later: the bytes are not what the source swore, or changed underway
 ├── InsufficientCapacityError  retry later, after an eviction: no space or quota left
 ├── StorageError               a human: the disk refuses (EIO, EACCES, read-only)
@@ -61,6 +62,10 @@ class SourceUnavailableError(CacheError):
     """The source does not deliver now."""
 
     reason = FailureReason.SOURCE_UNAVAILABLE
+
+
+class SourceSilentError(SourceUnavailableError):
+    """The source is connected and sends no byte in time."""
 
 
 class IntegrityMismatchError(CacheError):

@@ -1,6 +1,7 @@
 """What a cache holds on disk: published trees, unfinished fetches, and what failed."""
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,7 +31,7 @@ class Contents:
 
 
 def contents(layout: Layout) -> Contents:
-    """Look at the disk; cheap enough for every pass."""
+    """Look at the disk; cheap enough for every pass. What a fetch moves or deletes meanwhile is seen or not seen."""
     trees, strangers = [], []
     for folder in sorted(layout.models.iterdir()):
         try:
@@ -38,10 +39,10 @@ def contents(layout: Layout) -> Contents:
         except IntegrityMismatchError:
             strangers.append(folder)
     failures = (read_failure(layout, path.stem) for path in sorted((layout.own / "failures").glob("*.json")))
-    staging = layout.own / "staging"
+    staged = (_staged(folder) for folder in sorted((layout.own / "staging").iterdir()))
     return Contents(
         trees=tuple(trees),
-        staged=tuple(_staged(folder) for folder in sorted(staging.iterdir())),
+        staged=tuple(part for part in staged if part is not None),
         failures=tuple(failure for failure in failures if failure is not None),
         strangers=tuple(strangers),
     )
@@ -52,12 +53,16 @@ def disk_bytes(folder: Path) -> int:
     blocks: dict[tuple[int, int], int] = {}
     for place, _, names in os.walk(folder):
         for name in names:
-            found = Path(place, name).lstat()
-            blocks[found.st_dev, found.st_ino] = found.st_blocks * 512
+            with suppress(FileNotFoundError):
+                found = Path(place, name).lstat()
+                blocks[found.st_dev, found.st_ino] = found.st_blocks * 512
     return sum(blocks.values())
 
 
-def _staged(folder: Path) -> Staged:
-    journal = folder / "journal"
-    touched_at_s = (journal if journal.exists() else folder).stat().st_mtime
-    return Staged(digest=folder.name, disk_bytes=disk_bytes(folder), touched_at_s=touched_at_s)
+def _staged(folder: Path) -> Staged | None:
+    """None: it was published this very moment."""
+    for place in (folder / "journal", folder):
+        with suppress(FileNotFoundError):
+            touched_at_s = place.stat().st_mtime
+            return Staged(digest=folder.name, disk_bytes=disk_bytes(folder), touched_at_s=touched_at_s)
+    return None

@@ -32,6 +32,8 @@ FORBIDDEN_ROOTS = frozenset(
     )
 )
 
+REMOVALS_MAX = 10  # of one folder that others delete, too: each of them brings it nearer to its end
+
 
 @dataclass(frozen=True, slots=True)
 class Layout:
@@ -157,10 +159,17 @@ def empty_trash(layout: Layout) -> None:
 
 
 def remove_tree(path: Path) -> None:
-    """Delete a folder of ours with everything in it."""
-    for folder, _, _ in os.walk(path):
-        os.chmod(folder, 0o700)  # published folders are 0555
-    shutil.rmtree(path)
+    """Delete a folder of ours with everything in it, whoever else is at it."""
+    for attempt in range(1, REMOVALS_MAX + 1):
+        try:
+            for folder, _, _ in os.walk(path):
+                os.chmod(folder, 0o700)  # published folders are 0555
+            shutil.rmtree(path)
+        except FileNotFoundError:  # a pass and a fetch both empty the trash: what one found the other had deleted
+            if attempt == REMOVALS_MAX:
+                raise
+        if not path.exists():
+            return
 
 
 def _is_new(layout: Layout) -> bool:

@@ -22,6 +22,7 @@ from cacheops.errors import (
     CacheError,
     IntegrityMismatchError,
     InvalidRequestError,
+    SourceSilentError,
     SourceUnavailableError,
 )
 from metrics.clock import Clock
@@ -103,6 +104,8 @@ class HttpStream:
         since_s = self._pace.now_s()
         try:
             count = self._receive(buffer)
+        except TimeoutError as exc:
+            raise SourceSilentError(f"{self._line.origin}: the answer stalls") from exc
         except (OSError, http.client.HTTPException) as exc:
             raise SourceUnavailableError(f"{self._line.origin}: the answer broke off: {exc!r}") from exc
         if not self._pace.waited(since_s, count):
@@ -244,9 +247,12 @@ class HttpRanges:
                 with _at_most(connection, self._stall_s):
                     connection.request(method, target, headers=sent)
                     return connection.getresponse(), _Line(self._pool, origin, connection)
+            except TimeoutError as exc:
+                connection.close()
+                raise SourceSilentError(f"{redacted(url)}: no answer within {self._stall_s:g} s") from exc
             except (OSError, http.client.HTTPException, ValueError) as exc:
                 connection.close()
-                if kept is None or isinstance(exc, TimeoutError):
+                if kept is None:
                     raise SourceUnavailableError(f"{redacted(url)}: no answer: {exc!r}") from exc
 
     def _connected(self, origin: Origin) -> http.client.HTTPConnection:
@@ -260,8 +266,10 @@ class HttpRanges:
 def _at_most(connection: http.client.HTTPConnection, duration_s: float) -> Iterator[None]:
     """Cut a connection whose headers only drip: the socket's own timeout starts anew with every byte."""
     sock = connection.sock
+    is_cut = threading.Event()
 
     def cut() -> None:
+        is_cut.set()
         with suppress(OSError):
             sock.shutdown(socket.SHUT_RDWR)
 
@@ -270,6 +278,10 @@ def _at_most(connection: http.client.HTTPConnection, duration_s: float) -> Itera
     timer.start()
     try:
         yield
+    except (OSError, http.client.HTTPException) as exc:
+        if is_cut.is_set():
+            raise TimeoutError(f"no headers within {duration_s:g} s") from exc
+        raise
     finally:
         timer.cancel()
 

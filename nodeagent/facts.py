@@ -83,7 +83,7 @@ def _absent(action: Action, wishes: Wishes, view: View, fetch: Fetch | None) -> 
     failure = view.failures.get(action.key)
     if fetch is not None and fetch.waits_for:
         phase, reason, message = Phase.PENDING, WAITS_FOR_PEER, f"{fetch.waits_for} fetches it for all"
-    elif fetch is not None:
+    elif fetch is not None and fetch.has_begun:
         words = f"from {fetch.via}; {action.detail}" if fetch.via else action.detail
         phase, reason, message = Phase.FETCHING, action.cause.value, words
     elif failure is not None:

@@ -72,7 +72,8 @@ class Fetches:
         self._clock = clock
         self._workers = workers
         self._peers = peers
-        self._done: Callable[[], None] = lambda: None
+        self._on_done: Callable[[], None] = lambda: None
+        self._ended: set[str] = set()  # keys whose work ended since the last look at the disk began
         self._bandwidth: Bandwidth | None = None
         self._rate = 0.0
         self.running: dict[str, Fetch] = {}  # by key
@@ -87,12 +88,20 @@ class Fetches:
 
     def on_done(self, call: Callable[[], None]) -> None:
         """Whom to tell."""
-        self._done = call
+        self._on_done = call
+
+    def look(self) -> None:
+        """A look at the disk begins: what ends from now on it may not see, so nothing is done about that after it."""
+        self._ended.clear()
+
+    def is_outdated(self, key: str) -> bool:
+        """Whether the last look may have missed how the work on a model ended."""
+        return key in self._ended
 
     def staged_bytes(self, digest: str) -> int | None:
-        """How far the fetch of a digest is, one byte more to tell it from none; None: none that has begun."""
-        of_it = (fetch for fetch in self.running.values() if fetch.wish.tree.digest == digest and fetch.has_begun)
-        return next((1 + fetch.transfer.staged_bytes for fetch in of_it), None)
+        """How far the fetch of a digest is, one byte more: 0 is for not decided yet who fetches. None: not us."""
+        of_it = (fetch for fetch in self.running.values() if fetch.wish.tree.digest == digest and not fetch.waits_for)
+        return next((1 + fetch.transfer.staged_bytes if fetch.has_begun else 0 for fetch in of_it), None)
 
     def is_staging(self, digest: str) -> bool:
         """Whether a fetch writes there."""
@@ -109,7 +118,7 @@ class Fetches:
         key = wish.tree.key
         # Who waits takes no line. If it took a turn, nodes that wait for each other's turns would wait for long.
         busy = sum(not fetch.waits_for for fetch in self.running.values())
-        if key in self.running or busy >= FETCHES_MAX or len(self.running) >= RUNNING_MAX:
+        if key in self.running or self.is_outdated(key) or busy >= FETCHES_MAX or len(self.running) >= RUNNING_MAX:
             return False
         transfer = Transfer(workers=self._workers, bandwidth=self._bandwidth)
         self.running[key] = Fetch(wish, transfer, self._clock.now_s())
@@ -132,13 +141,13 @@ class Fetches:
 
     def resolve(self, group: asyncio.TaskGroup, ref: ModelRef) -> None:
         """Find out which files a model has."""
-        if ref.storage_key not in self._resolving:
+        if ref.storage_key not in self._resolving and not self.is_outdated(ref.storage_key):
             self._resolving.add(ref.storage_key)
             group.create_task(self._resolve(ref), name=f"resolve {ref.storage_key}")
 
     def warm(self, group: asyncio.TaskGroup, tree: Published) -> None:
         """Read a tree into the page cache, one at a time."""
-        if not self._warming:
+        if not self._warming and not self.is_outdated(tree.path.name):
             transfer = self._warming[tree.path.name] = Transfer()
             group.create_task(self._warm(tree, transfer), name=f"warm {tree.path.name}")
 
@@ -150,8 +159,8 @@ class Fetches:
 
     def mend(self, group: asyncio.TaskGroup, wish: NodeWish, tree: Published) -> None:
         """Bring the bad files of a tree anew, one tree at a time."""
-        if not self.mending:
-            key = wish.tree.key
+        key = wish.tree.key
+        if not self.mending and not self.is_outdated(key):
             transfer = Transfer(workers=self._workers, bandwidth=self._bandwidth)
             self.mending[key] = Fetch(wish, transfer, self._clock.now_s())
             group.create_task(self._mend(self.mending[key], tree), name=f"mend {key}")
@@ -170,7 +179,7 @@ class Fetches:
             self.manifests.pop(key, None)  # the source may have moved on: list it again
         finally:
             del self.running[key]
-            self._done()
+            self._done(key)
 
     async def _resolve(self, ref: ModelRef) -> None:
         try:
@@ -179,7 +188,7 @@ class Fetches:
             log.warning("%s: %s: %s", ref.uri, exc.reason, exc)
         finally:
             self._resolving.discard(ref.storage_key)
-            self._done()
+            self._done(ref.storage_key)
 
     async def _warm(self, tree: Published, transfer: Transfer) -> None:
         try:
@@ -189,7 +198,7 @@ class Fetches:
             log.warning("%s: %s: %s", tree.manifest.ref.uri, exc.reason, exc)
         finally:
             self._warming.pop(tree.path.name, None)
-            self._done()
+            self._done(tree.path.name)
 
     async def _scrub(self, tree: Published, transfer: Transfer) -> None:
         key = tree.path.name
@@ -203,7 +212,7 @@ class Fetches:
             log.warning("%s: scrubbing: %s: %s", key, exc.reason, exc)
         finally:
             self._scrubbing = None
-            self._done()
+            self._done(key)
 
     async def _mend(self, fetch: Fetch, tree: Published) -> None:
         key = fetch.wish.tree.key
@@ -218,4 +227,8 @@ class Fetches:
         finally:
             del self.mending[key]
             self._mending_digests.pop(key, None)
-            self._done()
+            self._done(key)
+
+    def _done(self, key: str) -> None:
+        self._ended.add(key)
+        self._on_done()

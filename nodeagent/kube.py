@@ -67,9 +67,9 @@ class NodeApi:
         """One object."""
         return await self._json("GET", f"{collection}/{name}")
 
-    async def list(self, collection: str) -> AsyncIterator[Object]:
-        """All objects of a kind, a page at a time; as old as the API server's own cache may be."""
-        query = {"limit": str(PAGE_OBJECTS), "resourceVersion": "0"}
+    async def list(self, collection: str, *, is_fresh: bool = False) -> AsyncIterator[Object]:
+        """All objects of a kind, a page at a time; as old as the API server's own cache may be, unless `is_fresh`."""
+        query = {"limit": str(PAGE_OBJECTS)} | ({} if is_fresh else {"resourceVersion": "0"})
         for _ in range(PAGES_MAX):
             page = await self._json("GET", collection, query=query)
             for item in page.get("items") or ():

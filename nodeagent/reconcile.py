@@ -119,6 +119,7 @@ class Agent:
         """One pass."""
         await self._read()
         now_s = self._clock.now_s()
+        self._fetches.look()
         view = await asyncio.to_thread(self._store.look)
         self._shared = {tree.source_digest: tree for key, tree in view.published.items() if not view.faults(key)}
         wishes = wishes_of(
@@ -195,7 +196,8 @@ class Agent:
         is_done = True
         for action in todo.actions:
             wish = by_key.get(action.key)
-            if action.verb is Verb.EVICT and wish is not None and wish.is_labelled:
+            is_labelled = wish is not None and wish.is_labelled
+            if action.verb is Verb.EVICT and (is_labelled or self._fetches.is_outdated(action.key)):
                 is_done = False
             elif action.verb is Verb.EVICT:
                 log.info("%s: evicted: %s: %s", action.key, action.cause, action.detail)

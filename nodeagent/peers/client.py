@@ -5,7 +5,7 @@ Nothing it says is believed: its list of files must have the wanted digest, and 
 
 import json
 import ssl
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cacheops.addresses import AddressRules
@@ -15,6 +15,7 @@ from cacheops.errors import (
     FailureReason,
     IntegrityMismatchError,
     InvalidRequestError,
+    SourceSilentError,
     SourceUnavailableError,
 )
 from cacheops.manifest_file import MANIFEST_BYTES_MAX, decode
@@ -35,6 +36,19 @@ class PeerLostError(CacheError):
     reason = FailureReason.SOURCE_UNAVAILABLE
 
 
+class PeerSilentError(PeerLostError):
+    """The peer is there and says nothing in time: its node may be busy."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far a peer is with a model. By default it has nothing to do with it, or waits for another node itself."""
+
+    is_published: bool = False
+    is_deciding: bool = False  # whether it is the one to fetch
+    staged_bytes: int = 0  # more than 0 once it has begun
+
+
 class PeerSource:
     """One digest at one peer."""
 
@@ -46,15 +60,18 @@ class PeerSource:
         self._http = HttpRanges(AddressRules(hosts=frozenset({peer.address})), clock, tls=_NO_TLS, stall_s=STALL_S)
         self._index: dict[str, int] = {}
 
-    def staged_bytes(self) -> int | None:
-        """How far it is itself; None: it holds the model."""
+    def progress(self) -> Progress:
+        """How far it is itself."""
         try:
             text = self._text(f"{self._base}/progress", PROGRESS_BYTES_MAX)
         except InvalidRequestError:
-            return 0  # 404: it has not begun
+            return Progress()  # 404
         try:
             body = json.loads(text)
-            return None if body["published"] else int(body["stagedBytes"])
+            if body["published"]:
+                return Progress(is_published=True)
+            staged_bytes = int(body["stagedBytes"])
+            return Progress(is_deciding=staged_bytes == 0, staged_bytes=staged_bytes)
         except (ValueError, KeyError, TypeError) as exc:
             raise PeerLostError(f"{self._name}: {text[:80]!r} is no progress") from exc
 
@@ -74,12 +91,10 @@ class PeerSource:
         request = Request(url=url, secret_headers=self._secret, start=start, stop=stop, size_bytes=entry.size_bytes)
         try:
             return _PeerStream(self._http.get(request), self._name)
-        except SourceUnavailableError as exc:
+        except CacheError as exc:
             if exc.wait_s:  # it serves as many as it may: patience, within bounds, is the download's
                 raise
-            raise PeerLostError(f"{self._name}: {exc}") from exc
-        except CacheError as exc:
-            raise PeerLostError(f"{self._name}: {exc}") from exc
+            raise _lost(self._name, exc) from exc
 
     def close(self) -> None:
         self._http.close()
@@ -94,7 +109,7 @@ class PeerSource:
         except (SourceUnavailableError, AccessDeniedError, IntegrityMismatchError) as exc:
             if exc.wait_s:
                 raise
-            raise PeerLostError(f"{self._name}: {exc}") from exc
+            raise _lost(self._name, exc) from exc
 
 
 class _PeerStream:
@@ -109,8 +124,13 @@ class _PeerStream:
         try:
             count = self._stream.readinto(buffer)
         except SourceUnavailableError as exc:
-            raise PeerLostError(f"{self._name}: {exc}") from exc
+            raise _lost(self._name, exc) from exc
         return count
 
     def close(self) -> None:
         self._stream.close()
+
+
+def _lost(name: str, exc: CacheError) -> PeerLostError:
+    kind = PeerSilentError if isinstance(exc, SourceSilentError) else PeerLostError
+    return kind(f"{name}: {exc}")

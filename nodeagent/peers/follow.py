@@ -1,7 +1,8 @@
 """A model from a peer, before anybody asks the origin: from who holds it, else from who is about to, with patience.
 
 Every wait here ends: a peer that fails is not asked again for this fetch, one that makes no progress is left, and
-after `LEADS_MAX` of them, or when all that hold it stay busy, the origin is asked as if there were no peers.
+after `LEADS_MAX` of them, or when all that hold it stay busy, the origin is asked as if there were no peers. A peer
+that is only slow to answer, or silent for a moment, has not failed.
 """
 
 import asyncio
@@ -22,7 +23,7 @@ from metrics.clock import Clock
 from nodeagent.errors import ApiError
 from nodeagent.kube import NODE_MODEL_CACHES
 from nodeagent.peers.choice import Choice, Peer, choose, peers_of
-from nodeagent.peers.client import PeerSource
+from nodeagent.peers.client import PeerSilentError, PeerSource, Progress
 from nodeagent.peers.token import TokenFile
 
 POLL_S = 0.5  # of one small answer, to who fetches for all
@@ -30,7 +31,10 @@ STILL_S = 30.0  # no byte more for so long: it will not come from there; its las
 BUSY_POLL_S = 2.0
 BUSY_S = 120.0  # a crowd at one holder thins as others become holders
 LEADS_MAX = 3  # one that dies is replaced by the next; three in a row is no accident
-PROBES_MAX = 8  # a few small questions before gigabytes leave the origin
+PROBES_MAX = 32  # small questions, each once, before gigabytes leave the origin
+DECIDE_S = 15.0  # for the others to make up their minds: a look at the API, on a node that may be busy
+LOOK_AROUND_S = 2.0  # while the one whose turn it is does not begin
+TAKEN_BYTES_MIN = 1 << 20  # who gave so much before it fell silent is asked again
 TAKES_MAX = 2  # models at a time, however many were waited for
 HOLDERS_MAX = 3  # asked in one round
 
@@ -41,7 +45,7 @@ log = logging.getLogger(__name__)
 class Listing(Protocol):
     """The Kubernetes API as far as peers need it."""
 
-    def list(self, collection: str) -> AsyncIterator[Object]: ...
+    def list(self, collection: str, *, is_fresh: bool = False) -> AsyncIterator[Object]: ...
 
 
 class Running(Protocol):
@@ -77,53 +81,70 @@ class Peers:
             fetch.via = fetch.waits_for = ""
 
     async def _bring(self, fetch: Running, take: Take) -> bool:
-        lost: set[str] = set()
-        leads = 0
+        hopes = _Hopes(self._clock)
         patient_until_s = self._clock.now_s() + BUSY_S
         while not fetch.transfer.stop.is_set():
-            choice = await self._choice(fetch, lost)
+            choice = await self._choice(fetch, hopes.lost)
             if choice.holders:
                 tried = choice.holders[:HOLDERS_MAX]
-                if await self._from_any(fetch, take, tried, lost):
+                if await self._from_any(fetch, take, tried, hopes.lost):
                     return True
                 if self._clock.now_s() > patient_until_s:
                     return False
-                if any(peer.node not in lost for peer in tried):  # busy, that is
+                if any(peer.node not in hopes.lost for peer in tried):  # busy, that is
                     await self._clock.sleep(BUSY_POLL_S)
                 continue
-            lead = choice.lead or await self._early_bird(fetch, choice)
-            if lead is None or leads == LEADS_MAX:
+            lead = choice.lead or await self._early_bird(fetch, hopes.lost)
+            if lead is None or hopes.leads_left == LEADS_MAX:
                 return False
-            leads += 1
-            if await self._until_there(fetch, lead) and await self._from_any(fetch, take, (lead,), lost):
+            if await self._is_there(fetch, lead, hopes) and await self._from_any(fetch, take, (lead,), hopes.lost):
                 return True
-            lost.add(lead.node)
         raise CanceledError(f"{fetch.wish.ref.uri}: stopped while it waited for a peer")
 
-    async def _choice(self, fetch: Running, lost: Collection[str]) -> Choice:
+    async def _choice(self, fetch: Running, lost: Collection[str], *, is_fresh: bool = False) -> Choice:
         digest = fetch.wish.tree.digest
-        objects = [obj async for obj in self._api.list(NODE_MODEL_CACHES)]
+        objects = [obj async for obj in self._api.list(NODE_MODEL_CACHES, is_fresh=is_fresh)]
         return choose(peers_of(objects, digest, now_s=self._clock.now_s()), self._node, digest, without=lost)
 
-    async def _early_bird(self, fetch: Running, choice: Choice) -> Peer | None:
-        """Who fetches already though it was our turn: it began before it could know of us. All are asked at once."""
-        asked = choice.waiting[:PROBES_MAX]
-        async with asyncio.TaskGroup() as group:
-            answers = [group.create_task(asyncio.to_thread(self._has_begun, fetch, peer)) for peer in asked]
-        return next((peer for peer, answer in zip(asked, answers, strict=True) if answer.result()), None)
+    async def _early_bird(self, fetch: Running, lost: Collection[str]) -> Peer | None:
+        """Who fetches already though it seems our turn: it began before it could know of us. None: it is our turn.
 
-    def _has_begun(self, fetch: Running, peer: Peer) -> bool:
+        Every node says that it is deciding before it looks at who wants the model. So of two at least one sees the
+        other; and here who is first by name waits until the others, who then see it, have given way or begun.
+        """
+        until_s = self._clock.now_s() + DECIDE_S
+        while True:
+            choice = await self._choice(fetch, lost, is_fresh=True)  # no cache of the API's, which may not know of us
+            if choice.holders or choice.lead:
+                return choice.lead or choice.holders[0]
+            told = await self._told(fetch, choice.waiting[:PROBES_MAX])
+            if begun := next((peer for peer, seen in told if seen.is_published or seen.staged_bytes), None):
+                return begun
+            if not any(seen.is_deciding for _, seen in told) or self._clock.now_s() > until_s:
+                return None
+            await self._clock.sleep(POLL_S)
+
+    async def _told(self, fetch: Running, peers: Sequence[Peer]) -> list[tuple[Peer, Progress]]:
+        """What all of them say, asked at once; who is busy may be deciding, who is gone is not."""
+        async with asyncio.TaskGroup() as group:
+            answers = [group.create_task(asyncio.to_thread(self._asked, fetch, peer)) for peer in peers]
+        return [(peer, answer.result()) for peer, answer in zip(peers, answers, strict=True)]
+
+    def _asked(self, fetch: Running, peer: Peer) -> Progress:
         source = self._source(fetch, peer)
         try:
-            return source.staged_bytes() != 0
+            return source.progress()
+        except PeerSilentError:
+            return Progress(is_deciding=True)
         except CacheError:
-            return False
+            return Progress()
         finally:
             source.close()
 
     async def _from_any(self, fetch: Running, take: Take, holders: Sequence[Peer], lost: set[str]) -> bool:
         for peer in holders:
             fetch.waits_for, fetch.via = "", peer.node
+            fetch.transfer.files = ()
             source = self._source(fetch, peer)
             try:
                 async with self._takes:
@@ -133,7 +154,9 @@ class Peers:
             except SourceUnavailableError as exc:  # busy: later, perhaps
                 log.info("%s: %s", fetch.wish.ref.uri, exc)
             except CacheError as exc:
-                lost.add(peer.node)
+                # Broken off midway is no lie: what came is kept, and the rest may come from there, too.
+                if not isinstance(exc, PeerSilentError) or fetch.transfer.fetched_bytes < TAKEN_BYTES_MIN:
+                    lost.add(peer.node)
                 log.warning("%s: not from %s: %s", fetch.wish.ref.uri, peer.node, exc)
             else:
                 log.info("%s: from %s", fetch.wish.ref.uri, peer.node)
@@ -143,28 +166,62 @@ class Peers:
         fetch.via = ""
         return False
 
-    async def _until_there(self, fetch: Running, lead: Peer) -> bool:
-        """Wait while who fetches for all gets on; whether it holds the model now."""
+    async def _is_there(self, fetch: Running, lead: Peer, hopes: "_Hopes") -> bool:
+        """Wait while who fetches for all gets on; whether it holds the model now. False: look around again."""
         fetch.waits_for = lead.node
-        best_bytes, still_since_s = 0, self._clock.now_s()
         source = self._source(fetch, lead)
         try:
             while not fetch.transfer.stop.is_set():
-                staged_bytes = await asyncio.to_thread(source.staged_bytes)
-                if staged_bytes is None:
+                try:
+                    seen = await asyncio.to_thread(source.progress)
+                except PeerSilentError as exc:
+                    log.info("%s: %s", fetch.wish.ref.uri, exc)
+                    seen = hopes.seen(lead.node)
+                if seen.is_published:
                     return True
-                now_s = self._clock.now_s()
-                if staged_bytes > best_bytes:
-                    best_bytes, still_since_s = staged_bytes, now_s
-                elif now_s - still_since_s > STILL_S:
+                if not hopes.note(lead.node, seen):
                     log.warning("%s: %s makes no progress", fetch.wish.ref.uri, lead.node)
-                    return False
+                    break
+                if not (seen.staged_bytes or seen.is_deciding):  # it has its reasons: others may have begun
+                    await self._clock.sleep(LOOK_AROUND_S)
+                    break
                 await self._clock.sleep(POLL_S)
         except CacheError as exc:
+            hopes.give_up(lead.node)
             log.warning("%s: not by %s: %s", fetch.wish.ref.uri, lead.node, exc)
         finally:
             source.close()
+            fetch.waits_for = ""  # from here on we decide: others may ask us
         return False
 
     def _source(self, fetch: Running, peer: Peer) -> PeerSource:
         return PeerSource(peer, fetch.wish.tree.digest, self._token.header(), self._clock)
+
+
+class _Hopes:
+    """What others showed us of one model, and whom we hope for no more. Patience counts from the last progress."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._best: dict[str, tuple[Progress, float]] = {}  # by node: the best it told, and when
+        self.lost: set[str] = set()
+        self.leads_left = 0
+
+    def seen(self, node: str) -> Progress:
+        """The best that a node told."""
+        return self._best[node][0] if node in self._best else Progress(is_deciding=True)
+
+    def note(self, node: str, seen: Progress) -> bool:
+        """Whether there is hope in it."""
+        now_s = self._clock.now_s()
+        best, since_s = self._best.get(node, (None, now_s))
+        if best is None or seen.staged_bytes > best.staged_bytes:
+            self._best[node] = (seen, now_s)
+        elif now_s - since_s > STILL_S:
+            self.give_up(node)
+        return node not in self.lost
+
+    def give_up(self, node: str) -> None:
+        """Ask it no more."""
+        self.lost.add(node)
+        self.leads_left += 1

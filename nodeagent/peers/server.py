@@ -2,7 +2,8 @@
 
     GET /v1/trees/DIGEST            the tree's manifest
     GET /v1/trees/DIGEST/files/N    its N-th file, with Range
-    GET /v1/trees/DIGEST/progress   `{"published": false, "stagedBytes": N}` while it is fetched here
+    GET /v1/trees/DIGEST/progress   `{"published": false, "stagedBytes": N}` while it is fetched here; N is 0 while
+                                    this node asks around whether it is the one to fetch, 404 where it is not
 
 No name of a request ever becomes a path: a digest is looked up among the trees that the last pass found sound, a
 number among its manifest's files. Without the token there is no answer but 401, not even that a model exists.
@@ -45,7 +46,7 @@ class Shelf(Protocol):
         ...
 
     def staged_bytes(self, digest: str) -> int | None:
-        """How far a fetch of it is, more than 0 once it has begun; None: there is none."""
+        """How far a fetch of it is, more than 0 once it has begun; None: there is none, or it waits for others."""
         ...
 
 

@@ -13,14 +13,16 @@ from aiohttp import web
 
 from cacheops.download import Transfer
 from cacheops.errors import CanceledError, InsufficientCapacityError
-from cacheops.model import ModelRef
+from cacheops.journal import Journal
+from cacheops.model import FileEntry, ModelRef
+from cacheops.parts import PartFile, PartStore
 from cacheops.stock import WantedTree
 from cacheops.tasks import NodeWish
 from metrics.clock import ManualClock
 from nodeagent.errors import ApiError
 from nodeagent.peers.choice import Peer, choose
-from nodeagent.peers.client import PeerLostError, PeerSource
-from nodeagent.peers.follow import BUSY_POLL_S, BUSY_S, LEADS_MAX, STILL_S, Peers
+from nodeagent.peers.client import PeerLostError, PeerSilentError, PeerSource
+from nodeagent.peers.follow import BUSY_POLL_S, BUSY_S, LEADS_MAX, LOOK_AROUND_S, STILL_S, TAKEN_BYTES_MIN, Peers
 from nodeagent.peers.token import TokenFile
 from nodeagent.report import rfc3339
 
@@ -56,7 +58,7 @@ class Town:
         (self.folder / "token").write_text("a-token-that-all-agents-share\n")
         self.peers = Peers("me", self, TokenFile(self.folder / "token"), self.clock)
 
-    async def list(self, _collection: str) -> AsyncIterator[Object]:
+    async def list(self, _collection: str, *, is_fresh: bool = False) -> AsyncIterator[Object]:
         if self.is_down:
             raise ApiError(0, "no answer")
         for name, (phase, address) in self.nodes.items():
@@ -138,7 +140,7 @@ async def test_holders_that_stay_busy_are_waited_for_within_bounds(town: Town) -
     town.nodes = {"n": ("Ready", CLOSED)}
 
     def take(source: PeerSource) -> None:
-        source.staged_bytes()
+        source.progress()
 
     async with progressing(lambda: web.Response(status=503, headers={"Retry-After": "1"})) as address:
         town.nodes = {"n": ("Ready", address)}
@@ -204,6 +206,69 @@ async def test_who_began_before_it_could_know_of_us_is_followed_though_it_was_ou
     assert len(asked) == 3
 
 
+@pytest.mark.parametrize(
+    ("last", "is_followed"),
+    [
+        pytest.param(web.json_response({"published": False, "stagedBytes": 5}), True, id="it begins"),
+        pytest.param(web.Response(status=404), False, id="it gives way"),
+    ],
+)
+async def test_who_is_deciding_when_our_turn_comes_is_waited_for_until_it_has_decided(
+    town: Town, last: web.Response, is_followed: bool
+) -> None:
+    asked: list[int] = []
+
+    def answer() -> web.Response:
+        asked.append(1)
+        if len(asked) <= 3:
+            return web.json_response({"published": False, "stagedBytes": 0})
+        if len(asked) > 5:
+            return web.json_response({"published": True})
+        return web.Response(status=last.status, body=last.body, content_type=last.content_type)
+
+    async with progressing(answer) as address:
+        other = next(f"n{number}" for number in range(99) if choose([nameless(number)], "me", DIGEST).lead is None)
+        town.nodes = {other: ("Pending", address)}
+        assert await town.bring(lambda _source: None) is is_followed
+
+    assert len(asked) == (6 if is_followed else 4)
+
+
+async def test_a_holder_that_falls_silent_midway_is_asked_for_the_rest(town: Town) -> None:
+    town.nodes = {"n": ("Ready", CLOSED)}
+    running, tries = Running(), []
+
+    def take(_source: PeerSource) -> None:
+        tries.append(1)
+        if len(tries) < 4:
+            running.transfer.files = (staged(town.folder, TAKEN_BYTES_MIN),)
+            raise PeerSilentError("busy")
+
+    assert await town.bring(take, running) is True
+    assert len(tries) == 4
+
+
+async def test_a_holder_that_falls_silent_without_a_byte_is_left(town: Town) -> None:
+    town.nodes = {"n": ("Ready", CLOSED)}
+
+    def take(_source: PeerSource) -> None:
+        raise PeerSilentError("hangs")
+
+    assert await town.bring(take) is False
+
+
+async def test_while_the_one_whose_turn_it_is_does_not_begin_others_are_looked_for(town: Town) -> None:
+    def idle() -> web.Response:
+        town.nodes["late"] = ("Ready", CLOSED)
+        return web.Response(status=404)
+
+    async with progressing(idle) as address:
+        town.nodes = {"first": ("Fetching", address)}
+        assert await town.bring(lambda _source: None) is True
+
+    assert town.clock.now_s() - 1000.0 == LOOK_AROUND_S
+
+
 async def test_when_nobody_has_begun_and_it_is_our_turn_the_origin_is_asked_at_once(town: Town) -> None:
     async with progressing(lambda: web.Response(status=404)) as address:
         others = [f"n{number}" for number in range(99) if choose([nameless(number)], "me", DIGEST).lead is None]
@@ -211,6 +276,14 @@ async def test_when_nobody_has_begun_and_it_is_our_turn_the_origin_is_asked_at_o
         assert await town.bring(lost) is False
 
     assert town.clock.now_s() == 1000.0
+
+
+def staged(folder: Path, fetched_bytes: int) -> PartFile:
+    journal = Journal(folder / "journal")
+    journal.close()
+    part = PartFile(0, FileEntry(path="a", size_bytes=fetched_bytes), PartStore(Path(), journal))
+    part.fetched_bytes = fetched_bytes
+    return part
 
 
 def nameless(number: int) -> Peer:

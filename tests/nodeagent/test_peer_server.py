@@ -25,7 +25,7 @@ from cacheops.verify import full
 from metrics.clock import WallClock
 from nodeagent.errors import BadStartError
 from nodeagent.peers.choice import Peer
-from nodeagent.peers.client import PeerLostError, PeerSource
+from nodeagent.peers.client import PeerLostError, PeerSource, Progress
 from nodeagent.peers.server import PeerServer, ServeLimits, serving_peers
 from nodeagent.peers.token import TokenFile
 from nodeagent.store import Leases, Store
@@ -239,13 +239,16 @@ async def test_progress_is_told_while_it_is_fetched_and_nothing_before(giver: Gi
     other = "2" * 64
 
     with closing(giver.source(other)) as source:
-        before = await asyncio.to_thread(source.staged_bytes)
+        before = await asyncio.to_thread(source.progress)
+        giver.shelf.staged[other] = 0
+        deciding = await asyncio.to_thread(source.progress)
         giver.shelf.staged[other] = 7
-        during = await asyncio.to_thread(source.staged_bytes)
+        during = await asyncio.to_thread(source.progress)
         giver.shelf.trees[other] = giver.tree
-        after = await asyncio.to_thread(source.staged_bytes)
+        after = await asyncio.to_thread(source.progress)
 
-    assert (before, during, after) == (0, 7, None)
+    assert (before, deciding) == (Progress(), Progress(is_deciding=True))
+    assert (during, after) == (Progress(staged_bytes=7), Progress(is_published=True))
 
 
 def test_a_token_changes_without_a_moment_in_which_nobody_is_believed(tmp_path: Path) -> None:

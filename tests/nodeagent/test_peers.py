@@ -45,8 +45,7 @@ async def test_each_model_leaves_the_origin_once_whether_nodes_want_it_at_once_o
         await asyncio.gather(*(cluster.want(wanted, node) for node in nodes))
         for node in nodes:
             await cluster.cache_when(lambda status: status.get("summary") == "5/5", node)
-        # Once each is the rule (`make bench NAME=cache-peers`); on a busy machine a node's patience may end with one.
-        assert cluster.hub.settings.sent_bytes - sent <= 1.45 * sum(model["bytes"] for model in wanted)
+        assert cluster.hub.settings.sent_bytes - sent <= 1.05 * sum(model["bytes"] for model in wanted)
 
         await cluster.want([*wanted, later], "node-1")
         await cluster.cache_when(lambda status: status.get("summary") == "6/6", "node-1")
