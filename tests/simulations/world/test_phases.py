@@ -92,6 +92,66 @@ def test_downloads_are_never_faster_than_origin_or_node_and_all_bytes_arrive(
     assert max(ended_s.values()) - begins_s[0] >= 10.0 * len(begins_s) / origin - 1e-6
 
 
+Flow = tuple[float, int, float]  # begins at, on a node, bytes
+
+
+def filled(flows: list[tuple[int, int]], *, origin: float, node: float) -> dict[int, float]:
+    """Rates by progressive filling: all grow alike, and whoever meets a full link stays as he is."""
+    rates = dict.fromkeys((number for number, _ in flows), 0.0)
+    growing = dict(flows)
+    while growing:
+        spare = {"origin": (origin - sum(rates.values())) / len(growing)}
+        for place in set(growing.values()):
+            used = sum(rates[number] for number, where in flows if where == place)
+            spare[str(place)] = (node - used) / sum(where == place for where in growing.values())
+        step = min(spare.values())
+        rates |= {number: rates[number] + step for number in growing}
+        full = {name for name, left in spare.items() if left <= step * (1 + 1e-9)}
+        growing = {} if "origin" in full else {n: where for n, where in growing.items() if str(where) not in full}
+    return rates
+
+
+def ends_by_filling(flows: list[Flow], *, origin: float, node: float) -> dict[int, float]:
+    """When each ends, moved on from event to event."""
+    left = {number: size for number, (_, _, size) in enumerate(flows)}
+    ended: dict[int, float] = {}
+    now_s = 0.0
+    while len(ended) < len(flows):
+        present = [(n, where) for n, (at_s, where, _) in enumerate(flows) if at_s <= now_s and n not in ended]
+        rates = filled(present, origin=origin, node=node)
+        begins = [at_s for at_s, _, _ in flows if at_s > now_s]
+        until_s = min([*begins, *[now_s + left[number] / rates[number] for number, _ in present]])
+        for number, _ in present:
+            left[number] -= rates[number] * (until_s - now_s)
+            if left[number] <= 1e-9 * flows[number][2]:
+                ended[number] = until_s
+        now_s = until_s
+    return ended
+
+
+@given(
+    flows=st.lists(
+        st.tuples(st.integers(0, 30).map(float), st.integers(0, 2), st.integers(1, 40).map(float)),
+        min_size=1,
+        max_size=9,
+    ).map(sorted),
+    origin=st.floats(0.5, 10.0),
+    node=st.floats(0.5, 5.0),
+)
+def test_transfers_of_the_same_and_of_other_nodes_have_the_rates_of_progressive_filling(
+    flows: list[Flow], origin: float, node: float
+) -> None:
+    downloads = Downloads(origin_bytes_per_s=origin, node_bytes_per_s=node)
+    ended_s: dict[int, float] = {}
+    for begin_s, place, number in [*[(at_s, place, n) for n, (at_s, place, _) in enumerate(flows)], (math.inf, 0, -1)]:
+        while (at_s := downloads.next_end_s) < begin_s:
+            ended_s |= {int(name): at_s for _, name in downloads.end(at_s)}
+        if number >= 0:
+            downloads.begin(place, str(number), flows[number][2], begin_s)
+
+    assert ended_s == pytest.approx(ends_by_filling(flows, origin=origin, node=node), rel=1e-6)
+
+
 @dataclass
 class Grows:
     """Asks for three more at once, and remembers when they were ready."""
