@@ -68,7 +68,7 @@ def show(setting: Setting, names: Sequence[str], check: Check) -> tuple[list[Row
             for row in compare(setting, names, lambda name, share: on.tell(name, len(rows) + share)):
                 check(row)
                 rows.append(row)
-                on.row(columns, _values(row))
+                on.row(columns, _values(row)[: len(columns)])
     except KeyboardInterrupt:
         sys.stderr.write("warmtide sim: interrupted; what is above was done\n")
         return rows, False
@@ -76,7 +76,7 @@ def show(setting: Setting, names: Sequence[str], check: Check) -> tuple[list[Row
 
 
 def _columns(setting: Setting, names: Sequence[str]) -> tuple[Column, ...]:
-    return (
+    columns = (
         Column("policy", max(map(len, (*names, "static-99"))), is_text=True),
         Column(f"TTFT ≤ {setting.ttft_s:g} s", 11),
         Column("TTFT p95", 9),
@@ -84,9 +84,12 @@ def _columns(setting: Setting, names: Sequence[str]) -> tuple[Column, ...]:
         Column("cost vs static", 14),
         Column("starts", 6),
     )
+    on_nodes = (Column("lost", 6), Column("waited", 8), Column("nodes cost", 10))
+    return columns + on_nodes if setting.nodes else columns
 
 
 def _values(row: Row) -> tuple[str, ...]:
+    """The last three where nodes are given: requests that went with them, replica-hours without one, what they cost."""
     outcome = row.outcome
     return (
         row.policy,
@@ -95,4 +98,7 @@ def _values(row: Row) -> tuple[str, ...]:
         f"{outcome.gpu_hours:.1f}",
         f"{row.cost_ratio:.2f}",
         str(outcome.starts),
+        str(outcome.lost_requests),
+        f"{outcome.waited_hours:.1f} h",
+        f"${sum(use.cost for use in outcome.nodes):.2f}",
     )

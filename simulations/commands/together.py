@@ -106,7 +106,7 @@ def _print(on: Screen, columns: Sequence[Column], together: Together, row: Share
             *("", ALL, f"{row.shared.attainment_ratio:.2%}", ""),
             *(f"{row.shared.gpu_hours:.1f}", f"{row.cost_ratio(None):.2f}"),
             *(str(sum(one.starts for one in outcomes)), str(sum(one.lost_requests for one in outcomes))),
-            f"{sum(map(_waited_hours, outcomes)):.1f} h",
+            f"{sum(one.waited_hours for one in outcomes):.1f} h",
         ),
     )
     for use in row.shared.nodes:
@@ -123,10 +123,5 @@ def _values(outcome: Outcome, cost_ratio: float) -> tuple[str, ...]:
         f"{cost_ratio:.2f}",
         str(outcome.starts),
         str(outcome.lost_requests),
-        f"{_waited_hours(outcome):.1f} h",
+        f"{outcome.waited_hours:.1f} h",
     )
-
-
-def _waited_hours(outcome: Outcome) -> float:
-    span_s = float(outcome.series["at_s"][-1])
-    return float(outcome.series["unplaced"].mean()) * span_s / 3600.0

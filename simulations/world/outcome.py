@@ -72,3 +72,8 @@ class Outcome:
     def changes(self) -> tuple[tuple[float, int], ...]:
         """(at_s, replicas wanted from then on)."""
         return ((0.0, self.replicas_at_start), *((change.at_s, change.after) for change in self.decisions))
+
+    @property
+    def waited_hours(self) -> float:
+        """That replicas waited for a node, all together."""
+        return float(self.series["unplaced"].mean() * self.series["at_s"][-1]) / 3600.0

@@ -81,6 +81,22 @@ def test_wrong_nodes_and_services_are_told_so(text: str, said: str, tmp_path: Pa
     assert said in str(caught.value)
 
 
+def test_on_nodes_a_row_says_what_was_lost_and_what_they_cost(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "trace.csv").write_text(TRACE, encoding="utf-8")
+    (tmp_path / "one.yaml").write_text(ONE, encoding="utf-8")
+
+    assert cli.main(["compare", "--scenario", str(tmp_path / "one.yaml"), "--policies", "kpa"]) == 0
+
+    head, _, static, kpa = capsys.readouterr().out.splitlines()[1:5]
+    assert head.split()[-4:] == ["lost", "waited", "nodes", "cost"]
+    lost, _, _, cost = static.split()[-4:]
+    assert int(lost) > 0
+    assert 0.1 < float(cost.removeprefix("$")) < 0.3  # two A10 for 200 s, and two of spot for most of them
+    assert kpa.split()[-1].startswith("$")
+
+
 def test_several_services_are_one_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "trace.csv").write_text(TRACE, encoding="utf-8")
     (tmp_path / "two.yaml").write_text(TWO, encoding="utf-8")
