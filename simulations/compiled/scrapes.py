@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .jit import jit
+from .jit import inner, inner_apart, jit
 from .kernel import advance
 from .layout import Rows, World
 from .sight import (
@@ -74,7 +74,7 @@ def scrape(world: World, sight: Sight, scrapes: Scrapes, until_s: float, period_
             page[AT_S], page[GAUGES] = due_at_s, held_at(world, due_at_s)
 
 
-@jit
+@inner
 def _store(world: World, sight: Sight, scrapes: Scrapes, slot: int, at_s: float) -> None:
     read(world, sight, slot, at_s, UNWOKEN)
     eye, page = sight.eyes[slot], scrapes.pages[slot, _next_row(scrapes, slot)]
@@ -87,7 +87,7 @@ def _store(world: World, sight: Sight, scrapes: Scrapes, slot: int, at_s: float)
         page[TOTALS + BUCKETS + bucket] += page[TOTALS + BUCKETS + bucket - 1]
 
 
-@jit
+@inner_apart
 def _next_row(scrapes: Scrapes, target: int) -> int:
     """Room for one more page; where there is none the oldest goes."""
     pages, kept = scrapes.pages[target], scrapes.kept[target]
@@ -130,7 +130,7 @@ def query(scrapes: Scrapes, slots: Rows, at_s: float, window_s: float, summaries
             _rates(pages, at_s, window_s, found)
 
 
-@jit
+@inner
 def _rates(pages: Floats, at_s: float, window_s: float, found: Floats) -> None:
     times_s, begin_s = pages[:, AT_S], at_s - window_s
     found[SPAN_S] = 0.0 if math.isnan(increase(times_s, pages[:, TOTALS], begin_s, at_s)) else window_s
