@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from simulations.replica import Engine, EngineConfig, Finished, Request, StepTimes
+from simulations.replica import AdapterLimits, Engine, EngineConfig, Finished, Request, StepTimes
 from simulations.routing import Candidate, Gateway, Router
 
 
@@ -64,13 +64,14 @@ class Follow:
     think_s: float = 0.0  # from this one's end to the next one's arrival
     received_tokens: int = 0  # of the prompt, whose KV comes with it
     pool: int = 0
+    adapter: int = 0
 
 
 class Replica:
     """An engine that is run on demand up to a moment of virtual time."""
 
-    def __init__(self, config: EngineConfig, times: StepTimes) -> None:
-        self.engine = Engine(config, times)
+    def __init__(self, config: EngineConfig, times: StepTimes, adapters: AdapterLimits | None = None) -> None:
+        self.engine = Engine(config, times, adapters)
         self.finished: list[Finished] = []
         self.gaps_s: dict[int, list[float]] = {}  # between two tokens, per request
         self._idle_since_s = -math.inf
@@ -120,6 +121,7 @@ def replay_static(
     pools: Sequence[int] = (),
     router: Router = Router.LEAST_OUTSTANDING,
     others: Sequence[tuple[EngineConfig, StepTimes]] = (),
+    adapters: AdapterLimits | None = None,
 ) -> FleetResult:
     """Send arrivals, sorted by time, through a fleet of a fixed size until all have all their tokens.
 
@@ -131,7 +133,7 @@ def replay_static(
         raise ValueError(f"a fleet of {replicas} replicas serves nobody")
     machines = ((engine_config, step_times), *others)
     homes = list(pools) or [0] * replicas
-    fleet = [Replica(*machines[min(pool, len(machines) - 1)]) for pool in homes]
+    fleet = [Replica(*machines[min(pool, len(machines) - 1)], adapters) for pool in homes]
     gateway = Gateway(
         router, [one.engine.config.usable_blocks for one in fleet], block_size_tokens=engine_config.block_size_tokens
     )
@@ -154,7 +156,7 @@ def replay_static(
         at_s, number = heapq.heappop(due)
         serving = [one.as_candidate(slot) for slot, one in enumerate(fleet) if homes[slot] == after[number].pool]
         names = block_names[number] if block_names else ()
-        request = _request(number, planned[number], at_s, names, after[number].received_tokens)
+        request = _request(number, planned[number], at_s, names, after[number])
         shared = names if engine_config.caches_prefixes else ()
         fleet[gateway.choose(number, request.prompt_tokens, shared, serving)].engine.submit(request)
     return _result(fleet, started_at_s)
@@ -172,14 +174,15 @@ def _result(fleet: Sequence[Replica], started_at_s: float) -> FleetResult:
     )
 
 
-def _request(number: int, arrival: Arrival, at_s: float, names: Sequence[int], received_tokens: int) -> Request:
+def _request(number: int, arrival: Arrival, at_s: float, names: Sequence[int], follow: Follow) -> Request:
     return Request(
         id=str(number),
         prompt_tokens=arrival.prompt_tokens,
         output_tokens=arrival.output_tokens,
         arrived_at_s=at_s,
         prefix_block_ids=tuple(names),
-        received_tokens=received_tokens,
+        received_tokens=follow.received_tokens,
+        adapter=follow.adapter,
     )
 
 

@@ -6,12 +6,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from simulations.compiled.build import Adapters
 from simulations.compiled.fleet import replay_compiled, request_records
 from simulations.compiled.follows import DECODE_POOL, follow_records
 from simulations.compiled.layout import GAP_BOUNDS_S
 from simulations.compiled.names import names_of
 from simulations.fleet import Follow, replay_static
-from simulations.replica import EngineConfig, Finished, StepTimes
+from simulations.replica import AdapterLimits, EngineConfig, Finished, StepTimes
 from simulations.routing import Router
 from simulations.trace import Arrival
 
@@ -35,6 +36,8 @@ TIMES = (
     StepTimes(base_s=1e-4, prefill_token_s=1e-4, decode_sequence_s=1e-5, kv_token_s=1e-2),
 )
 ROUTERS = tuple(Router)
+ADAPTERS = 5
+LOADS_S = (0.0, 0.0618)
 COURSE = ("arrived_at_s", "scheduled_at_s", "first_token_at_s", "finished_at_s")
 
 
@@ -51,6 +54,7 @@ class SmallWorld:
     times: StepTimes
     router: Router = Router.LEAST_OUTSTANDING
     others: tuple[tuple[EngineConfig, StepTimes], ...] = ()
+    adapters: AdapterLimits | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +65,7 @@ class Verdict:
     preemptions: int
     cached_tokens: int
     following: int  # requests that came when another one ended
+    has_adapters: bool
 
 
 def small_world(random: np.random.Generator) -> SmallWorld:
@@ -75,7 +80,13 @@ def small_world(random: np.random.Generator) -> SmallWorld:
         names.append(_names(random, families, number))
     replicas = int(random.integers(1, 4))
     follows, pools = _follows(random, arrivals, replicas)
-    config = _config(random)
+    config, adapters = _config(random), None
+    if random.random() < 0.4:
+        adapters = AdapterLimits(max_loras=int(random.integers(1, ADAPTERS)), load_s=LOADS_S[random.integers(2)])
+        follows = tuple(
+            replace(follow, adapter=int(random.integers(ADAPTERS + 1)))
+            for follow in follows or (Follow(),) * len(arrivals)
+        )
     return SmallWorld(
         arrivals=tuple(arrivals),
         block_names=tuple(names),
@@ -85,6 +96,7 @@ def small_world(random: np.random.Generator) -> SmallWorld:
         config=config,
         times=TIMES[random.integers(len(TIMES))],
         router=ROUTERS[random.integers(len(ROUTERS))],
+        adapters=adapters,
         others=((replace(_config(random), caches_prefixes=config.caches_prefixes), TIMES[0]),) if pools else (),
     )
 
@@ -101,6 +113,7 @@ def judge(world: SmallWorld) -> Verdict:
         pools=world.pools,
         router=world.router,
         others=world.others,
+        adapters=world.adapters,
     )
     expected = reference.requests
     fleet = replay_compiled(
@@ -113,6 +126,7 @@ def judge(world: SmallWorld) -> Verdict:
         pools=world.pools,
         router=world.router,
         others=world.others,
+        adapters=None if world.adapters is None else Adapters(count=ADAPTERS, limits=world.adapters),
         keeps_gaps=True,
     )
     largest_s = max(
@@ -130,6 +144,7 @@ def judge(world: SmallWorld) -> Verdict:
         largest_s=largest_s if is_same else float("inf"),
         preemptions=sum(preemptions),
         cached_tokens=sum(cached_tokens),
+        has_adapters=world.adapters is not None,
         following=sum(follow.next_request is not None for follow in world.follows),
     )
 

@@ -2,12 +2,14 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from simulations.replica import EngineConfig, StepTimes
+from simulations.replica import AdapterLimits, EngineConfig, StepTimes
 from simulations.routing import Router
 
+from .adapters import EACH
 from .follows import firsts_of
 from .gaps import GAP_BUCKETS
 from .layout import (
@@ -33,13 +35,24 @@ ENTRIES_RATIO = 2  # per block: chains are short
 Machines = Sequence[tuple[EngineConfig, StepTimes]]
 
 
-def make_world(machines: Machines, *, slots: int, router: Router) -> World:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Adapters:
+    """How many there are, and what a replica does with them; which request has which is in what follows it."""
+
+    count: int
+    limits: AdapterLimits
+
+
+def make_world(machines: Machines, *, slots: int, router: Router, adapters: Adapters | None) -> World:
     """A world without requests, with a machine per pool, and with so many places for replicas."""
     course = np.zeros(1, COURSE)
     course["now_s"] = -math.inf
     course["takes_turns"] = router is Router.ROUND_ROBIN
     course["last_turn"] = NOBODY
     machine = _machines(machines)
+    if adapters is not None:
+        machine["max_loras"], machine["adapter_load_s"] = adapters.limits.max_loras, adapters.limits.load_s
+        machine["adapters"] = adapters.count
     is_guided = router is Router.PREFIX_AWARE
     course["indexes_at"] = slots if is_guided else 0
     # Behind the replicas, for each the router's index of what it sent there.
@@ -167,7 +180,9 @@ def by_arrival(requests: Records) -> Records:
 
 def _stride(machine: Records) -> int:
     """Numbers that a replica has of `World.rows`."""
-    return int(machine["max_num_seqs"].max() + machine["block_size_tokens"][0]) + TTFT_BUCKETS + 2 * GAP_BUCKETS
+    counts = TTFT_BUCKETS + 2 * GAP_BUCKETS
+    seats = EACH + 2 * int(machine["adapters"][0]) if machine["max_loras"][0] else 0
+    return int(machine["max_num_seqs"].max() + machine["block_size_tokens"][0]) + counts + seats
 
 
 def _machines(machines: Machines) -> Records:

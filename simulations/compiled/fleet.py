@@ -13,6 +13,7 @@ from simulations.routing import Router
 
 from .build import (
     TTFT_BUCKETS,
+    Adapters,
     Machines,
     by_arrival,
     make_world,
@@ -30,6 +31,7 @@ from .names import BlockNames
 from .records import check_order, check_requests, forget_course, request_records, requests_of
 
 __all__ = [
+    "Adapters",
     "CompiledFleet",
     "Gauges",
     "Load",
@@ -80,11 +82,12 @@ class CompiledFleet:
         follows: Records | None = None,
         keeps_gaps: bool = False,
         others: Machines = (),
+        adapters: Adapters | None = None,
     ) -> None:
         """`others` are the machines of the pools after the first one; where none is said, it is that of the first."""
         machines = ((config, times), *(others or ((config, times),) * (POOLS - 1)))
         self._configs = [one for one, _ in machines]
-        self._world = make_world(machines, slots=slots, router=router)
+        self._world = make_world(machines, slots=slots, router=router, adapters=adapters)
         self._was_fed = False
         self._accept(requests, names, follows)
         if keeps_gaps:
@@ -225,6 +228,8 @@ class CompiledFleet:
     def _accept(self, requests: Records, names: BlockNames | None, follows: Records | None) -> None:
         for config in self._configs:
             check_requests(requests, config)
+        if follows is None and self._world.machine["max_loras"][0]:
+            raise ValueError("which request has which adapter is said by what follows them")
         if follows is not None and len(follows) != len(requests):
             raise ValueError(f"there are {len(follows)} records of what follows {len(requests)} requests")
         arrived_at_s = requests["arrived_at_s"]
@@ -256,6 +261,7 @@ def replay_compiled(
     pools: Sequence[int] = (),
     keeps_gaps: bool = False,
     others: Machines = (),
+    adapters: Adapters | None = None,
 ) -> CompiledFleet:
     """Serve all requests with a fleet of a fixed size: `simulations.fleet.replay_static`, fast."""
     if replicas < 1:
@@ -270,6 +276,7 @@ def replay_compiled(
         follows=follows,
         keeps_gaps=keeps_gaps,
         others=others,
+        adapters=adapters,
     )
     for slot in range(replicas):
         fleet.add(slot, ready_at_s=-math.inf, pool=pools[slot] if pools else 0)

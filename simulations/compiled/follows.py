@@ -21,7 +21,7 @@ def follow_records(follows: Sequence[Follow]) -> Records:
     """One record per request."""
     records = np.zeros(len(follows), FOLLOW)
     records["next_request"] = [NOBODY if follow.next_request is None else follow.next_request for follow in follows]
-    for field in ("think_s", "received_tokens", "pool"):
+    for field in ("think_s", "received_tokens", "pool", "adapter"):
         records[field] = [getattr(follow, field) for follow in follows]
     return records
 
@@ -34,6 +34,13 @@ def closed_loop(users: Longs, think_s: Floats) -> Records:
     records["next_request"] = NOBODY
     records["next_request"][order[:-1][is_same]] = order[1:][is_same]
     records["think_s"] = think_s
+    return records
+
+
+def nothing_follows(requests: int) -> Records:
+    """All come by themselves."""
+    records = np.zeros(requests, FOLLOW)
+    records["next_request"] = NOBODY
     return records
 
 
@@ -57,6 +64,8 @@ def split_phases(
     split["think_s"][:count] = transfer_s
     split["think_s"][count:] = 0.0 if follows is None else follows["think_s"]
     split["received_tokens"][count:] = prompts - 1
+    for half in (slice(count), slice(count, None)):
+        split["adapter"][half] = 0 if follows is None else follows["adapter"]
     split["pool"][:count], split["pool"][count:] = prefill_pool, 1 - prefill_pool
     return np.concatenate([prefills, decodes]), split
 

@@ -158,7 +158,11 @@ def _react(world: World, replica: Record, at_s: float) -> None:
     if replica["event_at_s"] == math.inf:
         replica["wakes"] = 1
         replica["event_at_s"] = at_s
-    elif replica["jump_steps"] > 1 and replica["waiting"] == 1 and replica["decoding"] < machine["max_num_seqs"]:
+    elif (
+        replica["jump_steps"] > 1
+        and (replica["waiting"] == 1 or machine["max_loras"])  # who waits for a seat is passed over
+        and replica["decoding"] < machine["max_num_seqs"]
+    ):
         set_run(machine, replica, steps_started(machine, replica, at_s))
 
 

@@ -50,6 +50,7 @@ FOLLOW = np.dtype(
         ("next_request", np.int32),
         ("received_tokens", np.int32),  # of its prompt, whose KV comes with it; gone when it is preempted
         ("pool", np.int32),
+        ("adapter", np.int32),  # from 1 on; 0: none
     ]
 )
 
@@ -146,6 +147,9 @@ MACHINE = np.dtype(
         ("reserves_full_prompt", np.int64),
         ("caches_prefixes", np.int64),
         ("table_mask", np.int64),
+        ("max_loras", np.int64),  # 0: no request has an adapter
+        ("adapters", np.int64),
+        ("adapter_load_s", np.float64),
     ]
 )
 
@@ -173,11 +177,11 @@ class World(NamedTuple):
 
     `order` names the requests in the order of their arrival. `rows` holds five stretches per replica: the heap of
     the decoding requests (finish_step << 32 | request), how many of them need a block at which step (mod block size),
-    and counts of TTFT, of steps and of times between tokens per bucket. `gaps` has the latter per request, or
-    nothing. `follows` is empty, or has a record per request; `due` is a heap of those whose
-    time has been set by the end of another one. The last five are for the prefix cache: `names` has a stretch per
-    request, beside it `held` the nodes of those blocks; `nodes` and a hash `table` of their names (1 + the first of a
-    chain of them) have one per replica.
+    and counts of TTFT, of steps and of times between tokens per bucket; then who uses which adapter, where there are
+    any. `gaps` has the times between tokens per request, or nothing. `follows` is empty, or has a record per request;
+    `due` is a heap of those whose time has been set by the end of another one. The last five are for the prefix cache:
+    `names` has a stretch per request, beside it `held` the nodes of those blocks; `nodes` and a hash `table` of their
+    names (1 + the first of a chain of them) have one per replica, and one per index of a router that looks at prefixes.
     """
 
     course: Records

@@ -2,6 +2,7 @@
 
 import math
 
+from .adapters import bring_forward, drop_adapter, first_that_fits
 from .blocks import blocks_for, growth_within, longest_run, tokens_at_end
 from .gaps import end_gaps
 from .heap import heap_remove
@@ -38,13 +39,22 @@ def plan_next(world: World, machine: Record, replica: Record) -> None:
         if count == 0:
             break
         is_run = False
-        duration_s += _compute(world, machine, replica, _admit(world, replica, count), count)
+        duration_s += _begin(world, machine, replica, count)
         used_tokens += count
     if is_run:
         _run(world, machine, replica, needed)
     else:
         replica["jump_steps"] = 0
         replica["event_at_s"] = replica["started_at_s"] + duration_s
+
+
+@inner
+def _begin(world: World, machine: Record, replica: Record, count: int) -> float:
+    """The one that was found admissible runs; the time that its adapter and its first tokens add to the step."""
+    load_s = 0.0
+    if machine["max_loras"]:
+        load_s = bring_forward(world, replica)
+    return load_s + _compute(world, machine, replica, _admit(world, replica, count), count)
 
 
 @inner
@@ -68,8 +78,10 @@ def _run(world: World, machine: Record, replica: Record, prepaid_blocks: int) ->
     """As many equal steps as there are before something changes."""
     replica["prepaid_blocks"] = prepaid_blocks
     steps = longest_run(machine, replica, world.rows)
-    if replica["tellers"] and replica["waiting"] and will_be_told(world, replica, replica["wait_head"]):
-        steps = 1
+    if replica["tellers"] and replica["waiting"]:
+        number = first_that_fits(world, replica) if machine["max_loras"] else replica["wait_head"]
+        if number != NOBODY and will_be_told(world, replica, number):
+            steps = 1
     set_run(machine, replica, steps)
 
 
@@ -82,7 +94,9 @@ def pay_for_run(world: World, replica: Record, steps: int) -> None:
 
 @inner
 def release(world: World, replica: Record, number: int, computed_tokens: int) -> None:
-    """A request that has computed so many tokens lets go of its blocks."""
+    """A request that has computed so many tokens lets go of its blocks, and of its adapter."""
+    if world.machine[0]["max_loras"]:
+        drop_adapter(world, replica, number)
     if world.machine[0]["caches_prefixes"]:
         release_blocks(world, replica, number, computed_tokens)
     else:
@@ -101,6 +115,8 @@ def _take(world: World, replica: Record, blocks: int) -> None:
 def _admissible(world: World, machine: Record, replica: Record, used_tokens: int) -> int:
     """Tokens of the first waiting request that the step can compute, 0 where it must wait on."""
     number = replica["wait_head"]
+    if machine["max_loras"]:
+        number = first_that_fits(world, replica)
     budget = machine["max_num_batched_tokens"] - used_tokens
     if number == NOBODY or budget <= 0 or replica["outstanding"] - replica["waiting"] >= machine["max_num_seqs"]:
         return 0

@@ -16,6 +16,7 @@ Callers alternate `start_step` and `finish_step`; time moves only by what they p
 from collections import deque
 from dataclasses import dataclass, field
 
+from .adapters import AdapterLimits, AdapterSeats
 from .blocks import BlockName, BlockPool
 from .config import EngineConfig, StepTimes
 from .errors import RequestTooLongError
@@ -67,6 +68,7 @@ class _Plan:
     decode_sequences: int = 0
     kv_tokens: int = 0
     attention_pairs: float = 0.0
+    load_s: float = 0.0  # of adapters
     admitted: list[str] = field(default_factory=list)
     preempted: list[str] = field(default_factory=list)
 
@@ -84,9 +86,10 @@ class _Plan:
 class Engine:
     """Submit requests, then alternate `start_step` and `finish_step`."""
 
-    def __init__(self, config: EngineConfig, times: StepTimes) -> None:
+    def __init__(self, config: EngineConfig, times: StepTimes, adapters: AdapterLimits | None = None) -> None:
         self.config = config
         self.times = times
+        self._seats = None if adapters is None else AdapterSeats(adapters)
         self.counters = Counters()
         self._pool = BlockPool(config.usable_blocks)
         self._running: list[_Sequence] = []
@@ -152,7 +155,7 @@ class Engine:
         seq.is_gone = True
         if seq in self._running:
             self._running.remove(seq)
-            self._release(seq)
+            self._release(seq, self.counters.steps)
         else:
             self._waiting.remove(seq)
         return True
@@ -170,7 +173,8 @@ class Engine:
         self._plan = plan
         self._step = Step(
             started_at_s=now_s,
-            duration_s=self.times.duration_s(
+            duration_s=plan.load_s
+            + self.times.duration_s(
                 plan.prefill_tokens,
                 plan.decode_sequences,
                 kv_tokens=plan.kv_tokens,
@@ -240,7 +244,7 @@ class Engine:
         return True
 
     def _preempt(self, seq: _Sequence, plan: _Plan) -> None:
-        self._release(seq)
+        self._release(seq, self.counters.steps)
         seq.computed = 0
         seq.preemptions += 1
         self.counters.preemptions += 1
@@ -248,11 +252,16 @@ class Engine:
         self._waiting.appendleft(seq)
 
     def _admit_waiting(self, plan: _Plan) -> None:
-        while self._waiting and plan.budget and len(self._running) < self.config.max_num_seqs:
-            seq = self._waiting[0]
+        place = 0
+        while place < len(self._waiting) and plan.budget and len(self._running) < self.config.max_num_seqs:
+            seq = self._waiting[place]
+            if self._seats is not None and not self._seats.fits(seq.request.adapter):
+                place += 1  # passed over
+                continue
             if seq.request.arrived_at_s > plan.started_at_s or not self._admit(seq, plan):
                 return
-            self._running.append(self._waiting.popleft())
+            del self._waiting[place]
+            self._running.append(seq)
 
     def _admit(self, seq: _Sequence, plan: _Plan) -> bool:
         size = self.config.block_size_tokens
@@ -273,6 +282,8 @@ class Engine:
             seq.cached_tokens = len(hits) * size
             self.counters.prefix_queried_tokens += seq.tokens
             self.counters.prefix_hit_tokens += seq.cached_tokens
+        if self._seats is not None:
+            plan.load_s += self._seats.take(seq.request.adapter)
         plan.admitted.append(seq.request.id)
         plan.add(seq, count)
         self._name_full_blocks(seq, reached)
@@ -293,12 +304,15 @@ class Engine:
             self._pool.name(seq.blocks[index], seq.block_name(index))
         seq.named = full
 
-    def _release(self, seq: _Sequence) -> None:
+    def _release(self, seq: _Sequence, steps: int) -> None:
+        """After so many steps."""
+        if self._seats is not None:
+            self._seats.drop(seq.request.adapter, steps)
         self._pool.release(seq.blocks)
         seq.blocks = []
 
     def _retire(self, seq: _Sequence) -> Finished:
-        self._release(seq)
+        self._release(seq, self.counters.steps + 1)
         del self._by_id[seq.request.id]
         if seq.scheduled_at_s is None or seq.first_token_at_s is None:
             raise RuntimeError(f"request {seq.request.id} finished without having run")

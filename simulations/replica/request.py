@@ -20,6 +20,7 @@ class Request:
     prefix_block_ids: tuple[Hashable, ...] = ()
     received_tokens: int = 0  # of the prompt, whose KV comes with it from where it was computed; gone once preempted
     arrived_at_s: float = 0.0
+    adapter: int = 0  # from 1 on; 0: the model itself
 
     def __post_init__(self) -> None:
         if self.prompt_tokens < 1 or self.output_tokens < 1:

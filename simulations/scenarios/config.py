@@ -19,7 +19,7 @@ from simulations.scenarios.nodes import NodesPart, check_fits, made_nodes
 from simulations.scenarios.parts import Count, Part, Positive, Ratio, Seconds
 from simulations.scenarios.scenario import Scenario, Together
 from simulations.scenarios.sensors import SensorsPart
-from simulations.scenarios.serving import ClientsPart, PoolsPart
+from simulations.scenarios.serving import AdaptersPart, ClientsPart, PoolsPart
 from simulations.scenarios.startup import StartupPart
 from simulations.traces import FORMATS
 from simulations.traces.reshape import Scale
@@ -73,6 +73,7 @@ class _Service(Part):
     sensors: SensorsPart = SensorsPart()
     clients: ClientsPart | None = None
     pools: PoolsPart | None = None
+    adapters: AdaptersPart | None = None
 
 
 class _Place(Part):
@@ -136,6 +137,7 @@ def _scenario(found: _Service, place: _Place, name: str, folder: Path) -> Scenar
         monitoring=found.sensors.monitoring(),
         faults=found.sensors.made_faults(),
         fixed_pool=None if found.pools is None else found.pools.made(engine, PROFILES[profile]),
+        adapters=None if found.adapters is None else found.adapters.made(),
         clients=None if found.clients is None else found.clients.made(),
         gpus_per_replica=found.machine.gpus,
         gpu_class=found.machine.gpu_class,

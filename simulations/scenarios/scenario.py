@@ -12,6 +12,7 @@ from simulations.compiled.names import BlockNames
 from simulations.compiled.records import requests_of
 from simulations.policies.base import Bounds
 from simulations.replica import EngineConfig, StepTimes
+from simulations.scenarios.adapters import AdapterUse, names_within
 from simulations.scenarios.clients import Clients
 from simulations.scenarios.draw import Traffic
 from simulations.traces import Blocks, Chunk, joined
@@ -44,6 +45,7 @@ class Scenario:
     monitoring: Monitoring = field(default_factory=Monitoring)
     faults: tuple[SensorFault, ...] = ()
     fixed_pool: FixedPool | None = None  # of prefill or decoding; the policy scales the other phase's
+    adapters: AdapterUse | None = None
     clients: Clients | None = None  # None: requests come by themselves
     gpus_per_replica: int = 1
     gpu_class: str | None = None  # of the nodes that its replicas may be on; None: of all
@@ -86,19 +88,29 @@ class Scenario:
         return self._called(setting, kept, seed), refused
 
     def _called(self, setting: Setting, kept: Chunk, seed: int) -> Setting:
-        """With the clients who ask, and the pool that serves beside the scaled one, where there are any."""
-        if self.clients is None and self.fixed_pool is None:
+        """With the clients who ask, their adapters, and the pool beside the scaled one, where there are any."""
+        if self.clients is None and self.fixed_pool is None and self.adapters is None:
             return setting
-        chained = replace(setting, ends_at_s=float(kept.at_s[-1]), fixed_pool=self.fixed_pool)
-        if self.clients is None:
-            return chained
-        requests, follows = self.clients.calls(kept, self.times, seed)
-        return replace(chained, requests=requests, follows=follows)
+        requests, follows, names, use = setting.requests, None, setting.names, self.adapters
+        if self.clients is not None:
+            requests, follows = self.clients.calls(kept, self.times, seed)
+        if use is not None:
+            follows = use.deal(len(requests), follows, seed)
+            names = None if names is None else names_within(names, follows, use)
+        return replace(
+            setting,
+            requests=requests,
+            follows=follows,
+            names=names,
+            ends_at_s=float(kept.at_s[-1]),
+            fixed_pool=self.fixed_pool,
+            adapters=None if use is None else use.adapters,
+        )
 
     def _in_parts(self, seed: int, head: Chunk, rest: Iterator[Chunk]) -> tuple[Setting, int]:
         """The first part, and the way to the others; what remains is read once to know when it ends."""
-        if self.clients is not None or self.fixed_pool is not None:
-            raise ValueError(f"expected at most {IN_MEMORY_MAX:,} requests where they follow each other")
+        if self.clients is not None or self.fixed_pool is not None or self.adapters is not None:
+            raise ValueError(f"expected at most {IN_MEMORY_MAX:,} requests with clients, pools or adapters")
         if head.blocks is not None:
             limit = f"{IN_MEMORY_MAX:,} requests that share blocks"
             raise ValueError(f"expected at most {limit}; cut the trace: warmtide sim trace convert --end 1d")

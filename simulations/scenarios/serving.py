@@ -7,11 +7,17 @@ pools: # prefill and decoding apart: one pool has a fixed number of replicas, th
   prefill: {replicas: 2, maxNumBatchedTokens: 8192} # or decode; a machine as above, but for what is said here
   kvBytesPerToken: 131072
   bytesPerSecond: 25e9 # of one transfer
+adapters: # LoRA: each request, or each client, has one of so many
+  count: 20
+  zipf: 1 # the n-th is asked for as often as n to the power of minus this; 0: all alike
+  loadSeconds: 0.5 # in the step that brings one in that is not loaded
+  maxLoras: 4 # of a replica at once
 """
 
 from dataclasses import replace
 
-from simulations.replica import PROFILES, EngineConfig, StepTimes
+from simulations.replica import PROFILES, AdapterLimits, EngineConfig, StepTimes
+from simulations.scenarios.adapters import AdapterUse
 from simulations.scenarios.clients import Clients
 from simulations.scenarios.parts import Count, Part, Positive, Seconds
 from simulations.world.pools import FixedPool, Role
@@ -27,6 +33,20 @@ class ClientsPart(Part):
     def made(self) -> Clients:
         """As a scenario takes it; ValueError."""
         return Clients(count=self.count, turns=self.turns, think_s=self.think_seconds)
+
+
+class AdaptersPart(Part):
+    """As `AdapterUse`."""
+
+    count: Count
+    zipf: Seconds = 0.0  # an exponent
+    load_seconds: Seconds
+    max_loras: Count = 1  # vLLM's default
+
+    def made(self) -> AdapterUse:
+        """As a scenario takes it."""
+        limits = AdapterLimits(max_loras=self.max_loras, load_s=self.load_seconds)
+        return AdapterUse(count=self.count, zipf=self.zipf, limits=limits)
 
 
 class FixedPart(Part):

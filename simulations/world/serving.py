@@ -36,6 +36,7 @@ def make_fleet(setting: Setting, requests: Records, slots: int) -> CompiledFleet
         router=setting.router,
         names=names,
         follows=follows,
+        adapters=setting.adapters,
         others=() if pool is None else ((_as_caching(pool, setting), pool.times),),
     )
     for slot in range(slots, slots + fixed_slots(setting)):

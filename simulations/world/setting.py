@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from simulations.compiled.fleet import Router
+from simulations.compiled.fleet import Adapters, Router
 from simulations.compiled.layout import Records
 from simulations.compiled.names import BlockNames
 from simulations.policies.base import Bounds
@@ -47,6 +47,7 @@ class Setting:
     budget_gpus: int | None = None  # a quota
     names: BlockNames | None = None  # of the blocks that `requests` share; a prefix cache knows them by these
     fixed_pool: FixedPool | None = None  # prefill or decoding apart from what the policy scales
+    adapters: Adapters | None = None  # LoRA; which request has which is in `follows`
     follows: Records | None = None  # of each request, which comes when it ended: that one has no time of its own
 
     def __post_init__(self) -> None:

@@ -33,6 +33,7 @@ def shares(verdicts: list[Verdict]) -> dict[str, float]:
     """How many of the worlds went through what."""
     return {
         "preempt": float(np.mean([verdict.preemptions > 0 for verdict in verdicts])),
+        "have_adapters": float(np.mean([verdict.has_adapters for verdict in verdicts])),
         "go_on_when_one_ended": float(np.mean([verdict.following > 0 for verdict in verdicts])),
         "hit_the_cache": float(np.mean([verdict.cached_tokens > 0 for verdict in verdicts])),
     }

@@ -18,6 +18,7 @@ def test_every_request_has_the_reference_times() -> None:
     assert sum(verdict.preemptions > 0 for verdict in verdicts) > WORLDS / 5
     assert sum(verdict.cached_tokens > 0 for verdict in verdicts) > WORLDS / 3
     assert sum(verdict.following > 0 for verdict in verdicts) > WORLDS / 3
+    assert sum(verdict.has_adapters for verdict in verdicts) > WORLDS / 4
 
 
 @pytest.mark.parametrize("reserves_full_prompt", [True, False])

@@ -7,6 +7,7 @@ import pytest
 
 from simulations.compiled.fleet import forget_course, replay_compiled
 from simulations.routing import Candidate, Gateway, PrefixIndex, Router
+from simulations.scenarios import Scenario
 from simulations.scenarios.config import parse_scenario
 
 BLOCK_TOKENS = 16
@@ -15,6 +16,12 @@ traffic: {rates: mooncake_conversation, prefixes: mooncake_conversation_prefixes
 machine: {profile: llama-3.1-8b-h100, maxModelLenTokens: 131072, numGpuBlocks: 28000, maxNumBatchedTokens: 8192}
 replicas: {max: 8}
 """
+
+
+def scenario_of(text: str) -> Scenario:
+    found = parse_scenario(text, "test", Path())
+    assert isinstance(found, Scenario)
+    return found
 
 
 def gateway(router: Router = Router.PREFIX_AWARE, slots: int = 3, capacity_blocks: int = 100) -> Gateway:
@@ -78,7 +85,7 @@ def test_an_index_forgets_what_was_sent_first_and_counts_what_nobody_else_has() 
 
 
 def test_prefix_aware_routing_finds_more_in_the_caches_than_the_others() -> None:
-    setting, _ = parse_scenario(CONVERSATIONS, "conversations", Path()).setting(1)
+    setting, _ = scenario_of(CONVERSATIONS).setting(1)
 
     hits, ttft_s = {}, {}
     for router in Router:

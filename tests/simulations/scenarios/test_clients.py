@@ -8,6 +8,7 @@ import pytest
 
 from simulations.errors import ScenarioError
 from simulations.policies.static import Static
+from simulations.scenarios import Scenario
 from simulations.scenarios.config import parse_scenario
 from simulations.world import Outcome, Setting, simulate
 
@@ -21,8 +22,14 @@ CLOSED = f"clients: {{count: {COUNT}, thinkSeconds: {THINK_S}}}\n"
 PARTLY_OPEN = f"clients: {{turns: {TURNS}, thinkSeconds: {THINK_S}}}\n"
 
 
+def scenario_of(text: str) -> Scenario:
+    found = parse_scenario(text, "test", Path())
+    assert isinstance(found, Scenario)
+    return found
+
+
 def setting_of(clients: str) -> Setting:
-    return parse_scenario(SCENARIO + clients, "test", Path()).setting(1)[0]
+    return scenario_of(SCENARIO + clients).setting(1)[0]
 
 
 def served_by(replicas: int, setting: Setting) -> Outcome:
@@ -57,7 +64,7 @@ def test_who_waits_longer_asks_less_often() -> None:
 
 def test_a_conversation_begins_with_the_traffic_and_goes_on_after_a_thought() -> None:
     setting = setting_of(PARTLY_OPEN)
-    traffic = parse_scenario(SCENARIO, "test", Path()).make(1)
+    traffic = scenario_of(SCENARIO).make(1)
 
     outcome = served_by(8, setting)
 
@@ -114,4 +121,4 @@ def test_requests_that_cannot_be_drawn_are_refused(traffic: str | None, clients:
     )
 
     with pytest.raises(ValueError, match=message):
-        parse_scenario(f"{text}clients: {clients}\n", "test", Path()).setting(1)
+        scenario_of(f"{text}clients: {clients}\n").setting(1)

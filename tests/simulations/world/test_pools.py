@@ -9,6 +9,7 @@ import pytest
 from simulations.errors import ScenarioError
 from simulations.policies import build
 from simulations.policies.static import Static
+from simulations.scenarios import Scenario
 from simulations.scenarios.config import parse_scenario
 from simulations.world import Outcome, Setting, simulate
 
@@ -22,9 +23,15 @@ PREFILL_FIXED = f"pools: {{prefill: {{replicas: 2, maxNumBatchedTokens: 8192}}, 
 DECODE_FIXED = f"pools: {{decode: {{replicas: 2, profile: llama-3.1-8b-a100}}, {MOVES}}}\n"
 
 
+def scenario_of(text: str) -> Scenario:
+    found = parse_scenario(text, "test", Path())
+    assert isinstance(found, Scenario)
+    return found
+
+
 def setting_of(pools: str, rate_ratio: int = 1) -> Setting:
     text = SCENARIO.replace("endSeconds", f"rateRatio: {rate_ratio}, endSeconds")
-    return parse_scenario(text + pools, "test", Path()).setting(1)[0]
+    return scenario_of(text + pools).setting(1)[0]
 
 
 def served_by(replicas: int, setting: Setting) -> Outcome:
