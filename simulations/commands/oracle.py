@@ -10,7 +10,7 @@ from simulations.commands.setting import add_setting, make_setting
 from simulations.compare import smallest_static
 from simulations.errors import UsageError
 from simulations.oracle import Bound, Demand, cheapest, demand_of
-from simulations.oracle.foresight import with_hindsight
+from simulations.oracle.foresight import MARGIN_MAX_RATIO, with_hindsight
 from simulations.policies.static import Static
 from simulations.world import Setting, simulate
 from simulations.world.startup import StartupTimes
@@ -42,20 +42,22 @@ def run(options: argparse.Namespace) -> int:
     """One row per lead time, then the smallest static fleet."""
     setting = make_setting(options)
     setting = replace(setting, replicas_at_start=smallest_static(setting))
-    leads_s = _leads_s(options.lead_seconds, setting)
+    leads_s, demand, is_kept = _leads_s(options.lead_seconds, setting), demand_of(setting), True
     sys.stdout.write(
         f"{len(setting.requests):,} requests in {setting.span_s / 3600:.1f} h, TTFT ≤ {setting.ttft_s:g} s for "
-        f"{options.attainment:.2%}; replica-hours with hindsight\n"
+        f"{options.attainment:.2%}; GPU-hours with hindsight\n"
     )
-    demand = demand_of(setting)
     with screen(len(leads_s), "oracle") as on:
         on.head(COLUMNS)
         for done, lead_s in enumerate(leads_s):
-            on.tell(f"{lead_s:g} s", done)
+            on.tell(f"{lead_s:.4g} s", done)
             bound = _bound(demand, lead_s, options.attainment)
             there = _started_in(setting, lead_s)
             found = with_hindsight(there, lead_time_s=lead_s, attainment_ratio=options.attainment)
             on.row(COLUMNS, (*_values(bound), "-" if found is None else f"{found.outcome.gpu_hours:.2f}"))
+            is_kept &= found is not None
+    if not is_kept:
+        sys.stdout.write(f"-: no plan kept the objective there, not even one for {MARGIN_MAX_RATIO:g} × the traffic\n")
     fixed = simulate(setting, Static(setting.replicas_at_start))
     sys.stdout.write(
         f"a fixed fleet of {setting.replicas_at_start} costs {fixed.gpu_hours:.2f} and attains "
@@ -73,7 +75,7 @@ def _bound(demand: Demand, lead_s: float, attainment_ratio: float) -> Bound:
 
 def _values(bound: Bound) -> tuple[str, ...]:
     return (
-        f"{bound.lead_time_s:g} s",
+        f"{bound.lead_time_s:.4g} s",
         f"{bound.lower_hours:.2f}",
         f"{bound.feasible_hours:.2f}",
         f"{bound.gap_ratio:.1%}",

@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
+from simulations.errors import UsageError
 from simulations.policies import Policy, Site, build
+from simulations.policies.catalog import FORESIGHT
 from simulations.world import Setting
 
 from .errors import ImportedObjectError
@@ -12,9 +14,11 @@ ENDINGS = (".yaml", ".yml", ".json")
 
 
 def chosen(name: str, setting: Setting, *, eagerness_ratio: float = 1.0) -> Policy:
-    """With a fresh memory; a user's own object is taken as it is. ValueError, ImportedObjectError."""
+    """With a fresh memory; a user's own object is taken as it is. ValueError, UsageError, ImportedObjectError."""
     if name.endswith(ENDINGS):
         return read_object(Path(name), setting).policy
+    if name == FORESIGHT and (setting.follows is not None or setting.more is not None):
+        raise UsageError(f"{FORESIGHT} must know all traffic before: not of clients who wait, nor of millions in parts")
     known = None if setting.follows is not None else setting.requests  # who waits for answers comes as they come
     site = Site(config=setting.config, times=setting.times, requests=known, eagerness_ratio=eagerness_ratio)
     return build(name, setting.bounds, ttft_s=setting.ttft_s, lead_time_s=setting.startup.cold_s, site=site)

@@ -24,7 +24,7 @@ PRICE_MIN_S, PRICE_MAX_S = 1e-3, 1e7  # replica-seconds that one late request ma
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bound:
-    """Replica-hours at an attainment and a lead time; `plan` keeps the objective at the cost of `feasible_hours`."""
+    """GPU-hours at an attainment and a lead time; `plan` keeps the objective at the cost of `feasible_hours`."""
 
     attainment_ratio: float
     lead_time_s: float
@@ -86,11 +86,12 @@ def _bound(course: "_Course", pair: tuple[_Priced, _Priced], lower_s: float, att
     demand = course.demand
     allowed = _allowed(demand, attainment_ratio)
     plan = course.trimmed(course.mixed(*pair, allowed), allowed)
+    gpu_hours_per_s = demand.gpus_per_replica / SECONDS_PER_HOUR  # of a replica
     return Bound(
         attainment_ratio=attainment_ratio,
         lead_time_s=course.lead_time_s,
-        lower_hours=lower_s / SECONDS_PER_HOUR,
-        feasible_hours=course.cost_s(plan) / SECONDS_PER_HOUR,
+        lower_hours=lower_s * gpu_hours_per_s,
+        feasible_hours=course.cost_s(plan) * gpu_hours_per_s,
         interval_s=demand.interval_s,
         plan=tuple(int(replicas) for replicas in plan),
     )

@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulations.compiled.layout import Records
+from simulations.errors import UsageError
 from simulations.policies.base import Bounds
 from simulations.replica import EngineConfig, StepTimes
 from simulations.world.setting import Setting
@@ -55,6 +56,7 @@ class Demand:
     replicas_at_start: int
     bounds: Bounds
     hopeless: int = 0  # requests whose own prompt takes longer than the objective
+    gpus_per_replica: int = 1
 
     @property
     def quantum_s(self) -> float:
@@ -63,7 +65,9 @@ class Demand:
 
 
 def demand_of(setting: Setting) -> Demand:
-    """The fluid of a setting, part after part where it comes in parts."""
+    """The fluid of a setting, part after part where it comes in parts; UsageError where it has no such."""
+    if setting.is_chained:
+        raise UsageError("no bound is known where requests come, or are decoded elsewhere, only when others end")
     cost = Cost.of(setting)
     allowed_s = setting.ttft_s + cost.resident_s(setting.requests)
     intervals = intervals_for(setting.span_s, setting.bounds.high, allowed_s)
@@ -85,6 +89,7 @@ def demand_of(setting: Setting) -> Demand:
         replicas_at_start=setting.replicas_at_start,
         bounds=setting.bounds,
         hopeless=hopeless,
+        gpus_per_replica=setting.gpus_per_replica,
     )
 
 

@@ -58,6 +58,8 @@ def split_courses(scenario: Scenario, seed: int, most: int, setting_of: SettingO
 
 
 def _by_time(whole: Setting, period_s: float, name: str, most: int) -> Courses:
+    if whole.follows is not None:
+        raise UsageError(f"clients who wait for answers cannot be cut into {name}; give fewer hours of their traffic")
     count = max(2, int(whole.span_s / period_s + 0.5))
     parts = {number + 1: _part(whole, number * period_s, period_s) for number in range(count)}
     kept = {number: part for number, part in parts.items() if part is not None}
@@ -91,7 +93,7 @@ def _part(whole: Setting, begin_s: float, span_s: float) -> Setting | None:
     requests: Records = forget_course(whole.requests[inside])
     requests["arrived_at_s"] -= begin_s
     first, last = np.flatnonzero(inside)[[0, -1]].tolist()
-    return replace(whole, requests=requests, names=whole.names and whole.names.part(first, last + 1))
+    return replace(whole, requests=requests, ends_at_s=None, names=whole.names and whole.names.part(first, last + 1))
 
 
 def _begun(setting: Setting) -> Course:

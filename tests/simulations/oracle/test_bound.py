@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -150,3 +151,13 @@ def test_more_replicas_than_a_byte_counts_are_told_apart() -> None:
     many = demand([300 * QUANTA_PER_INTERVAL] * 6, begun=300, high=310, allowed=0.1)
 
     assert max(cheapest(many, lead_time_s=0.0, attainment_ratio=1.0).plan) > 255
+
+
+def test_a_replica_of_several_gpus_costs_as_many_hours() -> None:
+    one = demand([3, 9, 20, 4, 0, 8])
+
+    of_two = cheapest(replace(one, gpus_per_replica=2), lead_time_s=10.0, attainment_ratio=0.9)
+
+    alone = cheapest(one, lead_time_s=10.0, attainment_ratio=0.9)
+    assert (of_two.lower_hours, of_two.feasible_hours) == (2 * alone.lower_hours, 2 * alone.feasible_hours)
+    assert of_two.plan == alone.plan

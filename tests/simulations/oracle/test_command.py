@@ -50,3 +50,23 @@ def test_it_refuses_in_one_line(
     told = capsys.readouterr().err.splitlines()
     assert code == 2
     assert message in told[-1]
+
+
+def test_where_requests_wait_for_others_it_says_that_it_knows_no_bound(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scenario = tmp_path / "closed.yaml"
+    scenario.write_text(
+        "traffic: {rates: azure_2023_code, endSeconds: 60}\nclients: {count: 3, thinkSeconds: 5}\n"
+        "machine: {profile: llama-3.1-8b-h100}\nreplicas: {max: 2}\n"
+    )
+
+    codes = (
+        main(["oracle", "--scenario", str(scenario)]),
+        main(["compare", "--scenario", str(scenario), "--policies", "warmtide-foresight"]),
+    )
+
+    told = capsys.readouterr().err.splitlines()
+    assert codes == (2, 2)
+    assert told[-2].startswith("warmtide sim: no bound is known where requests come")
+    assert told[-1].startswith("warmtide sim: warmtide-foresight must know all traffic before")

@@ -210,3 +210,16 @@ def test_a_wrong_call_is_one_line_and_exit_2(
     assert cli.main(["tune", "--trace", str(waves(tmp_path, 0.5, 0, 100)), *arguments]) == 2
 
     assert said in capsys.readouterr().err
+
+
+def test_clients_who_wait_are_not_cut_into_days(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    scenario = tmp_path / "closed.yaml"
+    scenario.write_text(
+        "traffic: {rates: azure_2024_conversation_week, lengths: azure_2023_conversation, rateRatio: 0.0002}\n"
+        "clients: {turns: 2, thinkSeconds: 5}\nmachine: {profile: llama-3.1-8b-h100}\nreplicas: {max: 2}\n"
+    )
+
+    code = cli.main(["tune", "--scenario", str(scenario), "--trials", "2"])
+
+    assert code == 2
+    assert "clients who wait for answers cannot be cut into days" in capsys.readouterr().err
