@@ -29,13 +29,19 @@ def nodes_seen(cluster: Cluster, caches: Iterable[CacheView], default_quota_byte
 
 
 def uses_of(cluster: Cluster, decided: Decided) -> list[ModelUse]:
-    """Enrolled services that read the model of a ModelCache of their namespace."""
+    """Enrolled services that read the model of a ModelCache: of their namespace, else of any with the same source.
+
+    Weights on a node serve every namespace (`HF_HUB_CACHE` on the host), so their replicas count there, too.
+    """
     found = []
+    elsewhere = _by_source(cluster.model_caches.values())
     for target in cluster.targets().values():
         deployment = cluster.deployments.get(target.deployment or "")
         if deployment is None:
             continue
         view = cache_of(target, deployment, cluster.model_caches_in(target.namespace))
+        names = (name.rstrip("/") for name in (target.model_uri, *deployment.models) if name)
+        view = view or next((elsewhere[name] for name in names if name in elsewhere), None)
         if view is not None and view.task is not None:
             found.append(_use(target, deployment, view.task.ref.storage_key, cluster, decided(target.key)))
     return found
@@ -45,6 +51,13 @@ def cache_of(target: Target, deployment: DeploymentView, caches: Iterable[CacheV
     """Of the ModelCaches of its namespace the one whose model a service reads; the oldest of several."""
     fitting = [view for view in caches if view.task is not None and _reads(target, deployment, view)]
     return min(fitting, key=lambda view: (view.created_at_s, view.meta.name), default=None)
+
+
+def _by_source(caches: Iterable[CacheView]) -> dict[str, CacheView]:
+    """ModelCaches by what a service may call their source; the oldest of several."""
+    newest_first = sorted(caches, key=lambda view: (view.created_at_s, view.meta.key), reverse=True)
+    uris = [(view.task.ref.uri.rstrip("/"), view) for view in newest_first if view.task is not None]
+    return {name: view for uri, view in uris for name in (uri, _repository(uri))}
 
 
 def _reads(target: Target, deployment: DeploymentView, view: CacheView) -> bool:

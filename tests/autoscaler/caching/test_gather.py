@@ -143,3 +143,25 @@ def test_a_use_says_where_its_pods_run_start_and_could_run() -> None:
 
     assert (use.key, use.replicas, use.expected, use.gpus) == (QWEN.task.ref.storage_key, 2, 3, 1)
     assert (use.nodes, dict(use.running), use.starting) == (frozenset("ab"), {"a": 1, "b": 1}, frozenset("b"))
+
+
+def told(uri: str) -> Object:
+    return {"container": {"env": [{"name": "STORAGE_URI", "value": uri}]}}
+
+
+@pytest.mark.parametrize(
+    ("pod", "counts"),
+    [
+        pytest.param(told("hf://Qwen/Qwen3-8B"), True, id="the same source"),
+        pytest.param({"container": {"args": ["serve", "Qwen/Qwen3-8B"]}}, True, id="the same repository"),
+        pytest.param(CLAIMED, False, id="a claim of that name is another one there"),
+        pytest.param(told("pvc://qwen/models"), False, id="also as an address"),
+    ],
+)
+def test_a_service_counts_for_the_cache_of_another_namespace_that_brings_its_source(pod: Object, counts: bool) -> None:
+    seen, view = cluster(node("a")), deployment(**pod)
+    seen.model_cache_changed("ops/qwen", None, cache("qwen", "hf://Qwen/Qwen3-8B", namespace="ops"))
+    seen.deployment_changed("team-a/llm", None, view)
+    seen.refresh()
+
+    assert [use.service for use in uses_of(seen, lambda _key: None)] == ["team-a/llm"] * counts
