@@ -255,9 +255,3 @@ class Stores:
             self._downloads.stop(user.node, user.file, now_s)
         elif user.is_reading:
             place.disk.lease(user.key, -1, now_s)
-            self._ask_again(user.node, place, now_s)
-
-    def _ask_again(self, node: int, place: NodeStore, now_s: float) -> None:
-        """What should come ahead may have room now."""
-        if node in self._ahead and OWN not in place.disk.trees and OWN not in place.disk.fetching:
-            self._look(node, now_s)
