@@ -9,9 +9,9 @@ from simulations.commands.outputs import add_outputs, leaving
 from simulations.commands.reach import add_reach, reach_of
 from simulations.commands.served import served_lines
 from simulations.commands.setting import add_setting, policy_names, scenario_of, setting_of
-from simulations.commands.starts import starts_line
 from simulations.commands.together import imported_for_all, settings_of, show_together, together_of
 from simulations.errors import INTERRUPTED
+from simulations.outputs import starts_note
 from simulations.policies import NAMES
 from simulations.scenarios import Together
 
@@ -36,7 +36,8 @@ def run(options: argparse.Namespace) -> int:
     if not is_whole:
         return INTERRUPTED
     sys.stdout.write(served_lines(setting, rows))
-    sys.stdout.write(starts_line(rows[-1].outcome.startups))
+    if starts := starts_note(rows[-1].outcome.startups):
+        sys.stdout.write(f"{starts}\n")
     for at_s, replicas in rows[-1].outcome.changes:
         sys.stdout.write(f"{at_s:.0f} s: {replicas} replicas\n")
     return left.leave(setting, rows)

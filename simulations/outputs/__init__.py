@@ -2,6 +2,7 @@
 
 from .errors import FolderError, OutputError, PriceError
 from .folder import PolicyRun, check_folder, meta_of, write_folder
+from .notes import starts_note
 from .price_files import read_budgets, read_prices
 from .prices import Check, Prices, Watts, gate, prices_of, watts_of
 from .report import Page, Shown, render
@@ -25,6 +26,7 @@ __all__ = [
     "read_budgets",
     "read_prices",
     "render",
+    "starts_note",
     "summarise",
     "watts_of",
     "write_folder",

@@ -36,6 +36,8 @@ def loss_notes(outcome: Outcome) -> Iterator[str]:
     """What nodes took with them, and what each group of them came to."""
     if outcome.lost_requests:
         yield f"{outcome.lost_requests:,} requests were lost with their nodes"
+    if outcome.waited_hours:
+        yield f"replicas waited {outcome.waited_hours:.1f} h for a node"
     yield from map(_of_nodes, outcome.nodes)
 
 
@@ -49,6 +51,7 @@ def facts_of(outcome: Outcome) -> dict[str, Any]:
         "prefix_hit_ratio": outcome.prefix_hit_ratio,
         "fixed_gpu_hours": outcome.fixed_gpu_hours,
         "lost_requests": outcome.lost_requests,
+        "waited_hours": outcome.waited_hours,
         "nodes": [asdict(use) for use in outcome.nodes],
     }
     return {name: value for name, value in facts.items() if value or (name == "prefix_hit_ratio" and value is not None)}
