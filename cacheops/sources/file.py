@@ -21,7 +21,8 @@ def folder_of(uri: SourceUri, claims: Mapping[str, Path], *, local_files: bool) 
             raise InvalidRequestError(f"source file://{shown(uri.path)}: local files are not allowed here")
         return Path(uri.path)
     if uri.place not in claims:
-        raise InvalidRequestError(f"source pvc://{uri.place}: the claim is not mounted here")
+        words = "the claim is not mounted here, and only who mounts it can read it"
+        raise InvalidRequestError(f"source pvc://{uri.place}: {words}")
     base = claims[uri.place]
     if ".." in uri.path.split("/"):
         raise InvalidRequestError(f"source pvc://{uri.place}/{shown(uri.path)}: climbs out of the claim")
