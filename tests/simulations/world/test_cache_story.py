@@ -7,9 +7,11 @@ import pytest
 from autoscaler.policy.types import Tier
 from simulations.compare import smallest_static
 from simulations.imports.choose import chosen
+from simulations.policies import Bounds
 from simulations.scenarios import load_scenario
 from simulations.world import Outcome, simulate
 from simulations.world.caches import Keeping
+from simulations.world.nodes import NodeGroup
 from simulations.world.phases import Phases
 
 SEEDS = (1, 2, 3)
@@ -72,6 +74,19 @@ def test_a_start_is_cold_where_nothing_is_kept_and_never_where_weights_came_ahea
     for keep in (Keeping.PREFETCH, Keeping.ALL_NODES):
         assert courses[keep].median_s(Tier.COLD) == []
         assert max(courses[keep].median_s(Tier.WARM)) < fastest_s / 2
+
+
+def test_nodes_that_are_bought_and_lost_begin_empty_and_those_that_stay_have_what_came_ahead() -> None:
+    setting, _ = SCENARIO.setting(1)
+    own, bought = NodeGroup(name="own", gpus=2, low=4, high=4), NodeGroup(name="bought", gpus=2, low=0, high=6)
+    lost = replace(own, losses_at_s=tuple((number, 900.0) for number in range(4)))
+    tiers = {}
+    for name, nodes in {"stay": (own,), "bought": (own, bought), "lost": (lost,)}.items():
+        there = replace(setting, nodes=nodes, replicas_at_start=8, bounds=Bounds(low=1, high=16))
+        starts = simulate(there, chosen("warmtide", there)).startups
+        tiers[name] = {each.tier for each in starts.by_tier}
+
+    assert tiers == {"stay": {Tier.WARM}, "bought": {Tier.WARM, Tier.COLD}, "lost": {Tier.WARM, Tier.COLD}}
 
 
 def test_a_model_that_is_only_kept_gives_way_to_others_and_one_that_is_wanted_does_not(
