@@ -74,7 +74,7 @@ def level(running: float, waiting: float, kv_usage: float, is_awake: bool, first
     """`level_of` in plain numbers, which the simulator compiles. 0 up to a lens's edge, then one more per width."""
 
     def step(value: float, first: float, width: float) -> int:
-        return 0 if value <= first else 1 + int((value - first) / width)
+        return 1 + int((value - first) / width) if value > first else 0  # 0 where there is no edge (NaN)
 
     queue, kv_cache, concurrency = firsts
     held = running + waiting
