@@ -89,9 +89,10 @@ def _verdict(page: Page) -> str:
     )
     if one is fixed:
         return said + "."
+    sized = ", sized as if its nodes stayed" if page.setting.nodes else ""
     return (
         f"{said}: {one.cost_ratio:.2f} × the {fixed.outcome.gpu_hours:.1f} GPU-hours of the smallest fixed fleet "
-        f"({escape(fixed.policy)}), which brought {fixed.outcome.attainment_ratio:.2%}."
+        f"({escape(fixed.policy)}{sized}), which brought {fixed.outcome.attainment_ratio:.2%}."
     )
 
 
