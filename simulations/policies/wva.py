@@ -21,7 +21,7 @@ from .series import OUTPUT_GUESS_TOKENS, PROMPT_GUESS_TOKENS, held_requests, kv_
 
 PEAK_S = 60.0  # max_over_time[1m]
 CHART_WINDOW_S = 240.0
-LOOP_S = 15.0  # GLOBAL_OPT_INTERVAL
+LOOP_S = 15.0  # GLOBAL_OPT_INTERVAL; the default of 0.5.1 is 60 s, which would only be slower
 KV_SATURATED, QUEUE_SATURATED = 0.80, 5.0
 KV_SPARE_MIN, QUEUE_SPARE_MIN = 0.10, 3.0
 SCALE_UP_AT, SCALE_DOWN_AT = 0.85, 0.70  # demand ÷ supply
