@@ -48,19 +48,20 @@ class Knob:
         return (self.default - self.low) / (self.high - self.low)
 
 
-def _knob(name: str, low: float, high: float, default: float, digits: int, *, is_scale: bool = False) -> Knob:
-    return Knob(field=tuple(name.split(".")), low=low, high=high, default=default, digits=digits, is_scale=is_scale)
+def _knob(name: str, ends: tuple[float, float], default: float, digits: int, *, is_scale: bool = False) -> Knob:
+    field, (low, high) = tuple(name.split(".")), ends
+    return Knob(field=field, low=low, high=high, default=default, digits=digits, is_scale=is_scale)
 
 
 _PLAIN = PolicySpec()
 _TARGETS, _DOWN = _PLAIN.targets, _PLAIN.scale_down
 KNOBS = (
-    _knob("targets.headroom", 0.4, 1.0, _TARGETS.headroom_ratio, 2),
-    _knob("targets.queueRequests", 0.25, 32.0, _TARGETS.queue_requests or 2.0, 2, is_scale=True),
-    _knob("targets.kvCacheUtilization", 0.4, 0.98, _TARGETS.kv_cache_usage_ratio or 0.8, 2),
-    _knob("behavior.scaleDown.stabilizationWindowSeconds", 0, 1800, _DOWN.stabilization_window_s, 0),
-    _knob("behavior.scaleDown.tolerance", 0.0, 0.3, _DOWN.tolerance_ratio, 2),
-    _knob("forecast.maxRaise", 0.0, 2.0, _PLAIN.forecast.max_raise_ratio, 2),
+    _knob("targets.headroom", (0.4, 1.0), _TARGETS.headroom_ratio, 2),
+    _knob("targets.queueRequests", (0.25, 32.0), _TARGETS.queue_requests or 2.0, 2, is_scale=True),
+    _knob("targets.kvCacheUtilization", (0.4, 0.98), _TARGETS.kv_cache_usage_ratio or 0.8, 2),
+    _knob("behavior.scaleDown.stabilizationWindowSeconds", (0, 1800), _DOWN.stabilization_window_s, 0),
+    _knob("behavior.scaleDown.tolerance", (0.0, 0.3), _DOWN.tolerance_ratio, 2),
+    _knob("forecast.maxRaise", (0.0, 2.0), _PLAIN.forecast.max_raise_ratio, 2),
 )
 DEFAULT_PLACES = tuple(knob.default_place for knob in KNOBS)
 
