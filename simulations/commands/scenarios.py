@@ -1,6 +1,7 @@
 """`warmtide sim scenarios`: what ships, where its traffic comes from, and how to write one's own."""
 
 import argparse
+import inspect
 import sys
 
 from simulations.errors import UsageError
@@ -11,10 +12,14 @@ from simulations.scenarios.draw import Generated
 def add(parser: argparse.ArgumentParser) -> None:
     """A name, or none."""
     parser.add_argument("name", nargs="?", metavar="NAME", help="print this one's file, to begin one's own with")
+    parser.add_argument("--parts", action="store_true", help="print what else a file may say: nodes, faults, …")
 
 
 def run(options: argparse.Namespace) -> int:
-    """A few lines for each, or the file of one."""
+    """A few lines for each, or the file of one, or all parts."""
+    if options.parts:
+        sys.stdout.write("\n\n".join(part_texts()) + "\n")
+        return 0
     if options.name is None:
         for name in (*NAMES, *TOGETHER):
             sys.stdout.write(_told(name))
@@ -24,6 +29,13 @@ def run(options: argparse.Namespace) -> int:
         raise UsageError(f"no scenario named {options.name!r}; there are: {', '.join(names)}")
     sys.stdout.write(shipped_text(options.name))
     return 0
+
+
+def part_texts() -> list[str]:
+    """Of each part of a scenario file that may be left out: a sentence, and YAML with all its fields."""
+    from simulations.scenarios import nodes, sensors, serving, startup  # pydantic: not for those who only list names
+
+    return [inspect.getdoc(part) or "" for part in (serving, startup, nodes, sensors)]
 
 
 def _told(name: str) -> str:

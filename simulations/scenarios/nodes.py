@@ -19,6 +19,10 @@ budgetGpus: 12 # a quota over all services
 machine:
   gpus: 1 # of each replica
   gpuClass: NVIDIA-L40S # on nodes of this class only
+
+Instead of one service a file may say `services:`, a list of them with a `name` each, the most important first: what
+waits of the first is placed before the next has a turn, and nobody is evicted. `warmtide sim scenarios two-services`
+prints one.
 """
 
 from collections.abc import Sequence

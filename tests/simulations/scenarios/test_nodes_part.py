@@ -3,10 +3,12 @@
 from pathlib import Path
 
 import pytest
+import yaml
 
 from simulations import cli
+from simulations.commands.scenarios import part_texts
 from simulations.errors import ScenarioError
-from simulations.scenarios import TOGETHER, Together, load_any, load_scenario
+from simulations.scenarios import TOGETHER, Scenario, Together, load_any, load_scenario, shipped_text
 from simulations.scenarios.config import parse_scenario
 
 TRACE = "arrived_at,num_prefill_tokens,num_decode_tokens\n" + "".join(f"{n / 2},300,40\n" for n in range(400))
@@ -145,3 +147,20 @@ def test_scenarios_of_several_services_ship_and_their_files_are_printed(capsys: 
         assert cli.main(["scenarios", name]) == 0
 
     assert "spot: {reclaimsPerHour: 0.2" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("text", part_texts(), ids=lambda text: text.splitlines()[0])
+def test_what_is_told_of_the_parts_of_a_file_is_what_a_file_may_say(text: str) -> None:
+    whole = yaml.safe_load(shipped_text("chat-hour"))
+    said = yaml.safe_load(text.split("\n\n")[1])
+
+    for name, value in said.items():
+        with_part = whole | {name: whole["machine"] | value if name == "machine" else value}
+        assert isinstance(parse_scenario(yaml.safe_dump(with_part), "any", Path()), Scenario)
+
+
+def test_the_parts_of_a_file_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["scenarios", "--parts"]) == 0
+
+    out = capsys.readouterr().out
+    assert all(f"\n{part}:" in out for part in ("clients", "pools", "startup", "nodes", "machine", "sensors"))
