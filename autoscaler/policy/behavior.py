@@ -133,5 +133,9 @@ def _shrunk(limit: RateLimit, start: int) -> int:
 
 def next_period_end_s(rules: ScalingRules, changes: tuple[Change, ...], now_s: float) -> float:
     """When the first change leaves a period of these rules; infinity when none is in one."""
-    ends = (at_s + limit.period_s for limit in rules.rate_limits for at_s, _ in changes)
-    return min((end_s for end_s in ends if end_s > now_s), default=math.inf)
+    first_s = math.inf
+    for limit in rules.rate_limits:
+        for at_s, _ in changes:
+            if now_s < at_s + limit.period_s < first_s:
+                first_s = at_s + limit.period_s
+    return first_s
