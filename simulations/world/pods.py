@@ -62,7 +62,7 @@ class Pods:
         self.draining: list[Pod] = []
         self.ready_at_s = math.inf  # of the next one
         self._silent_seen: tuple[PodSeen, ...] | None = None
-        self.starts = self.lost_requests = 0
+        self.starts = 0
         self.gone_pod_seconds = 0.0
 
     @property
@@ -228,7 +228,7 @@ class Pods:
                 pods.remove(pod)
         self.ready_at_s = min([pod.ready_at_s for pod in self.starting], default=math.inf)
         self._silent_seen = None
-        self.lost_requests += self._fleet.lose(pod.slot)
+        self._fleet.lose(pod.slot)
         self._end(pod, now_s)
 
     def _expect(self, started: Started) -> None:

@@ -18,6 +18,7 @@ from simulations.replica import PROFILES, EngineConfig
 from simulations.trace import Arrival
 from simulations.world import Outcome, Setting, simulate
 from simulations.world.nodes import UNNOTICED_S, NodeGroup, Nodes
+from simulations.world.phases import Phases
 from simulations.world.startup import StartupTimes
 
 TIMES = PROFILES["llama-3.1-8b-l40s"]
@@ -188,6 +189,21 @@ def test_a_node_lost_at_the_peak_takes_its_requests_and_those_that_came_before_a
     assert outcome.attainment_ratio <= 1.0 - outcome.lost_requests / len(outcome.requests)
 
 
+def test_a_node_lost_while_it_fetches_fetches_nothing_more_and_its_heir_begins_anew() -> None:
+    phases = Phases(log_deviation=0.0)
+    fetch_s = phases.weights_bytes / phases.node_bytes_per_s
+    group = steady(name="new", provision_s=30.0, losses_at_s=((0, fetch_s / 2),))
+    shared = replace(setting(steady(name="own"), group, replicas=1), startup=phases)
+    script = Watcher(lambda now_s: 2)
+
+    outcome = simulate(shared, script)
+
+    heir = script.pod("replica-3", 600.0)
+    assert heir.node == "new-0-1"
+    assert heir.ready_at_s == pytest.approx(fetch_s / 2 + UNNOTICED_S + 30.0 + phases.cold_s, abs=2.0)
+    assert outcome.startups.fetched_bytes == pytest.approx(1.5 * phases.weights_bytes, rel=0.1)
+
+
 def test_all_policies_lose_the_same_nodes_at_the_same_times() -> None:
     group = steady(low=6, high=6, provision_s=0.0, reclaims_per_hour=3.0, losses_per_hour=3.0)
     shared = setting(group, replicas=3)
@@ -246,12 +262,19 @@ GROUPS = st.builds(
     gpus=st.integers(1, 2),
     budget=st.none() | st.integers(1, 8),
     seed=st.integers(0, 1000),
+    startup=st.sampled_from([STEADY, Phases()]),
 )
 def test_whatever_happens_every_request_ends_is_lost_or_never_got_a_replica(
-    groups: list[NodeGroup], wishes: list[int], gpus: int, budget: int | None, seed: int
+    groups: list[NodeGroup],
+    wishes: list[int],
+    gpus: int,
+    budget: int | None,
+    seed: int,
+    startup: StartupTimes | Phases,
 ) -> None:
     roomy = [*groups, NodeGroup(name="roomy", gpus=2)]
-    shared = replace(setting(*roomy, span_s=300.0, seed=seed), gpus_per_replica=gpus, budget_gpus=budget)
+    plain = setting(*roomy, span_s=300.0, seed=seed)
+    shared = replace(plain, gpus_per_replica=gpus, budget_gpus=budget, startup=startup)
     script = Watcher(lambda now_s: wishes[int(now_s / 300.0 * len(wishes)) % len(wishes)])
 
     outcome = simulate(shared, script)
