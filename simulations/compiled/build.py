@@ -23,6 +23,7 @@ from .layout import (
     REQUEST,
     TTFT_BOUNDS_S,
     Order,
+    Record,
     Records,
     World,
 )
@@ -49,10 +50,7 @@ def make_world(machines: Machines, *, slots: int, router: Router, adapters: Adap
     course["now_s"] = -math.inf
     course["takes_turns"] = router is Router.ROUND_ROBIN
     course["last_turn"] = NOBODY
-    machine = _machines(machines)
-    if adapters is not None:
-        machine["max_loras"], machine["adapter_load_s"] = adapters.limits.max_loras, adapters.limits.load_s
-        machine["adapters"] = adapters.count
+    machine = _machines(machines, adapters)
     is_guided = router is Router.PREFIX_AWARE
     course["indexes_at"] = slots if is_guided else 0
     # Behind the replicas, for each the router's index of what it sent there.
@@ -65,7 +63,7 @@ def make_world(machines: Machines, *, slots: int, router: Router, adapters: Adap
         requests=np.zeros(0, REQUEST),
         order=np.zeros(0, np.int32),
         replicas=replicas,
-        rows=np.zeros(slots * _stride(machine), np.int64),
+        rows=np.zeros(slots * int(machine["row_cells"][0]), np.int64),
         gaps=np.zeros((0, GAP_BUCKETS), np.int32),
         follows=np.zeros(0, FOLLOW),
         due=np.zeros(0, np.int32),
@@ -73,7 +71,7 @@ def make_world(machines: Machines, *, slots: int, router: Router, adapters: Adap
         names=np.zeros(0, np.int64),
         held=np.zeros(0, np.int32),
         # Zeros cost no memory before they are written.
-        nodes=np.zeros(caching_places * _nodes(machine), NODE),
+        nodes=np.zeros(caching_places * int(machine["nodes"][0]), NODE),
         table=np.zeros(caching_places * (int(machine["table_mask"][0]) + 1), np.int32),
     )
 
@@ -87,9 +85,8 @@ def place_replica(world: World, slot: int, *, ready_at_s: float, pool: int) -> N
     replica["ready_at_s"] = ready_at_s
     replica["accepts"] = 1
     replica["free_blocks"] = replica["blank_blocks"] = machine["usable_blocks"]
-    course = world.course[0]
     course["slots"] = max(course["slots"], slot + 1)
-    stride = _stride(world.machine)
+    stride = int(machine["row_cells"])
     first = slot * stride
     world.rows[first : first + stride] = 0
     replica["heap_at"] = first
@@ -100,23 +97,13 @@ def place_replica(world: World, slot: int, *, ready_at_s: float, pool: int) -> N
 
 def _clear(world: World, place: int, pool: int) -> None:
     """A record that has, and is, nothing yet."""
-    record, entries = world.replicas[place], int(world.machine["table_mask"][0]) + 1
+    record, machine = world.replicas[place], world.machine[pool]
+    entries = int(machine["table_mask"]) + 1
     if record["nodes_used"]:
         world.table[place * entries : (place + 1) * entries] = 0
-    world.replicas[place] = np.zeros((), REPLICA)
-    for field in (
-        *("partial", "prefilled_from", "run_head", "run_tail", "wait_head", "wait_tail"),
-        *("free_head", "free_tail", "spare_node"),
-    ):
-        record[field] = NOBODY
-    record["event_at_s"] = math.inf
+    world.replicas[place] = BLANK
     record["pool"] = pool
-    record["nodes_at"], record["table_at"] = place * _nodes(world.machine), place * entries
-
-
-def _nodes(machine: Records) -> int:
-    """Of a replica, or of a router's index, which has one too many for a moment."""
-    return int(machine["usable_blocks"].max()) + 1
+    record["nodes_at"], record["table_at"] = place * int(machine["nodes"]), place * entries
 
 
 def with_requests(world: World, requests: Records, names: BlockNames | None) -> World:
@@ -178,14 +165,7 @@ def by_arrival(requests: Records) -> Records:
     return requests[np.argsort(requests["arrived_at_s"], kind="stable")]
 
 
-def _stride(machine: Records) -> int:
-    """Numbers that a replica has of `World.rows`."""
-    counts = TTFT_BUCKETS + 2 * GAP_BUCKETS
-    seats = EACH + 2 * int(machine["adapters"][0]) if machine["max_loras"][0] else 0
-    return int(machine["max_num_seqs"].max() + machine["block_size_tokens"][0]) + counts + seats
-
-
-def _machines(machines: Machines) -> Records:
+def _machines(machines: Machines, adapters: Adapters | None) -> Records:
     records = np.zeros(len(machines), MACHINE)
     for record, (config, times) in zip(records, machines, strict=True):
         record["base_s"] = times.base_s + times.overhead_s
@@ -199,5 +179,32 @@ def _machines(machines: Machines) -> Records:
     for field in ("block_size_tokens", "caches_prefixes"):  # KV goes from one pool to the other as it is
         if (records[field] != records[field][0]).any():
             raise ValueError(f"pools must have the same {field}, got {records[field].tolist()}")
-    records["table_mask"] = (1 << (ENTRIES_RATIO * int(records["usable_blocks"].max()) - 1).bit_length()) - 1
+    seats = 0
+    if adapters is not None:
+        records["max_loras"], records["adapter_load_s"] = adapters.limits.max_loras, adapters.limits.load_s
+        records["adapters"], seats = adapters.count, EACH + 2 * adapters.count
+    _share_out(records, seats)
     return records
+
+
+def _share_out(records: Records, seats: int) -> None:
+    """What each replica gets of the arrays, the same in every pool."""
+    blocks, counts = int(records["usable_blocks"].max()), TTFT_BUCKETS + 2 * GAP_BUCKETS
+    records["nodes"] = blocks + 1  # a router's index has one too many for a moment
+    records["table_mask"] = (1 << (ENTRIES_RATIO * blocks - 1).bit_length()) - 1
+    records["row_cells"] = records["max_num_seqs"].max() + records["block_size_tokens"][0] + counts + seats
+
+
+def _blank() -> Record:
+    replicas = np.zeros(1, REPLICA)
+    for field in (
+        *("partial", "prefilled_from", "run_head", "run_tail", "wait_head", "wait_tail"),
+        *("free_head", "free_tail", "spare_node"),
+    ):
+        replicas[field] = NOBODY
+    replicas["event_at_s"] = math.inf
+    blank: Record = replicas[0]
+    return blank
+
+
+BLANK = _blank()

@@ -86,7 +86,7 @@ class CompiledFleet:
     ) -> None:
         """`others` are the machines of the pools after the first one; where none is said, it is that of the first."""
         machines = ((config, times), *(others or ((config, times),) * (POOLS - 1)))
-        self._configs = [one for one, _ in machines]
+        self._narrowest = min((one for one, _ in machines), key=lambda one: one.max_model_len_tokens)
         self._world = make_world(machines, slots=slots, router=router, adapters=adapters)
         self._was_fed = False
         self._accept(requests, names, follows)
@@ -226,8 +226,7 @@ class CompiledFleet:
         )
 
     def _accept(self, requests: Records, names: BlockNames | None, follows: Records | None) -> None:
-        for config in self._configs:
-            check_requests(requests, config)
+        check_requests(requests, self._narrowest)
         if follows is None and self._world.machine["max_loras"][0]:
             raise ValueError("which request has which adapter is said by what follows them")
         if follows is not None and len(follows) != len(requests):

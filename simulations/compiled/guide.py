@@ -16,7 +16,7 @@ from .timing import steps_started
 
 @inner_apart
 def best_scored(world: World, replicas: Records, number: int, pool: int, at_s: float) -> int:
-    """The replica with the highest score; NOBODY where none is ready."""
+    """The replica with the highest score, which gets the request; NOBODY where none is ready."""
     fewest = most = NOBODY
     for index in range(len(replicas)):
         replica = replicas[index]
@@ -35,11 +35,13 @@ def best_scored(world: World, replicas: Records, number: int, pool: int, at_s: f
         is_better = chosen == NOBODY or score > highest
         if is_better or (score == highest and replica["outstanding"] < replicas[chosen]["outstanding"]):
             chosen, highest = index, score
+    if chosen != NOBODY:
+        _remember(world, chosen, number)
     return chosen
 
 
 @inner_apart
-def remember(world: World, slot: int, number: int) -> None:
+def _remember(world: World, slot: int, number: int) -> None:
     """These blocks are sent there now."""
     index, blocks, shared = _index_of(world, slot), _sent_blocks(world, number), 0
     if len(world.prefixes):

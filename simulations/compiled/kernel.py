@@ -13,7 +13,7 @@ import numpy as np
 from .blocks import growth_within, tokens_at_end
 from .due import add_due, comes_before, take_due
 from .gaps import begin_gaps, count_long_gap, count_steps, end_gaps
-from .guide import best_scored, remember
+from .guide import best_scored
 from .heap import heap_pop, heap_push
 from .jit import inner, inner_apart, jit
 from .layout import NOBODY, REQUEST_BITS, TTFT_BOUNDS_S, Record, Records, World
@@ -66,8 +66,6 @@ def _hand_out(world: World, number: int, chosen: int) -> None:
     else:
         take_due(course, world.requests, world.due)
     world.requests[number]["replica"] = chosen
-    if course["indexes_at"]:
-        remember(world, chosen, number)
     enqueue(world.requests, world.replicas[chosen], number)
 
 
@@ -114,7 +112,16 @@ def _settle(world: World, replicas: Records, at_s: float) -> None:
     for index in range(len(replicas)):
         replica = replicas[index]
         while replica["event_at_s"] <= at_s and replica["event_at_s"] < math.inf:
-            _finish(world, world.machine[replica["pool"]], replica)
+            _finish(world, _machine_of(world, replica), replica)
+
+
+@inner
+def _machine_of(world: World, replica: Record) -> Record:
+    """Of one of two pools: an index that must be computed would cost a hundredth of all."""
+    machine: Record = world.machine[0]
+    if replica["pool"]:
+        machine = world.machine[1]
+    return machine
 
 
 @inner
@@ -154,7 +161,7 @@ def _first_ready_at_s(world: World, replicas: Records, number: int) -> float:
 @inner
 def _react(world: World, replica: Record, at_s: float) -> None:
     """A request came: an idle replica begins with it, a run of equal steps ends with the one under way."""
-    machine = world.machine[replica["pool"]]
+    machine = _machine_of(world, replica)
     if replica["event_at_s"] == math.inf:
         replica["wakes"] = 1
         replica["event_at_s"] = at_s

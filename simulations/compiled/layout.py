@@ -132,7 +132,7 @@ REPLICA = np.dtype(
     ]
 )
 
-# Of a pool. The size of a block, whether prefixes are cached, and `table_mask` are the same for all.
+# Of a pool. The size of a block, whether prefixes are cached, and what comes after that are the same for all.
 MACHINE = np.dtype(
     [
         ("base_s", np.float64),
@@ -147,6 +147,8 @@ MACHINE = np.dtype(
         ("reserves_full_prompt", np.int64),
         ("caches_prefixes", np.int64),
         ("table_mask", np.int64),
+        ("nodes", np.int64),  # that a replica has of `World.nodes`
+        ("row_cells", np.int64),  # that it has of `World.rows`
         ("max_loras", np.int64),  # 0: no request has an adapter
         ("adapters", np.int64),
         ("adapter_load_s", np.float64),
