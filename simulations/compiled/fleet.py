@@ -26,7 +26,7 @@ from .follows import firsts_of, hang_up
 from .gaps import GAP_BUCKETS
 from .kernel import advance, run_under_way
 from .layout import POOLS, Counts, Records, World
-from .loss import LOST, lose_replica, stop_replica
+from .loss import lose_replica, stop_replica
 from .names import BlockNames
 from .records import check_order, check_requests, forget_course, request_records, requests_of
 
@@ -171,11 +171,6 @@ class CompiledFleet:
     def lose(self, slot: int) -> int:
         """It is gone, with all that it had; returns how many requests that were."""
         return lose_replica(self._world, slot, float(self._world.course[0]["now_s"]))
-
-    @property
-    def lost_requests(self) -> int:
-        """Requests that will never end because their replica was lost."""
-        return int(np.count_nonzero(self._world.requests["replica"] == LOST))
 
     def outstanding(self, slot: int) -> int:
         """Requests that a replica has, running and waiting."""

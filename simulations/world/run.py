@@ -19,7 +19,7 @@ from simulations.world.serving import fixed_slots, make_fleet, prefix_hit_ratio,
 from simulations.world.setting import PLACES_PER_REPLICA, Setting
 from simulations.world.startup import DrawnStarts, Starts
 from simulations.world.stream import as_they_come
-from simulations.world.tally import Tally, ttft_quantile_s
+from simulations.world.tally import Tally, lost_among, ttft_quantile_s
 from simulations.world.tenant import Tenant, Tenants
 
 PROGRESS_EVERY_S = 60.0  # of virtual time
@@ -127,7 +127,8 @@ class Run:
         fixed_seconds = fixed_slots(setting) * setting.span_s
         pod_seconds = self._pods.pod_seconds(0.0, setting.span_s) + fixed_seconds
         self._pods.close(setting.span_s)
-        self._tally.add(serve_to_the_end(setting, self._fleet))
+        rest = serve_to_the_end(setting, self._fleet)
+        self._tally.add(rest)
         series = self._recorder.series()
         self._tally.fill(series)
         requests = self._tally.requests()
@@ -143,7 +144,7 @@ class Run:
             fixed_gpu_hours=fixed_seconds * setting.gpus_per_replica / 3600.0,
             prefix_hit_ratio=prefix_hit_ratio(setting, self._fleet),
             startups=self._starts.figures(setting.span_s),
-            lost_requests=self._fleet.lost_requests,
+            lost_requests=lost_among(rest),  # these are never taken before
         )
 
     def _wake(self, now_s: float) -> None:

@@ -5,6 +5,7 @@ import math
 import numpy as np
 
 from simulations.compiled.layout import Records
+from simulations.compiled.loss import LOST
 from simulations.compiled.records import count_requests
 from simulations.world.outcome import Series
 
@@ -53,3 +54,8 @@ def ttft_quantile_s(requests: Records, probability: float) -> float:
     """Infinite where too many never got a token."""
     ttft_s = np.nan_to_num(requests["first_token_at_s"] - requests["arrived_at_s"], nan=math.inf)
     return float(np.quantile(ttft_s, probability, method="inverted_cdf"))
+
+
+def lost_among(requests: Records) -> int:
+    """Requests that went with their replica."""
+    return int(np.count_nonzero(requests["replica"] == LOST))

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autoscaler.policy.types import Observation, PodPhase, PodSeen
-from simulations.compiled.fleet import request_records
+from simulations.compiled.fleet import Router, request_records
 from simulations.compiled.loss import LOST
 from simulations.policies import Bounds, Cadence, Wish, build
 from simulations.policies.static import Static
@@ -19,6 +19,7 @@ from simulations.trace import Arrival
 from simulations.world import Outcome, Setting, simulate
 from simulations.world.nodes import UNNOTICED_S, NodeGroup, Nodes
 from simulations.world.phases import Phases
+from simulations.world.pools import FixedPool, Role
 from simulations.world.startup import StartupTimes
 
 TIMES = PROFILES["llama-3.1-8b-l40s"]
@@ -202,6 +203,18 @@ def test_a_node_lost_while_it_fetches_fetches_nothing_more_and_its_heir_begins_a
     assert heir.node == "new-0-1"
     assert heir.ready_at_s == pytest.approx(fetch_s / 2 + UNNOTICED_S + 30.0 + phases.cold_s, abs=2.0)
     assert outcome.startups.fetched_bytes == pytest.approx(1.5 * phases.weights_bytes, rel=0.1)
+
+
+def test_a_prompt_that_is_lost_is_one_lost_request_where_decoding_is_elsewhere() -> None:
+    node = steady(low=3, high=3, provision_s=60.0, losses_at_s=((0, 400.0),))
+    shared = setting(node, replicas=3, per_s=12.0)
+    elsewhere = FixedPool(role=Role.DECODE, replicas=4, config=shared.config, times=TIMES, token_transfer_s=0.0)
+
+    in_turns = replace(shared, fixed_pool=elsewhere, ends_at_s=shared.span_s, router=Router.ROUND_ROBIN)
+    outcome = simulate(in_turns, Static(3))
+
+    assert outcome.lost_requests == never_served(outcome) > 12.0 * UNNOTICED_S / 4  # of what came before anybody knew
+    assert len(outcome.requests) == len(shared.requests)
 
 
 def test_all_policies_lose_the_same_nodes_at_the_same_times() -> None:
