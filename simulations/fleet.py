@@ -131,25 +131,20 @@ def replay_static(
     """
     if replicas < 1:
         raise ValueError(f"a fleet of {replicas} replicas serves nobody")
-    machines = ((engine_config, step_times), *others)
     homes = list(pools) or [0] * replicas
+    machines = ((engine_config, step_times), *others)
     fleet = [Replica(*machines[min(pool, len(machines) - 1)], adapters) for pool in homes]
     gateway = Gateway(
         router, [one.engine.config.usable_blocks for one in fleet], block_size_tokens=engine_config.block_size_tokens
     )
     planned = list(arrivals)
     after = list(follows) or [Follow()] * len(planned)
-    later = {follow.next_request for follow in after}
-    due = [(arrival.at_s, number) for number, arrival in enumerate(planned) if number not in later]
-    heapq.heapify(due)
+    due = _due_from_the_start(planned, after)
     started_at_s = due[0][0] if due else 0.0
     while True:
         replica = min(fleet, key=Replica.ends_at_s)
         if replica.ends_at_s() <= (due[0][0] if due else math.inf) and replica.ends_at_s() < math.inf:
-            for done in replica.end_step():
-                follow = after[int(done.request.id)]
-                if follow.next_request is not None:
-                    heapq.heappush(due, (done.finished_at_s + follow.think_s, follow.next_request))
+            _call_who_follows(replica.end_step(), after, due)
             continue
         if not due:
             break
@@ -160,6 +155,22 @@ def replay_static(
         shared = names if engine_config.caches_prefixes else ()
         fleet[gateway.choose(number, request.prompt_tokens, shared, serving)].engine.submit(request)
     return _result(fleet, started_at_s)
+
+
+def _call_who_follows(ended: Iterable[Finished], after: Sequence[Follow], due: list[tuple[float, int]]) -> None:
+    """Those who waited for one that ended arrive when they have thought."""
+    for done in ended:
+        follow = after[int(done.request.id)]
+        if follow.next_request is not None:
+            heapq.heappush(due, (done.finished_at_s + follow.think_s, follow.next_request))
+
+
+def _due_from_the_start(planned: Sequence[Arrival], after: Sequence[Follow]) -> list[tuple[float, int]]:
+    """A heap of the arrivals that wait for no other, with their numbers."""
+    later = {follow.next_request for follow in after}
+    due = [(arrival.at_s, number) for number, arrival in enumerate(planned) if number not in later]
+    heapq.heapify(due)
+    return due
 
 
 def _result(fleet: Sequence[Replica], started_at_s: float) -> FleetResult:

@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from simulations.compiled.build import Adapters
-from simulations.compiled.fleet import replay_compiled, request_records
+from simulations.compiled.fleet import CompiledFleet, replay_compiled, request_records
 from simulations.compiled.follows import DECODE_POOL, follow_records
 from simulations.compiled.layout import GAP_BOUNDS_S
 from simulations.compiled.names import names_of
-from simulations.fleet import Follow, replay_static
+from simulations.fleet import FleetResult, Follow, replay_static
 from simulations.replica import AdapterLimits, EngineConfig, Finished, StepTimes
 from simulations.routing import Router
 from simulations.trace import Arrival
@@ -103,32 +103,8 @@ def small_world(random: np.random.Generator) -> SmallWorld:
 
 def judge(world: SmallWorld) -> Verdict:
     """Run it on both engines."""
-    reference = replay_static(
-        world.arrivals,
-        world.replicas,
-        world.config,
-        world.times,
-        block_names=world.block_names,
-        follows=world.follows,
-        pools=world.pools,
-        router=world.router,
-        others=world.others,
-        adapters=world.adapters,
-    )
+    reference, fleet = _plainly(world), _compiled(world)
     expected = reference.requests
-    fleet = replay_compiled(
-        request_records(world.arrivals),
-        world.replicas,
-        world.config,
-        world.times,
-        names=names_of(world.block_names),
-        follows=follow_records(world.follows) if world.follows else None,
-        pools=world.pools,
-        router=world.router,
-        others=world.others,
-        adapters=None if world.adapters is None else Adapters(count=ADAPTERS, limits=world.adapters),
-        keeps_gaps=True,
-    )
     largest_s = max(
         float(np.abs(fleet.requests[field] - [_time(finished, field) for finished in expected]).max())
         for field in COURSE
@@ -146,6 +122,37 @@ def judge(world: SmallWorld) -> Verdict:
         cached_tokens=sum(cached_tokens),
         has_adapters=world.adapters is not None,
         following=sum(follow.next_request is not None for follow in world.follows),
+    )
+
+
+def _plainly(world: SmallWorld) -> FleetResult:
+    return replay_static(
+        world.arrivals,
+        world.replicas,
+        world.config,
+        world.times,
+        block_names=world.block_names,
+        follows=world.follows,
+        pools=world.pools,
+        router=world.router,
+        others=world.others,
+        adapters=world.adapters,
+    )
+
+
+def _compiled(world: SmallWorld) -> CompiledFleet:
+    return replay_compiled(
+        request_records(world.arrivals),
+        world.replicas,
+        world.config,
+        world.times,
+        names=names_of(world.block_names),
+        follows=follow_records(world.follows) if world.follows else None,
+        pools=world.pools,
+        router=world.router,
+        others=world.others,
+        adapters=None if world.adapters is None else Adapters(count=ADAPTERS, limits=world.adapters),
+        keeps_gaps=True,
     )
 
 
