@@ -15,6 +15,7 @@ $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[sim,otlp,dev]'
+	@$(BIN)/python -m simulations.ahead
 	@touch $@
 
 demo: $(READY)   ## scale an emulated vLLM service live on an embedded cluster (ARGS="--seconds 30")
