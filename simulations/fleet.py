@@ -134,9 +134,8 @@ def replay_static(
     homes = list(pools) or [0] * replicas
     machines = ((engine_config, step_times), *others)
     fleet = [Replica(*machines[min(pool, len(machines) - 1)], adapters) for pool in homes]
-    gateway = Gateway(
-        router, [one.engine.config.usable_blocks for one in fleet], block_size_tokens=engine_config.block_size_tokens
-    )
+    blocks, size = [one.engine.config.usable_blocks for one in fleet], engine_config.block_size_tokens
+    gateways = {pool: Gateway(router, blocks, block_size_tokens=size) for pool in set(homes)}
     planned = list(arrivals)
     after = list(follows) or [Follow()] * len(planned)
     due = _due_from_the_start(planned, after)
@@ -153,7 +152,8 @@ def replay_static(
         names = block_names[number] if block_names else ()
         request = _request(number, planned[number], at_s, names, after[number])
         shared = names if engine_config.caches_prefixes else ()
-        fleet[gateway.choose(number, request.prompt_tokens, shared, serving)].engine.submit(request)
+        chosen = gateways[after[number].pool].choose(number, request.prompt_tokens, shared, serving)
+        fleet[chosen].engine.submit(request)
     return _result(fleet, started_at_s)
 
 

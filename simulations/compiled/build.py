@@ -49,7 +49,6 @@ def make_world(machines: Machines, *, slots: int, router: Router, adapters: Adap
     course = np.zeros(1, COURSE)
     course["now_s"] = -math.inf
     course["takes_turns"] = router is Router.ROUND_ROBIN
-    course["last_turn"] = NOBODY
     machine = _machines(machines, adapters)
     is_guided = router is Router.PREFIX_AWARE
     course["indexes_at"] = slots if is_guided else 0
@@ -167,6 +166,7 @@ def by_arrival(requests: Records) -> Records:
 
 def _machines(machines: Machines, adapters: Adapters | None) -> Records:
     records = np.zeros(len(machines), MACHINE)
+    records["last_turn"] = NOBODY
     for record, (config, times) in zip(records, machines, strict=True):
         record["base_s"] = times.base_s + times.overhead_s
         for field in ("prefill_token_s", "decode_sequence_s", "kv_token_s", "attention_pair_s"):

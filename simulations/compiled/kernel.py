@@ -47,7 +47,6 @@ def advance(world: World, until_s: float) -> None:
             _settle(world, replicas, at_s)
             chosen = _route(world, replicas, number, at_s)
         course["now_s"] = at_s
-        course["last_turn"] = chosen
         _hand_out(world, number, chosen)
         _react(world, replicas[chosen], at_s)
         if replicas[chosen]["wakes"]:
@@ -131,13 +130,16 @@ def _route(world: World, replicas: Records, number: int, at_s: float) -> int:
     chosen, smallest, slots = NOBODY, 0, len(replicas)
     if course["indexes_at"]:
         return best_scored(world, replicas, number, pool, at_s)
+    machine = world.machine[pool]
     for index in range(slots):
         replica = replicas[index]
         if replica["accepts"] == 0 or replica["pool"] != pool or replica["ready_at_s"] > at_s:
             continue
-        rank = (index - course["last_turn"] - 1) % slots if course["takes_turns"] else replica["outstanding"]
+        rank = (index - machine["last_turn"] - 1) % slots if course["takes_turns"] else replica["outstanding"]
         if chosen == NOBODY or rank < smallest:
             chosen, smallest = index, rank
+    if course["takes_turns"] and chosen != NOBODY:
+        machine["last_turn"] = chosen
     return chosen
 
 

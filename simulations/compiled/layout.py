@@ -135,6 +135,7 @@ REPLICA = np.dtype(
 # Of a pool. The size of a block, whether prefixes are cached, and what comes after that are the same for all.
 MACHINE = np.dtype(
     [
+        ("last_turn", np.int64),  # the slot that got the latest request, where they take turns
         ("base_s", np.float64),
         ("prefill_token_s", np.float64),
         ("decode_sequence_s", np.float64),
@@ -161,7 +162,6 @@ COURSE = np.dtype(
         ("next_request", np.int64),  # place in `World.order` of the first one that is not yet with a replica
         ("slots", np.int64),  # of the replicas that ever served; those after them are not looked at
         ("takes_turns", np.int64),  # round robin instead of the fewest outstanding
-        ("last_turn", np.int64),
         ("indexes_at", np.int64),  # in `World.replicas`, of a router that looks at prefixes; 0: it does not
         ("due", np.int64),  # how many are in `World.due`
     ]

@@ -7,6 +7,7 @@ from simulations.compiled.fleet import CompiledFleet, replay_compiled, requests_
 from simulations.compiled.follows import DECODE_POOL, PREFILL_POOL, closed_loop, split_phases
 from simulations.compiled.layout import Records
 from simulations.replica import LLAMA_8B_H100, EngineConfig
+from simulations.routing import Router
 
 CONFIG = EngineConfig(caches_prefixes=False)
 USERS = 7
@@ -59,6 +60,19 @@ def test_decoding_begins_where_the_prompts_kv_has_come_to() -> None:
     # No prompt is computed twice: the first token comes with the first step.
     first_steps_s = decodes["first_token_at_s"] - decodes["scheduled_at_s"]
     assert first_steps_s.max() < 2 * LLAMA_8B_H100.duration_s(0, 100, kv_tokens=100 * 1700, attention_pairs=0)
+
+
+def test_whose_turn_it_is_to_prefill_does_not_hang_on_who_decodes() -> None:
+    requests, follows = split_phases(traffic(99), np.full(99, 0.03))
+    pools = (PREFILL_POOL, PREFILL_POOL, PREFILL_POOL, DECODE_POOL, DECODE_POOL)
+
+    served = replay_compiled(
+        requests, 5, CONFIG, LLAMA_8B_H100, follows=follows, pools=pools, router=Router.ROUND_ROBIN
+    ).requests
+    prefills, decodes = served[:99], served[99:]
+
+    assert prefills["replica"].tolist() == [0, 1, 2] * 33
+    assert decodes["replica"][np.argsort(decodes["arrived_at_s"])].tolist() == ([3, 4] * 50)[:99]
 
 
 def test_requests_that_follow_each_other_are_known_from_the_start() -> None:
