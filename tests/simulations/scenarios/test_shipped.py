@@ -56,6 +56,15 @@ def test_it_says_what_it_is_and_whose_figures_it_has(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_a_replica_costs_all_the_gpus_that_its_profile_was_measured_on(name: str) -> None:
+    scenario = load_scenario(name)
+    _, _, tensor_parallel = scenario.profile.partition("-tp")
+
+    assert scenario.gpus_per_replica == int(tensor_parallel or 1)
+    assert ("two H100 each" in scenario.says) == (scenario.gpus_per_replica == 2)
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_its_requests_are_as_long_as_those_of_its_trace(name: str) -> None:
     known = generated(load_scenario(name)).lengths.known
     summary = summarise([as_in_the_trace(name)]).summary()

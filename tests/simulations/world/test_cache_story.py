@@ -78,7 +78,7 @@ def test_a_start_is_cold_where_nothing_is_kept_and_never_where_weights_came_ahea
 
 def test_nodes_that_are_bought_and_lost_begin_empty_and_those_that_stay_have_what_came_ahead() -> None:
     setting, _ = SCENARIO.setting(1)
-    own, bought = NodeGroup(name="own", gpus=2, low=4, high=4), NodeGroup(name="bought", gpus=2, low=0, high=6)
+    own, bought = NodeGroup(name="own", gpus=4, low=4, high=4), NodeGroup(name="bought", gpus=4, low=0, high=6)
     lost = replace(own, losses_at_s=tuple((number, 900.0) for number in range(4)))
     tiers = {}
     for name, nodes in {"stay": (own,), "bought": (own, bought), "lost": (lost,)}.items():
