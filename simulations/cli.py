@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import Protocol
 
+from simulations.commands.unheard import leaving_unheard
 from simulations.errors import INTERRUPTED, SimulationError
 
 COMMANDS = {
@@ -42,7 +43,8 @@ def main(arguments: Sequence[str]) -> int:
     if command is None:  # argparse has ended on anything that is not a command
         return 2
     try:
-        return command.run(options)
+        with leaving_unheard(options):
+            return command.run(options)
     except SimulationError as exc:
         sys.stderr.write(f"warmtide sim: {exc}\n")
         return 2

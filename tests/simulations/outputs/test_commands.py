@@ -1,6 +1,9 @@
 """What `warmtide sim run` and `compare` leave behind, refuse, and say in numbers over several seeds."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -32,6 +35,23 @@ def test_out_leaves_a_folder_once(trace: str, tmp_path: Path, capsys: pytest.Cap
     assert cli.main(call) == 2
     assert "is not empty; --force" in capsys.readouterr().err
     assert cli.main([*call, "--force"]) == 0
+
+
+def test_the_folder_is_left_also_where_nobody_reads_the_table(trace: str, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    reading, writing = os.pipe()
+    os.close(reading)  # as `… | head -1` does, and before the first line
+
+    try:
+        call = [sys.executable, "-m", "warmtide", "sim", "run", "--policy", "kpa", "--trace", trace]
+        unheard = subprocess.run([*call, "--out", str(out)], stdout=writing, stderr=subprocess.PIPE, timeout=50)
+        without = subprocess.run(call, stdout=writing, stderr=subprocess.PIPE, timeout=50)
+    finally:
+        os.close(writing)
+
+    assert (unheard.returncode, unheard.stderr) == (0, b"")
+    assert {"kpa", REPORT} < {path.name for path in out.iterdir()}
+    assert (without.returncode, without.stderr) == (1, b"")  # nothing is left to do
 
 
 @pytest.mark.parametrize(("p95_ms", "code"), [(1e9, 0), (1.0, BUDGET_MISSED)], ids=["kept", "missed"])
