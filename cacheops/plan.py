@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 
 from cacheops.budget import Disk, Room, room
 from cacheops.shelf import Shelf, Slot, cheapest_first, shed
-from cacheops.stock import Action, Cause, HeldTree, Inventory, Partial, Verb, WantedTree
+from cacheops.stock import FETCH_PRIOR_BYTES_PER_S, Action, Cause, HeldTree, Inventory, Partial, Verb, WantedTree
 
 YOUNG_S = 600.0  # what was just published gets a chance to be mounted
 PARTIAL_KEPT_S = 24 * 3600.0  # a model that nobody wants any more may be wanted again tomorrow
@@ -44,11 +44,12 @@ class Plan:
 
 def plan(wanted: Sequence[WantedTree], inventory: Inventory, limits: Limits, *, now_s: float) -> Plan:
     """Bring the node's disk towards what is wanted, the most valuable first."""
-    models = _by_key(wanted)
+    line_bytes_per_s = _line_bytes_per_s(wanted)
+    models = _by_key(_timed(model, line_bytes_per_s) for model in wanted)
     space = room(limits.disk, held_bytes=inventory.size_bytes)
     missing = _missing(models, inventory)
     discards = _discards(models, inventory, is_tight=_is_tight(missing, space), now_s=now_s)
-    guarded, loose = _sorted_out(models, inventory, now_s)
+    guarded, loose = _sorted_out(models, inventory, line_bytes_per_s, now_s)
     dropped, loose = _dropped(loose, limits.given_up)
     freed = [*discards, *dropped]
     relief, loose = _relief(loose, replace(space, held_bytes=space.held_bytes + _growth(freed)))
@@ -58,6 +59,16 @@ def plan(wanted: Sequence[WantedTree], inventory: Inventory, limits: Limits, *, 
     kept = [_keep(slot) for slot in held]
     actions = (*freed, *relief, *fetches, *_warm_ups(held, models, limits.warm_bytes), *kept)
     return Plan(actions=actions, room=space, revisit_at_s=_revisit_at_s(actions, models, inventory, now_s))
+
+
+def _line_bytes_per_s(wanted: Iterable[WantedTree]) -> float:
+    """The median of what fetches reached: all is valued at one speed, or the measured would lose to the guessed."""
+    reached = sorted(model.size_bytes / model.refetch_s for model in wanted if model.refetch_s and model.size_bytes)
+    return reached[len(reached) // 2] if reached else FETCH_PRIOR_BYTES_PER_S
+
+
+def _timed(model: WantedTree, line_bytes_per_s: float) -> WantedTree:
+    return model if model.refetch_s is not None else replace(model, refetch_s=model.size_bytes / line_bytes_per_s)
 
 
 def _by_key(wanted: Iterable[WantedTree]) -> dict[str, WantedTree]:
@@ -102,15 +113,18 @@ def _discard(partial: Partial, cause: Cause) -> Action:
     return Action(verb=Verb.DISCARD, key="", digest=partial.digest, grows_bytes=-partial.size_bytes, cause=cause)
 
 
-def _sorted_out(models: Mapping[str, WantedTree], inventory: Inventory, now_s: float) -> tuple[list[Slot], list[Slot]]:
+def _sorted_out(
+    models: Mapping[str, WantedTree], inventory: Inventory, line_bytes_per_s: float, now_s: float
+) -> tuple[list[Slot], list[Slot]]:
     """Trees that must stay, and those that may go."""
-    slots = [_slot(tree, models.get(tree.key), now_s) for tree in inventory.trees]
+    slots = [_slot(tree, models.get(tree.key), line_bytes_per_s, now_s) for tree in inventory.trees]
     return [slot for slot in slots if slot.guard], [slot for slot in slots if not slot.guard]
 
 
-def _slot(tree: HeldTree, model: WantedTree | None, now_s: float) -> Slot:
+def _slot(tree: HeldTree, model: WantedTree | None, line_bytes_per_s: float, now_s: float) -> Slot:
     if model is None or model.digest != tree.digest:  # a revision that was replaced is as good as unwanted
-        return Slot(tree, tree.comeback_value_s(now_s), is_wanted=False, guard=_guard(tree, None, now_s))
+        worth_s = tree.comeback_value_s(now_s, line_bytes_per_s)
+        return Slot(tree, worth_s, is_wanted=False, guard=_guard(tree, None, now_s))
     return Slot(tree, model.value_s, is_wanted=True, guard=_guard(tree, model, now_s))
 
 

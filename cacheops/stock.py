@@ -85,11 +85,11 @@ class HeldTree:
     is_warm: bool = False  # in the page cache, as far as known
     kept_for: Cause | None = None  # what forbids to evict anything from this cache now
 
-    def comeback_value_s(self, now_s: float) -> float:
-        """What it is worth though nobody wants it, by how long ago it was of use."""
+    def comeback_value_s(self, now_s: float, line_bytes_per_s: float = FETCH_PRIOR_BYTES_PER_S) -> float:
+        """What it is worth though nobody wants it, by how long ago it was of use, and how fast it could come again."""
         idle_s = max(0.0, now_s - max(self.published_at_s, self.used_at_s or 0.0))
         chance: float = COMEBACK_RATIO * 2.0 ** -(idle_s / COMEBACK_HALF_LIFE_S)
-        return chance * self.size_bytes / FETCH_PRIOR_BYTES_PER_S
+        return chance * self.size_bytes / line_bytes_per_s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from cacheops.bandwidth import Bandwidth
@@ -13,6 +13,7 @@ from cacheops.errors import CacheError, CanceledError
 from cacheops.guard import shown
 from cacheops.manifest_file import Published
 from cacheops.model import ModelManifest, ModelRef
+from cacheops.stock import WantedTree
 from metrics.clock import Clock
 from nodeagent.peers.follow import Peers
 from nodeagent.store import Store
@@ -102,6 +103,10 @@ class Fetches:
         """How far the fetch of a digest is, one byte more: 0 is for not decided yet who fetches. None: not us."""
         of_it = (fetch for fetch in self.running.values() if fetch.wish.tree.digest == digest and not fetch.waits_for)
         return next((1 + fetch.transfer.staged_bytes if fetch.has_begun else 0 for fetch in of_it), None)
+
+    def timed(self, tree: WantedTree) -> WantedTree:
+        """With the seconds that it took here, where nobody says others."""
+        return tree if tree.refetch_s is not None else replace(tree, refetch_s=self.took_s.get(tree.key))
 
     def is_staging(self, digest: str) -> bool:
         """Whether a fetch writes there."""

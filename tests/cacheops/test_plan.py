@@ -278,3 +278,17 @@ def test_a_model_that_is_wanted_twice_is_a_mistake_of_the_caller() -> None:
 def test_values_that_make_no_sense_cannot_be_built(make: Any, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         make()
+
+
+@pytest.mark.parametrize("refetch_s", [60.0, 5.0, 0.5], ids=["slow", "fast", "faster"])
+def test_a_fast_line_makes_what_nobody_wants_as_cheap_as_what_is_wanted(refetch_s: float) -> None:
+    found = planned(want("sure", 80, refetch_s=refetch_s), held=(have("idle", 80, used_at_s=NOW_S - 700),))
+
+    assert told(found) == [(Verb.EVICT, "idle", Cause.MAKES_ROOM), (Verb.FETCH, "sure", Cause.WANTED)]
+
+
+def test_a_model_whose_fetch_nobody_measured_is_worth_what_the_line_makes_it() -> None:
+    found = planned(want("known", 10, refetch_s=1.0, replicas=2), want("new", 10))
+
+    assert [action.key for action in found.actions] == ["known", "new"]
+    assert found.actions[1].value_s == pytest.approx(1.0)

@@ -15,6 +15,7 @@ from cacheops.layout import Layout, discard, empty_trash, open_cache
 from cacheops.manifest_file import Published
 from cacheops.model import ModelRef
 from cacheops.sources import SourceSettings, open_source
+from cacheops.stock import WantedTree
 from cacheops.tasks import NodeWish
 from metrics.clock import WallClock
 from nodeagent.fetches import Fetches
@@ -96,6 +97,9 @@ async def test_what_was_fetched_while_a_pass_looked_at_the_disk_is_not_fetched_a
         stop.set()
 
     assert store.count == 1
+    key = api.told["models"][0]["key"]
+    assert store.fetches.timed(WantedTree(key=key, digest="d", size_bytes=2)).refetch_s == store.fetches.took_s[key]
+    assert store.fetches.timed(WantedTree(key=key, digest="d", size_bytes=2, refetch_s=9.0)).refetch_s == 9.0
 
 
 def test_several_who_empty_the_trash_at_once_all_succeed(tmp_path: Path) -> None:
