@@ -9,6 +9,7 @@ from simulations.commands.screen import Column, Screen, screen
 from simulations.commands.setting import setting_of
 from simulations.compare_together import SharedRow, compare_together
 from simulations.errors import UsageError
+from simulations.outputs import nodes_note
 from simulations.scenarios import Together, load_any
 from simulations.world import Outcome, Setting
 
@@ -110,9 +111,7 @@ def _print(on: Screen, columns: Sequence[Column], together: Together, row: Share
         ),
     )
     for use in row.shared.nodes:
-        fates = [f"{use.reclaims} reclaimed"] * (use.reclaims > 0) + [f"{use.losses} lost"] * (use.losses > 0)
-        told = ", ".join((f"{use.gpu_hours:.1f} GPU-hours for ${use.cost:.2f}", *fates))
-        on.line(f"{'':{columns[0].width}}  nodes {use.group}: {told}")
+        on.line(f"{'':{columns[0].width}}  {nodes_note(use)}")
 
 
 def _values(outcome: Outcome, cost_ratio: float) -> tuple[str, ...]:

@@ -28,7 +28,7 @@ def starts_note(figures: StartFigures) -> str:
     if figures.fetched_bytes:
         words.append(f"{figures.fetched_bytes / GB:.0f} GB came from the origin")
     if figures.evictions:
-        words.append(f"its weights were evicted {figures.evictions} times")
+        words.append(f"its weights were evicted {'once' if figures.evictions == 1 else f'{figures.evictions} times'}")
     return f"starts: {'; '.join(words)}" if words else ""
 
 
@@ -38,7 +38,13 @@ def loss_notes(outcome: Outcome) -> Iterator[str]:
         yield f"{outcome.lost_requests:,} requests were lost with their nodes"
     if outcome.waited_hours:
         yield f"replicas waited {outcome.waited_hours:.1f} h for a node"
-    yield from map(_of_nodes, outcome.nodes)
+    yield from map(nodes_note, outcome.nodes)
+
+
+def nodes_note(use: NodeUse) -> str:
+    """What a group of nodes came to."""
+    fates = [f"{use.reclaims} reclaimed"] * (use.reclaims > 0) + [f"{use.losses} lost"] * (use.losses > 0)
+    return f"nodes {use.group}: {', '.join((f'{use.gpu_hours:.1f} GPU-hours for ${use.cost:.2f}', *fates))}"
 
 
 def facts_of(outcome: Outcome) -> dict[str, Any]:
@@ -60,8 +66,3 @@ def facts_of(outcome: Outcome) -> dict[str, Any]:
 def _of_tier(starts: StartsOfTier) -> str:
     where = " from memory" if starts.from_memory else ""
     return f"{starts.count} {starts.tier}{where}, median {starts.median_s:.0f} s"
-
-
-def _of_nodes(use: NodeUse) -> str:
-    fates = [f"{use.reclaims} reclaimed"] * (use.reclaims > 0) + [f"{use.losses} lost"] * (use.losses > 0)
-    return f"nodes {use.group}: {', '.join((f'{use.gpu_hours:.1f} GPU-hours for ${use.cost:.2f}', *fates))}"

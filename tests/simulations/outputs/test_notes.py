@@ -43,7 +43,7 @@ def test_an_uneventful_run_has_no_notes(plain: Outcome) -> None:
 def test_each_of_what_happened_has_its_line(eventful: Outcome) -> None:
     assert list(notes_of(eventful)) == [
         "starts: 3 warm from memory, median 21 s; 2 cold, median 118 s; 32 GB came from the origin; "
-        "its weights were evicted 1 times",
+        "its weights were evicted once",
         "0.0% of the prompt tokens were found in a replica's cache",
         "1,234 requests were lost with their nodes",
         "nodes spot: 10.0 GPU-hours for $7.50, 2 reclaimed",
