@@ -202,6 +202,18 @@ def read(world: World, sight: Sight, slot: int, at_s: float, firsts: Firsts) -> 
 
 
 @jit
+def gauges_at(world: World, slots: Rows, at_s: float, found: Floats) -> int:
+    """What the pages of these replicas would say at this moment, to rows of a summary; returns what is held."""
+    for index in range(len(slots)):
+        replica = world.replicas[slots[index]]
+        found[index, OBSERVED_S] = at_s
+        found[index, RUNNING] = replica["outstanding"] - replica["waiting"]
+        found[index, WAITING] = replica["waiting"]
+        found[index, KV_USAGE] = _usage(world, replica, _steps_started(world, replica, at_s))
+    return held_at(world, at_s)
+
+
+@jit
 def _steps_started(world: World, replica: Record, at_s: float) -> int:
     return steps_started(world.machine[replica["pool"]], replica, at_s) if replica["jump_steps"] else 0
 

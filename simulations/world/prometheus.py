@@ -13,7 +13,7 @@ from simulations.compiled.fleet import CompiledFleet
 from simulations.compiled.sight import OBSERVED_S, SPAN_S, SUMMARY_WIDTH
 from simulations.policies.base import Cadence, Queries
 
-from .sensors import Sensing, Sensors, gauges, with_rates
+from .sensors import gauges, with_rates
 
 # Nobody scrapes more often; with fewer than two samples in the look-back a single failure would end every series.
 PERIOD_MIN_S, PERIOD_MAX_S = 1.0, scrapes.LOOKBACK_S / 2
@@ -39,11 +39,6 @@ class Monitoring:
         if queries.rule_s is not None and self.rule_s is not None:
             queries = replace(queries, rule_s=self.rule_s)
         return replace(cadence, scrape_s=self.scrape_s or cadence.scrape_s, queries=queries)
-
-
-def sensing_of(cadence: Cadence) -> type[Sensing]:
-    """The sensors that a policy with this cadence has."""
-    return Sensors if cadence.queries is None else PrometheusSensors
 
 
 class PrometheusSensors:

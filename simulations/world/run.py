@@ -7,13 +7,14 @@ from random import Random
 
 from autoscaler.policy.types import Observation
 from autoscaler.rhythm import SPACING_S, pass_period_s
-from simulations.policies.base import Policy, Wish
+from simulations.policies.base import Cadence, Policy, Wish
+from simulations.world.asked import AskedSensors
 from simulations.world.faults import FaultySensors
 from simulations.world.outcome import SERIES_POINTS, Change, Outcome
 from simulations.world.phases import PhasedStarts, Phases
 from simulations.world.pods import Pods
-from simulations.world.prometheus import sensing_of
-from simulations.world.sensors import Sensing
+from simulations.world.prometheus import PrometheusSensors
+from simulations.world.sensors import Sensing, Sensors
 from simulations.world.series import Recorder
 from simulations.world.serving import fixed_slots, make_fleet, prefix_hit_ratio, serve_to_the_end
 from simulations.world.setting import PLACES_PER_REPLICA, Setting
@@ -59,7 +60,7 @@ class Run:
         self._known_to_s = math.inf if setting.more is None else float(requests["arrived_at_s"][-1])
         # Their own luck: how often a policy looks must not change how long a replica takes to start.
         self._random = random = Random(f"{setting.seed} sensing")
-        sense = sensing or sensing_of(self._cadence)
+        sense = sensing or _sensing_of(self._cadence)
         self._sensors: Sensing = sense(self._fleet, self._cadence, random, slots=slots + fixed_slots(setting))
         if setting.faults:
             self._sensors = FaultySensors(self._sensors, setting.faults)
@@ -192,6 +193,14 @@ class Run:
         if wish is None or wish.again_at_s is None:
             return due_s
         return min(due_s, max(wish.again_at_s, now_s + SPACING_S))
+
+
+def _sensing_of(cadence: Cadence) -> type[Sensing]:
+    """The sensors that a policy with this cadence has."""
+    if cadence.queries is not None:
+        return PrometheusSensors
+    only_asks = cadence.events is None and not cadence.reads_rates and cadence.scrape_s == cadence.decide_s
+    return AskedSensors if only_asks else Sensors
 
 
 def _starts(setting: Setting, nodes: Sequence[int]) -> Starts:
