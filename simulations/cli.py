@@ -38,11 +38,11 @@ class Command(Protocol):
 
 def main(arguments: Sequence[str]) -> int:
     """0: done. 2: called wrongly or a bad trace. 130: interrupted; what was done by then stands on screen."""
-    parser, command = _parser(arguments)
-    options = parser.parse_args(arguments)
-    if command is None:  # argparse has ended on anything that is not a command
-        return 2
     try:
+        parser, command = _parser(arguments)
+        options = parser.parse_args(arguments)
+        if command is None:  # argparse has ended on anything that is not a command
+            return 2
         with leaving_unheard(options):
             return command.run(options)
     except SimulationError as exc:

@@ -48,6 +48,8 @@ def show_study(options: argparse.Namespace, scenario: Scenario, names: Sequence[
         check_folder(options.out, may_replace=options.force)
     trials = _trials(options, [scenario, *map(load_scenario, options.also)], names)
     found, is_whole = _carried_out(options, trials)
+    if not found:  # it was interrupted before there was anything to compare
+        return is_whole
     lines = compared(found, STATIC)
     _print(lines, has_curve=options.curve)
     if options.out is not None:
@@ -67,6 +69,7 @@ def _trials(options: argparse.Namespace, scenarios: Sequence[Scenario], names: S
 
 def _carried_out(options: argparse.Namespace, trials: Sequence[Trial]) -> tuple[list[Figures], bool]:
     found: list[Figures] = []
+    is_whole = True
     try:
         with screen(len(trials), f"{len(trials)} runs") as on:
             for figures in carry_out_all(trials, jobs=min(options.jobs, JOBS_MAX), engine=options.engine):
@@ -74,9 +77,9 @@ def _carried_out(options: argparse.Namespace, trials: Sequence[Trial]) -> tuple[
                 on.tell(f"{len(found)} of {len(trials)} runs", len(found))
     except KeyboardInterrupt:
         sys.stderr.write(f"warmtide sim: interrupted after {len(found)} of {len(trials)} runs\n")
-        return _whole_seeds(found), False
+        found, is_whole = _whole_seeds(found), False
     order = {trial.key: number for number, trial in enumerate(trials)}
-    return sorted(found, key=lambda one: order[one.key]), True
+    return sorted(found, key=lambda one: order[one.key]), is_whole
 
 
 def _whole_seeds(found: Sequence[Figures]) -> list[Figures]:

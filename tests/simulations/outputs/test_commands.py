@@ -4,14 +4,19 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from simulations import cli
 from simulations.calibration import Coverage, MachineProfile, profile_text
+from simulations.commands import study as study_command
+from simulations.errors import INTERRUPTED
 from simulations.outputs.folder import REPORT
 from simulations.replica import PROFILES, EngineConfig
+from simulations.study import Engine, Figures, Trial
+from simulations.study.trial import carry_out
 
 HEADER = "TIMESTAMP,ContextTokens,GeneratedTokens\n"
 BUDGET_MISSED = 3
@@ -96,6 +101,31 @@ def test_seeds_give_intervals_and_a_file(trace: str, tmp_path: Path, capsys: pyt
     assert [line["policy"] for line in lines] == ["static", "kpa"]
     assert lines[1]["cost_ratio"]["seeds"] == 2
     assert len((out / "runs.jsonl").read_text().splitlines()) == 2 * 2 * 6
+
+
+@pytest.mark.parametrize(("done", "policies"), [(0, []), (3, ["static", "kpa"])], ids=["before any", "on the way"])
+def test_an_interrupt_leaves_the_runs_that_can_be_compared(
+    trace: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    done: int,
+    policies: list[str],
+) -> None:
+    def interrupted(trials: Sequence[Trial], *, jobs: int, engine: Engine) -> Iterator[Figures]:
+        yield from reversed([carry_out(trial) for trial in trials[:done]])  # of several processes any may be first
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(study_command, "carry_out_all", interrupted)
+    out = tmp_path / "study"
+    call = ["compare", "--trace", trace, "--policies", "kpa", "--seeds", "2", "--jobs", "2", "--out", str(out)]
+
+    assert cli.main(call) == INTERRUPTED
+
+    told = capsys.readouterr()
+    assert told.err == f"warmtide sim: interrupted after {done} of 4 runs\n"
+    assert [line.split()[1] for line in told.out.splitlines()[1:-1]] == policies
+    assert out.exists() == bool(done)
 
 
 def test_a_study_has_no_gate(trace: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
