@@ -2,7 +2,9 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+
+import numpy as np
 
 from simulations.commands.imported import add_import, imported_names
 from simulations.commands.outputs import add_outputs, leaving
@@ -59,46 +61,51 @@ def _run_together(options: argparse.Namespace, together: Together) -> int:
 def show(setting: Setting, names: Sequence[str], check: Check) -> tuple[list[Row], bool]:
     """Print each row as it comes and passes the check; the rows that were done, and whether those are all."""
     rows: list[Row] = []
-    columns = _columns(setting, names)
-    more = "" if setting.more is None else "more than "
-    sys.stdout.write(f"{more}{len(setting.requests):,} requests in {setting.span_s / 3600:.1f} h\n")
+    table = _table(setting, names)
+    columns = [column for column, _ in table]
+    sys.stdout.write(f"{_known(setting)} requests in {setting.span_s / 3600:.1f} h\n")
     try:
         with screen(len(names) + 1, "static") as on:
             on.head(columns)
             for row in compare(setting, names, lambda name, share: on.tell(name, len(rows) + share)):
                 check(row)
                 rows.append(row)
-                on.row(columns, _values(row)[: len(columns)])
+                on.row(columns, [value(row) for _, value in table])
     except KeyboardInterrupt:
         sys.stderr.write("warmtide sim: interrupted; what is above was done\n")
         return rows, False
     return rows, True
 
 
-def _columns(setting: Setting, names: Sequence[str]) -> tuple[Column, ...]:
-    columns = (
-        Column("policy", max(map(len, (*names, "static-99"))), is_text=True),
-        Column(f"TTFT ≤ {setting.ttft_s:g} s", 11),
-        Column("TTFT p95", 9),
-        Column("GPU-hours", 9),
-        Column("cost vs static", 14),
-        Column("starts", 6),
-    )
-    on_nodes = (Column("lost", 6), Column("waited", 8), Column("nodes cost", 10))
-    return columns + on_nodes if setting.nodes else columns
+def _known(setting: Setting) -> str:
+    """How many requests there are, as far as that is known before they are served."""
+    more = "more than " if setting.more is not None else "up to " if _some_wait(setting) else ""
+    return f"{more}{len(setting.requests):,}"
 
 
-def _values(row: Row) -> tuple[str, ...]:
-    """The last three where nodes are given: requests that went with them, replica-hours without one, what they cost."""
-    outcome = row.outcome
-    return (
-        row.policy,
-        f"{outcome.attainment_ratio:.2%}",
-        f"{outcome.ttft_p95_s:.2f} s",
-        f"{outcome.gpu_hours:.1f}",
-        f"{row.cost_ratio:.2f}",
-        str(outcome.starts),
-        str(outcome.lost_requests),
-        f"{outcome.waited_hours:.1f} h",
-        f"${sum(use.cost for use in outcome.nodes):.2f}",
-    )
+def _some_wait(setting: Setting) -> bool:
+    """Whether some come only when others were answered: how many do so is up to the policy."""
+    return bool(np.isinf(setting.requests["arrived_at_s"]).any())
+
+
+def _table(setting: Setting, names: Sequence[str]) -> list[tuple[Column, Callable[[Row], str]]]:
+    """Columns, and what a row has there; those that say nothing about this setting are missing."""
+    table: list[tuple[Column, Callable[[Row], str]]] = [
+        (Column("policy", max(map(len, (*names, "static-99"))), is_text=True), lambda row: row.policy),
+        (Column(f"TTFT ≤ {setting.ttft_s:g} s", 11), lambda row: f"{row.outcome.attainment_ratio:.2%}"),
+        (Column("TTFT p95", 9), lambda row: f"{row.outcome.ttft_p95_s:.2f} s"),
+        (Column("GPU-hours", 9), lambda row: f"{row.outcome.gpu_hours:.1f}"),
+        (Column("cost vs static", 14), lambda row: f"{row.cost_ratio:.2f}"),
+        (Column("starts", 6), lambda row: str(row.outcome.starts)),
+    ]
+    if _some_wait(setting):
+        table.append((Column("requests", 9), lambda row: f"{len(row.outcome.requests):,}"))
+    if setting.config.caches_prefixes:  # of the prompt tokens, those that a replica had
+        table.append((Column("from cache", 10), lambda row: f"{row.outcome.prefix_hit_ratio or 0.0:.1%}"))
+    if setting.nodes:  # requests that went with them, replica-hours without one, what they cost
+        table += [
+            (Column("lost", 6), lambda row: str(row.outcome.lost_requests)),
+            (Column("waited", 8), lambda row: f"{row.outcome.waited_hours:.1f} h"),
+            (Column("nodes cost", 10), lambda row: f"${sum(use.cost for use in row.outcome.nodes):.2f}"),
+        ]
+    return table

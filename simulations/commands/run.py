@@ -7,11 +7,10 @@ from simulations.commands.compare import show
 from simulations.commands.imported import add_import, imported_names
 from simulations.commands.outputs import add_outputs, leaving
 from simulations.commands.reach import add_reach, reach_of
-from simulations.commands.served import served_lines
 from simulations.commands.setting import add_setting, policy_names, scenario_of, setting_of
 from simulations.commands.together import imported_for_all, settings_of, show_together, together_of
 from simulations.errors import INTERRUPTED
-from simulations.outputs import starts_note
+from simulations.outputs import notes_of
 from simulations.policies import NAMES
 from simulations.scenarios import Together
 
@@ -35,9 +34,7 @@ def run(options: argparse.Namespace) -> int:
     rows, is_whole = show(setting, names, reach_of(options))
     if not is_whole:
         return INTERRUPTED
-    sys.stdout.write(served_lines(setting, rows))
-    if starts := starts_note(rows[-1].outcome.startups):
-        sys.stdout.write(f"{starts}\n")
+    sys.stdout.writelines(f"{note}\n" for note in notes_of(rows[-1].outcome))
     for at_s, replicas in rows[-1].outcome.changes:
         sys.stdout.write(f"{at_s:.0f} s: {replicas} replicas\n")
     return left.leave(setting, rows)

@@ -2,7 +2,7 @@
 
 from .errors import FolderError, OutputError, PriceError
 from .folder import PolicyRun, check_folder, meta_of, write_folder
-from .notes import nodes_note, starts_note
+from .notes import nodes_note, notes_of
 from .price_files import read_budgets, read_prices
 from .prices import Check, Prices, Watts, gate, prices_of, watts_of
 from .report import Page, Shown, render
@@ -23,11 +23,11 @@ __all__ = [
     "gate",
     "meta_of",
     "nodes_note",
+    "notes_of",
     "prices_of",
     "read_budgets",
     "read_prices",
     "render",
-    "starts_note",
     "summarise",
     "watts_of",
     "write_folder",

@@ -113,3 +113,38 @@ def test_an_interrupt_leaves_the_rows_that_were_done(
     assert "static-1" in out
     assert "kpa" not in out
     assert "interrupted" in err
+
+
+SERVICE = """\
+traffic: {{rates: {rates}, endSeconds: 300}}
+machine: {{profile: llama-3.1-8b-h100, maxModelLenTokens: 131072, numGpuBlocks: 28000, maxNumBatchedTokens: 8192}}
+replicas: {{max: 4}}
+objective: {{ttftSeconds: 15}}
+"""
+SHARING = SERVICE.format(rates="mooncake_conversation, prefixes: mooncake_conversation_prefixes")
+ASKING = SERVICE.format(rates="azure_2023_conversation") + "clients: {count: 40, thinkSeconds: 5}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "extra"),
+    [(SERVICE.format(rates="azure_2023_conversation"), []), (SHARING, ["from cache"]), (ASKING, ["requests"])],
+    ids=["nothing", "a prefix cache", "clients who wait"],
+)
+def test_a_setting_has_the_columns_that_say_something_about_it(
+    text: str, extra: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "own.yaml"
+    file.write_text(text, encoding="utf-8")
+
+    assert cli.main(["compare", "--scenario", str(file), "--policies", "kpa"]) == 0
+
+    lines = capsys.readouterr().out.splitlines()
+    head = next(line for line in lines if line.startswith("policy"))
+    assert [heading for heading in ("from cache", "requests", "lost") if heading in head] == extra
+    assert len({len(line) for line in lines if line.startswith(("policy", "static", "kpa", "─"))}) == 1
+    if extra == ["requests"]:
+        drawn, came = (int(line.split()[at].replace(",", "")) for line, at in ((lines[0], 2), (lines[-1], -1)))
+        assert lines[0].startswith("up to ")
+        assert 0 < came < drawn
+    if extra == ["from cache"]:
+        assert 0.0 < float(lines[-1].split()[-1].rstrip("%")) < 100.0
