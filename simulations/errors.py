@@ -5,6 +5,7 @@ SimulationError
 │   └── ScenarioError   a scenario file is not what it should be
 ├── ReplayError   the past is not known: whoever keeps the records
 ├── TraceError    the traffic file is not what it should be: whoever brought it
+├── SpoolError    a long span's requests do not fit beside memory: whoever owns the disk
 └── DemoError     a part of the embedded world did not come up or died: read the named log
 """
 
@@ -37,6 +38,10 @@ class TraceError(SimulationError):
         super().__init__(f"{place}: {message}")
         self.line = line
         self.column = column
+
+
+class SpoolError(SimulationError):
+    """Requests could not be kept in a temporary file; names its folder, the bytes needed, and why not."""
 
 
 class DemoError(SimulationError):

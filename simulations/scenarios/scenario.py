@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from functools import partial
 
 import numpy as np
 
@@ -15,6 +14,7 @@ from simulations.replica import EngineConfig, StepTimes
 from simulations.scenarios.adapters import AdapterUse, names_within
 from simulations.scenarios.clients import Clients
 from simulations.scenarios.draw import Traffic
+from simulations.scenarios.spool import Spool
 from simulations.traces import Blocks, Chunk, joined
 from simulations.traces.chunk import Longs
 from simulations.world import Setting
@@ -64,7 +64,7 @@ class Scenario:
         """All of it, ready to be simulated, and how many requests were left out; ValueError where none is left.
 
         Where the traffic says what prompts share, the servers cache it, as vLLM does unless it is told not to.
-        More requests than IN_MEMORY_MAX are read in parts, anew for each policy.
+        Of more requests than IN_MEMORY_MAX, those after the first part are kept in a file, for each policy to read.
         """
         setting, refused = self._drawn(seed)
         for fault in self.faults:
@@ -108,7 +108,7 @@ class Scenario:
         )
 
     def _in_parts(self, seed: int, head: Chunk, rest: Iterator[Chunk]) -> tuple[Setting, int]:
-        """The first part, and the way to the others; what remains is read once to know when it ends."""
+        """The first part, and the way to the others, drawn or read this once; SpoolError: no room for them."""
         if self.clients is not None or self.fixed_pool is not None or self.adapters is not None:
             raise ValueError(f"expected at most {IN_MEMORY_MAX:,} requests with clients, pools or adapters")
         if head.blocks is not None:
@@ -116,11 +116,14 @@ class Scenario:
             raise ValueError(f"expected at most {limit}; cut the trace: warmtide sim trace convert --end 1d")
         first, refused = servable(head, self.engine)
         ends_at_s = float(head.at_s[-1])
+        spool = Spool()
         for chunk in rest:
-            refused += servable(chunk, self.engine)[1]
+            kept, left_out = servable(chunk, self.engine)
+            spool.add(kept)
+            refused += left_out
             ends_at_s = float(chunk.at_s[-1])
-        more = partial(_parts_after, self, seed, len(head))
-        return replace(self._plain(first, seed), more=more, ends_at_s=ends_at_s), refused
+        spool.check()
+        return replace(self._plain(first, seed), more=spool.parts, ends_at_s=ends_at_s), refused
 
     def _plain(self, kept: Chunk, seed: int) -> Setting:
         return Setting(
@@ -150,16 +153,6 @@ class Together:
     name: str
     says: str
     services: tuple[Scenario, ...]
-
-
-def _parts_after(scenario: Scenario, seed: int, rows: int) -> Iterator[Records]:
-    """The requests after the first so many rows of a scenario's traffic."""
-    for chunk in scenario.chunks(seed):
-        skipped = min(rows, len(chunk))
-        rows -= skipped
-        kept, _ = servable(chunk.between(skipped, len(chunk)), scenario.engine)
-        if len(kept):
-            yield _records(kept)
 
 
 def _records(kept: Chunk) -> Records:
