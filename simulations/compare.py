@@ -27,27 +27,39 @@ class Row:
 
 def smallest_static(setting: Setting) -> int:
     """The fewest replicas, within bounds, of which a fixed number attains the objective; the most where none does."""
-    low, high = setting.bounds.low, setting.bounds.high
-    while low < high:
-        middle = (low + high) // 2
-        low, high = (low, middle) if _static_attainment(setting, middle) >= ATTAINMENT_RATIO else (middle + 1, high)
-    return low
+    return _smallest(setting)[0]
 
 
 def compare(setting: Setting, names: Sequence[str], tell: Telling) -> Iterator[Row]:
     """The static fleet first, then each policy, as soon as it is done. All begin with the static fleet's number."""
-    replicas = smallest_static(setting)
+    replicas, found = _smallest(setting)
     setting = replace(setting, replicas_at_start=replicas)
-    static = simulate(setting, Static(replicas))
+    static = found or simulate(setting, Static(replicas))
     yield Row(policy=f"static-{replicas}", outcome=static, cost_ratio=1.0)
     for name in names:
         outcome = simulate(setting, chosen(name, setting), partial(tell, name))
         yield Row(policy=name, outcome=outcome, cost_ratio=outcome.gpu_hours / static.gpu_hours)
 
 
-def _static_attainment(setting: Setting, replicas: int) -> float:
+def _smallest(setting: Setting) -> tuple[int, Outcome | None]:
+    """As `smallest_static`, and what that fleet did, where the search simulated all of it: a long span takes long."""
+    low, high = setting.bounds.low, setting.bounds.high
+    found = None
+    while low < high:
+        middle = (low + high) // 2
+        attainment_ratio, outcome = _attained(setting, middle)
+        if attainment_ratio >= ATTAINMENT_RATIO:
+            high, found = middle, outcome
+        else:
+            low = middle + 1
+    return low, found
+
+
+def _attained(setting: Setting, replicas: int) -> tuple[float, Outcome | None]:
+    """What a fixed number attains; its outcome where only that says it."""
     if setting.more is not None or setting.is_chained:  # too many at once, or they follow each other
-        return simulate(replace(setting, replicas_at_start=replicas), Static(replicas)).attainment_ratio
+        outcome = simulate(replace(setting, replicas_at_start=replicas), Static(replicas))
+        return outcome.attainment_ratio, outcome
     fleet = replay_compiled(
         forget_course(setting.requests),
         replicas,
@@ -57,4 +69,4 @@ def _static_attainment(setting: Setting, replicas: int) -> float:
         names=setting.names,
     )
     ttft_s = fleet.requests["first_token_at_s"] - fleet.requests["arrived_at_s"]
-    return float(np.mean(ttft_s <= setting.ttft_s))
+    return float(np.mean(ttft_s <= setting.ttft_s)), None
