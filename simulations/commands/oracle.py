@@ -13,7 +13,7 @@ from simulations.oracle import Bound, Demand, cheapest, demand_of
 from simulations.oracle.foresight import MARGIN_MAX_RATIO, with_hindsight
 from simulations.policies.static import Static
 from simulations.world import Setting, simulate
-from simulations.world.startup import StartupTimes
+from simulations.world.starts.startup import StartupTimes
 
 ATTAINMENT_DEFAULT = 0.99
 LEAD_TIMES_MAX = 20

@@ -23,7 +23,7 @@ from simulations.policies import NAMES, Bounds
 from simulations.replays import Change, Course, Drawn, History, Past, Service, read_decisions, read_past
 from simulations.traces.chunk import Longs
 from simulations.world import Outcome, Setting, simulate
-from simulations.world.startup import StartupTimes
+from simulations.world.starts.startup import StartupTimes
 
 HOURS_DEFAULT, STEP_DEFAULT_S = 24.0, 60.0
 STEPS_MAX = 100_000  # ten weeks of minutes

@@ -17,9 +17,9 @@ from simulations.scenarios import TOGETHER, Scenario, load_scenario
 from simulations.scenarios.draw import Recorded
 from simulations.traces import FORMATS
 from simulations.world import Setting
-from simulations.world.caches import Keeping
-from simulations.world.phases import Phases
-from simulations.world.startup import StartupTimes
+from simulations.world.starts.caches import Keeping
+from simulations.world.starts.phases import Phases
+from simulations.world.starts.startup import StartupTimes
 
 SEED_DEFAULT = 1
 SCENARIO_DEFAULT = "chat-hour"  # its machine also serves a trace that comes without one

@@ -24,7 +24,7 @@ from simulations.demo.setting import Setting as DemoSetting
 from simulations.policies import Bounds
 from simulations.policies.warmtide import Warmtide
 from simulations.world import Outcome, Setting, simulate
-from simulations.world.startup import StartupTimes
+from simulations.world.starts.startup import StartupTimes
 
 Floats = NDArray[np.float64]
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from simulations.world import Outcome
 from simulations.world.nodes import NodeUse
-from simulations.world.startup import StartFigures, StartsOfTier
+from simulations.world.starts.startup import StartFigures, StartsOfTier
 
 GB = 1e9
 

@@ -18,12 +18,12 @@ from simulations.scenarios.spool import Spool
 from simulations.traces import Blocks, Chunk, joined
 from simulations.traces.chunk import Longs
 from simulations.world import Setting
-from simulations.world.faults import SensorFault
 from simulations.world.nodes import NodeGroup
-from simulations.world.phases import Phases
 from simulations.world.pools import FixedPool
-from simulations.world.prometheus import Monitoring
-from simulations.world.startup import StartupTimes
+from simulations.world.sensing.faults import SensorFault
+from simulations.world.sensing.prometheus import Monitoring
+from simulations.world.starts.phases import Phases
+from simulations.world.starts.startup import StartupTimes
 
 IN_MEMORY_MAX = 3_000_000  # requests: half a gigabyte with their course
 

@@ -11,8 +11,8 @@ sensors:
 """
 
 from simulations.scenarios.parts import Part, Positive, Seconds
-from simulations.world.faults import FaultKind, SensorFault
-from simulations.world.prometheus import Monitoring
+from simulations.world.sensing.faults import FaultKind, SensorFault
+from simulations.world.sensing.prometheus import Monitoring
 
 _WITH_AMOUNT = (FaultKind.LATE, FaultKind.SCALED)
 

@@ -17,9 +17,9 @@ startup:
 from typing import Any
 
 from simulations.scenarios.parts import Bytes, Count, Part, Positive, Seconds
-from simulations.world.caches import Keeping, NodeCaches, OtherModel
-from simulations.world.phases import Phases
-from simulations.world.startup import StartupTimes
+from simulations.world.starts.caches import Keeping, NodeCaches, OtherModel
+from simulations.world.starts.phases import Phases
+from simulations.world.starts.startup import StartupTimes
 
 
 class PhasesPart(Part):

@@ -13,7 +13,7 @@ from functools import partial
 from itertools import accumulate
 from random import Random
 
-from simulations.world.startup import LOG_DEVIATION
+from simulations.world.starts.startup import LOG_DEVIATION
 
 NODE_CLASS = "gpu"  # where nobody says which
 NOTICE_S = 120.0  # of AWS for a spot instance; GCP and Azure give 30 s

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from autoscaler.policy.types import Step
 from simulations.compiled.layout import Records
 from simulations.world.nodes import NodeUse
-from simulations.world.startup import StartFigures
+from simulations.world.starts.startup import StartFigures
 
 # A plot shows no more; a week is a point every ten minutes.
 SERIES_POINTS = 1009

@@ -7,8 +7,8 @@ from autoscaler.policy.types import PodPhase, PodSeen, Tier
 from metrics.sample import PodSignals
 from simulations.compiled.fleet import CompiledFleet
 from simulations.world.nodes import NODE_CLASS, Fate, Happening
-from simulations.world.sensors import Sensing
-from simulations.world.startup import Started, Starts
+from simulations.world.sensing.sensors import Sensing
+from simulations.world.starts.startup import Started, Starts
 from simulations.world.tenant import Tenant
 
 NOWHERE = -1  # the slot of a replica that waits for a node

@@ -8,17 +8,17 @@ from random import Random
 from autoscaler.policy.types import Observation
 from autoscaler.rhythm import SPACING_S, pass_period_s
 from simulations.policies.base import Cadence, Policy, Wish
-from simulations.world.asked import AskedSensors
-from simulations.world.faults import FaultySensors
 from simulations.world.outcome import SERIES_POINTS, Change, Outcome
-from simulations.world.phases import PhasedStarts, Phases
 from simulations.world.pods import Pods
-from simulations.world.prometheus import PrometheusSensors
-from simulations.world.sensors import Sensing, Sensors
+from simulations.world.sensing.asked import AskedSensors
+from simulations.world.sensing.faults import FaultySensors
+from simulations.world.sensing.prometheus import PrometheusSensors
+from simulations.world.sensing.sensors import Sensing, Sensors
 from simulations.world.series import Recorder
 from simulations.world.serving import fixed_slots, make_fleet, prefix_hit_ratio, serve_to_the_end
 from simulations.world.setting import PLACES_PER_REPLICA, Setting
-from simulations.world.startup import DrawnStarts, Starts
+from simulations.world.starts.phases import PhasedStarts, Phases
+from simulations.world.starts.startup import DrawnStarts, Starts
 from simulations.world.stream import as_they_come
 from simulations.world.tally import Tally, lost_among, ttft_quantile_s
 from simulations.world.tenant import Tenant, Tenants

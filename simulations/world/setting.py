@@ -9,12 +9,12 @@ from simulations.compiled.layout import Records
 from simulations.compiled.names import BlockNames
 from simulations.policies.base import Bounds
 from simulations.replica import EngineConfig, StepTimes
-from simulations.world.faults import SensorFault
 from simulations.world.nodes import NodeGroup, Nodes
-from simulations.world.phases import Phases
 from simulations.world.pools import FixedPool
-from simulations.world.prometheus import Monitoring
-from simulations.world.startup import StartupTimes
+from simulations.world.sensing.faults import SensorFault
+from simulations.world.sensing.prometheus import Monitoring
+from simulations.world.starts.phases import Phases
+from simulations.world.starts.startup import StartupTimes
 
 # Draining replicas keep their GPUs for a while: room for as many again as may serve.
 PLACES_PER_REPLICA = 2

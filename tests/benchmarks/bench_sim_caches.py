@@ -12,8 +12,8 @@ from simulations.compare import smallest_static
 from simulations.imports.choose import chosen
 from simulations.scenarios import load_scenario
 from simulations.world import Outcome, Setting, simulate
-from simulations.world.caches import Keeping
-from simulations.world.phases import Phases
+from simulations.world.starts.caches import Keeping
+from simulations.world.starts.phases import Phases
 
 SCENARIO = "cold-origin"
 SEEDS = range(1, 9)

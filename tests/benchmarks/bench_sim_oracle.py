@@ -19,7 +19,7 @@ from simulations.policies.catalog import FORESIGHT
 from simulations.policies.static import Static
 from simulations.scenarios import NAMES as SCENARIO_NAMES
 from simulations.world import Outcome, Setting, simulate
-from simulations.world.startup import StartupTimes
+from simulations.world.starts.startup import StartupTimes
 
 LEAD_TIMES_S = (60.0, 180.0, 600.0)
 ATTAINMENT_RATIO = 0.99

@@ -11,7 +11,7 @@ from simulations.outputs import Page, Shown, render
 from simulations.outputs.notes import facts_of, notes_of
 from simulations.world import Outcome, Setting
 from simulations.world.nodes import NodeUse
-from simulations.world.startup import StartFigures, StartsOfTier
+from simulations.world.starts.startup import StartFigures, StartsOfTier
 
 
 @pytest.fixture

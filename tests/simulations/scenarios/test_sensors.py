@@ -12,8 +12,8 @@ from simulations.scenarios import sensors
 from simulations.scenarios.config import parse_scenario
 from simulations.scenarios.scenario import Scenario
 from simulations.world import simulate
-from simulations.world.faults import FaultKind, SensorFault
-from simulations.world.prometheus import Monitoring
+from simulations.world.sensing.faults import FaultKind, SensorFault
+from simulations.world.sensing.prometheus import Monitoring
 
 FILE = """\
 traffic: {rates: azure_2023_conversation, rateRatio: 2, endSeconds: 900}

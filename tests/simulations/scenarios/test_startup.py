@@ -10,9 +10,9 @@ from simulations.errors import ScenarioError
 from simulations.scenarios import Scenario
 from simulations.scenarios.config import parse_scenario
 from simulations.scenarios.startup import PhasesPart
-from simulations.world.caches import Keeping, NodeCaches, OtherModel
-from simulations.world.phases import Phases
-from simulations.world.startup import StartupTimes
+from simulations.world.starts.caches import Keeping, NodeCaches, OtherModel
+from simulations.world.starts.phases import Phases
+from simulations.world.starts.startup import StartupTimes
 
 FILE = """\
 traffic: {rates: azure_2023_code, endSeconds: 60}

@@ -10,9 +10,9 @@ from simulations.imports.choose import chosen
 from simulations.policies import Bounds
 from simulations.scenarios import load_scenario
 from simulations.world import Outcome, simulate
-from simulations.world.caches import Keeping
 from simulations.world.nodes import NodeGroup
-from simulations.world.phases import Phases
+from simulations.world.starts.caches import Keeping
+from simulations.world.starts.phases import Phases
 
 SEEDS = (1, 2, 3)
 SCENARIO = load_scenario("cold-origin")

@@ -12,8 +12,8 @@ from simulations.policies.base import Queries
 from simulations.replica import PROFILES, EngineConfig
 from simulations.trace import Arrival
 from simulations.world import Setting, simulate
-from simulations.world.faults import FaultKind, SensorFault
-from simulations.world.startup import StartupTimes
+from simulations.world.sensing.faults import FaultKind, SensorFault
+from simulations.world.starts.startup import StartupTimes
 
 BEGIN_S, END_S = 200.0, 500.0
 

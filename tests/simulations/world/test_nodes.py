@@ -18,9 +18,9 @@ from simulations.replica import PROFILES, EngineConfig
 from simulations.trace import Arrival
 from simulations.world import Outcome, Setting, simulate
 from simulations.world.nodes import UNNOTICED_S, NodeGroup, Nodes
-from simulations.world.phases import Phases
 from simulations.world.pools import FixedPool, Role
-from simulations.world.startup import StartupTimes
+from simulations.world.starts.phases import Phases
+from simulations.world.starts.startup import StartupTimes
 
 TIMES = PROFILES["llama-3.1-8b-l40s"]
 STEADY = StartupTimes(cold_s=100.0, warm_s=40.0, log_deviation=0.0)

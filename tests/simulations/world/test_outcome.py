@@ -12,7 +12,7 @@ from simulations.policies.static import Static
 from simulations.replica import PROFILES, EngineConfig
 from simulations.trace import Arrival
 from simulations.world import Outcome, Setting, simulate
-from simulations.world.startup import StartupTimes
+from simulations.world.starts.startup import StartupTimes
 
 
 def setting(per_s: float = 25.0, span_s: float = 400.0) -> Setting:

@@ -15,9 +15,9 @@ from simulations.policies import Bounds, Cadence, Wish
 from simulations.replica import PROFILES, EngineConfig
 from simulations.trace import Arrival
 from simulations.world import Setting, simulate
-from simulations.world.downloads import Downloads
-from simulations.world.phases import PhasedStarts, Phases
-from simulations.world.startup import WARM_MEDIAN_S
+from simulations.world.starts.downloads import Downloads
+from simulations.world.starts.phases import PhasedStarts, Phases
+from simulations.world.starts.startup import WARM_MEDIAN_S
 
 # 10 s to fetch alone, 30 s from there to Ready; 20 s where it was compiled before.
 PHASES = Phases(

@@ -12,7 +12,7 @@ from simulations.policies import Bounds, Cadence, Wish
 from simulations.policies.base import Queries
 from simulations.replica import PROFILES, EngineConfig
 from simulations.world import Setting, simulate
-from simulations.world.prometheus import Monitoring
+from simulations.world.sensing.prometheus import Monitoring
 
 SPAN_S, WARM_S = 600.0, 120.0
 

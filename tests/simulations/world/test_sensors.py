@@ -20,8 +20,8 @@ from simulations.policies import build
 from simulations.policies.base import Bounds, Cadence
 from simulations.replica import PROFILES, EngineConfig
 from simulations.world import Setting, simulate
-from simulations.world.sensors import Sensing
-from simulations.world.startup import StartupTimes
+from simulations.world.sensing.sensors import Sensing
+from simulations.world.starts.startup import StartupTimes
 
 BOUNDS_S = (*TTFT_BOUNDS_S, math.inf)
 

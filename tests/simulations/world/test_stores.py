@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autoscaler.policy.types import Tier
-from simulations.world.caches import Keeping, NodeCaches, OtherModel
-from simulations.world.downloads import Downloads
-from simulations.world.page_cache import PageCache
-from simulations.world.phases import PhasedStarts, Phases
-from simulations.world.stores import OWN, Stores
+from simulations.world.starts.caches import Keeping, NodeCaches, OtherModel
+from simulations.world.starts.downloads import Downloads
+from simulations.world.starts.page_cache import PageCache
+from simulations.world.starts.phases import PhasedStarts, Phases
+from simulations.world.starts.stores import OWN, Stores
 
 # 10 s to fetch alone; 20 s from there to Ready, 10 s where it was compiled before; 3 s sooner from memory.
 PHASES = Phases(

@@ -17,7 +17,7 @@ from simulations.replica import PROFILES, EngineConfig
 from simulations.trace import Arrival
 from simulations.world import Setting, simulate, simulate_together
 from simulations.world.nodes import NodeGroup
-from simulations.world.startup import StartupTimes
+from simulations.world.starts.startup import StartupTimes
 
 TIMES = PROFILES["llama-3.1-8b-l40s"]
 STEADY = StartupTimes(cold_s=100.0, warm_s=40.0, log_deviation=0.0)

@@ -14,7 +14,7 @@ from simulations.policies import Bounds, build
 from simulations.policies.static import Static
 from simulations.replica import PROFILES, EngineConfig
 from simulations.world import Outcome, Setting, simulate
-from simulations.world.startup import StartupTimes
+from simulations.world.starts.startup import StartupTimes
 
 ROOT = Path(__file__).parents[3]
 HERE = """

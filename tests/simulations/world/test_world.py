@@ -15,7 +15,7 @@ from simulations.policies.static import Static
 from simulations.replica import PROFILES, EngineConfig
 from simulations.trace import Arrival
 from simulations.world import Outcome, Setting, simulate
-from simulations.world.startup import StartupTimes
+from simulations.world.starts.startup import StartupTimes
 
 CONFIG = EngineConfig(caches_prefixes=False, num_gpu_blocks=4000)
 TIMES = PROFILES["llama-3.1-8b-l40s"]

@@ -9,7 +9,7 @@ from metrics.sample import PodSignals
 from simulations.compiled.fleet import CompiledFleet
 from simulations.compiled.sight import SPAN_S, gauges_at
 from simulations.policies.base import Cadence
-from simulations.world.sensors import gauges
+from simulations.world.sensing.sensors import gauges
 
 
 class AskedSensors:

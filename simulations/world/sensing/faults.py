@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from metrics.sample import Histogram, PodSignals
-from simulations.world.sensors import Sensing
+from simulations.world.sensing.sensors import Sensing
 
 Look = dict[int, PodSignals | None]  # by slot
 

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from random import Random
 
-from simulations.world.caches import Keeping, NodeCaches, OtherModel
-from simulations.world.disk import NodeDisk, Wish
-from simulations.world.downloads import Downloads
-from simulations.world.page_cache import PageCache
+from simulations.world.starts.caches import Keeping, NodeCaches, OtherModel
+from simulations.world.starts.disk import NodeDisk, Wish
+from simulations.world.starts.downloads import Downloads
+from simulations.world.starts.page_cache import PageCache
 
 OWN = "the service"  # the key of its model; those of others are their names
 HOUR_S = 3600.0

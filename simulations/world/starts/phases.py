@@ -6,10 +6,10 @@ from dataclasses import dataclass, field, replace
 from random import Random
 
 from autoscaler.policy.types import Tier
-from simulations.world.caches import Keeping, NodeCaches
-from simulations.world.downloads import Downloads
-from simulations.world.startup import LOG_DEVIATION, Started, StartFigures, StartLog
-from simulations.world.stores import Arrival, Stores
+from simulations.world.starts.caches import Keeping, NodeCaches
+from simulations.world.starts.downloads import Downloads
+from simulations.world.starts.startup import LOG_DEVIATION, Started, StartFigures, StartLog
+from simulations.world.starts.stores import Arrival, Stores
 
 _POSITIVE = ("weights_bytes", "origin_bytes_per_s", "node_bytes_per_s", "disk_bytes_per_s", "memory_bytes_per_s")
 _NOT_NEGATIVE = (
