@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from autoscaler.caching.sight import ModelSight, SettledLanding
+from autoscaler.caching.landing import SettledLanding
+from autoscaler.caching.sight import ModelSight
 from autoscaler.conditions import Problem
 from autoscaler.kube.views import DeploymentView
 from autoscaler.policy.memory import Memory

@@ -4,14 +4,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from autoscaler.caching.gather import cache_of
+from autoscaler.caching.landing import landing_of
 from autoscaler.cluster import Cluster
 from autoscaler.enrol import Target
 from autoscaler.kube.views import DeploymentView, PodView
 from autoscaler.policy.types import Landing, Tier
 from cacheops.model import storage_key
-
-# Free places come and go with every pod; an expectation that flips with them would have the forecast start over.
-LANDING_SETTLES_S = 300.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,37 +48,12 @@ def sight_of(cluster: Cluster, target: Target, deployment: DeploymentView) -> Mo
     if view is None and not since_s:
         return None
     roomy = cluster.gpus.roomy(deployment)
+    classes = {name: node.node_class for name in roomy if (node := cluster.nodes.get(name))}
     return ModelSight(
         cache=view.meta.key if view else "",
         key=key,
         since_s=since_s,
         usable=frozenset(name for name in since_s if (node := cluster.nodes.get(name)) and node.is_usable),
-        landing=_landing(cluster, roomy, since_s),
+        landing=landing_of(classes, since_s),
         is_pinned=is_pinned,
     )
-
-
-def _landing(cluster: Cluster, roomy: frozenset[str], since_s: Mapping[str, float]) -> Landing:
-    """Warm when it starts warm wherever the scheduler puts it. Where nothing is free a new node comes: cold."""
-    classes = {cluster.nodes[name].node_class for name in roomy if name in cluster.nodes}
-    tier = Tier.WARM if roomy and roomy <= since_s.keys() else Tier.COLD
-    return Landing(tier=tier, node_class=classes.pop() if len(classes) == 1 else "")
-
-
-@dataclass(slots=True)
-class SettledLanding:
-    """What a service goes by: worse at once, better after it has stood for a while."""
-
-    told: Landing | None = None
-    _better: Landing | None = None
-    _since_s: float = 0.0
-
-    def settle(self, seen: Landing | None, now_s: float) -> Landing | None:
-        """Note what is seen now; the answer is what to go by."""
-        if seen == self.told or self.told is None or seen is None or seen.tier is Tier.COLD:
-            self.told, self._better = seen, None
-        elif self._better != seen:
-            self._better, self._since_s = seen, now_s
-        elif now_s - self._since_s >= LANDING_SETTLES_S:
-            self.told, self._better = seen, None
-        return self.told

@@ -1,12 +1,10 @@
-"""What a service knows of its weights: what a start finds, what to expect of the next one, who must not go."""
+"""What a service knows of its weights: what a start finds, who must not go."""
 
 import pytest
 
-from autoscaler.caching.sight import LANDING_SETTLES_S, ModelSight, SettledLanding
+from autoscaler.caching.sight import ModelSight
 from autoscaler.kube.views import pod_view
-from autoscaler.policy.types import Landing, Tier
-
-WARM, COLD = Landing(tier=Tier.WARM, node_class="H100"), Landing(tier=Tier.COLD)
+from autoscaler.policy.types import Tier
 
 
 def pod(name: str, created: str, *, is_ready: bool = True):
@@ -49,17 +47,3 @@ def test_a_start_is_warm_when_the_weights_were_there_before_it(
     node: str | None, created_at_s: float, tier: Tier
 ) -> None:
     assert ModelSight(key="k", since_s={"warm": 100.0}).tier_on(node, created_at_s) is tier
-
-
-def test_worse_is_believed_at_once_and_better_after_a_while() -> None:
-    landing = SettledLanding()
-
-    told = [landing.settle(seen, at_s) for seen, at_s in [(COLD, 0.0), (WARM, 1.0), (WARM, LANDING_SETTLES_S)]]
-    assert told == [COLD, COLD, COLD]
-    assert landing.settle(WARM, 1.0 + LANDING_SETTLES_S) == WARM
-    assert landing.settle(COLD, 400.0) == COLD
-    assert landing.settle(None, 401.0) is None
-
-
-def test_what_is_seen_first_is_gone_by_at_once() -> None:
-    assert SettledLanding().settle(WARM, 0.0) == WARM
