@@ -10,6 +10,7 @@ AutoscalerError
         ├── Unauthorized              401: the credentials are not accepted
         ├── Forbidden                 403: a permission is missing; the feature that needs it is off
         ├── NotFound                  404: no such object, or no such kind of object
+        │   └── NamespaceTerminating  403 for that cause: the object's namespace goes, and whatever is in it
         ├── Conflict                  409: the object moved on, or exists already: read again
         ├── Expired                   410: the watch's past is gone: list again
         ├── Invalid                   400, 415, 422: the API does not accept what we sent
@@ -84,6 +85,10 @@ class NotFound(ApiFailure):
     """No such object, or no such kind of object."""
 
 
+class NamespaceTerminating(NotFound):
+    """Nothing new is taken by a namespace that is being deleted: what it was for is as good as deleted, too."""
+
+
 class Conflict(ApiFailure):
     """The object moved on since it was read, or it exists already."""
 
@@ -104,6 +109,9 @@ class TooLargeResourceVersion(ApiFailure):
     """The server has not yet seen the resource version that we have."""
 
 
+# In `details.causes` of the 403 of the API server's NamespaceLifecycle admission (k8s.io/api/core/v1).
+_TERMINATING = "NamespaceTerminating"
+
 _BY_CODE: dict[int, type[ApiFailure]] = {
     0: Unreachable,
     400: Invalid,
@@ -118,8 +126,21 @@ _BY_CODE: dict[int, type[ApiFailure]] = {
 }
 
 
-def api_failure(code: int, reason: str, message: str, retry_after_s: float | None = None) -> ApiFailure:
+def api_failure(
+    code: int, reason: str, message: str, retry_after_s: float | None = None, details: object = None
+) -> ApiFailure:
     """The failure that fits an API answer. 504 counts as too-large only when the message says so."""
+    if code == 403 and (said := _said_of(_TERMINATING, details)) is not None:
+        return NamespaceTerminating(code, _TERMINATING, said)
     if code == 504 and "resource version" in message.lower():
         return TooLargeResourceVersion(code, reason, message, retry_after_s)
     return _BY_CODE.get(code, ApiFailure)(code, reason, message, retry_after_s)
+
+
+def _said_of(cause: str, details: object) -> str | None:
+    """What an answer's details say of a cause; None: it is not among them."""
+    causes = details.get("causes") if isinstance(details, dict) else None
+    for each in causes if isinstance(causes, list) else ():
+        if isinstance(each, dict) and each.get("reason") == cause:
+            return str(each.get("message", ""))
+    return None

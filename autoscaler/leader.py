@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
 
-from autoscaler.errors import ApiFailure, Conflict, NotFound
+from autoscaler.errors import ApiFailure, Conflict, NamespaceTerminating, NotFound
 from autoscaler.kube.resources import LEASES, Object
 from metrics.clock import Clock
 
@@ -63,6 +63,7 @@ class Election:
         self._seen_at_s = 0.0
         self._was_leading = False
         self._version: str | None = None  # of the lease as we wrote it last
+        self._is_ending = False  # the namespace of the Lease
         self.holder = ""  # whom the Lease names
 
     def may_write(self) -> bool:
@@ -75,12 +76,20 @@ class Election:
             started_at_s = self._clock.now_s()
             try:
                 is_ours = await self._acquire_or_renew()
+            except NamespaceTerminating as exc:
+                self._say_the_end(exc)
             except ApiFailure as exc:
                 log.warning("lease %s: %s", self._lease.path, exc)
             else:
                 self._renewed_at_s = started_at_s if is_ours else None
             self._tell()
             await self._pause()
+
+    def _say_the_end(self, exc: NamespaceTerminating) -> None:
+        """Once: whoever removes Warmtide knows what comes."""
+        if not self._is_ending:
+            self._is_ending = True
+            log.info("lease %s: not made anew: %s", self._lease.path, exc.message)
 
     async def release(self) -> None:
         """Give the lease up so that another need not wait for it to run out."""

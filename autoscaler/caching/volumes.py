@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from autoscaler.caching.values import Holding
 from autoscaler.conditions import Condition
-from autoscaler.errors import Conflict, NotFound
+from autoscaler.errors import Conflict, NamespaceTerminating, NotFound
 from autoscaler.kube.resources import PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES, Object, Resource
 from autoscaler.kube.watch import WatchClient
 from autoscaler.kube.writer import Writer
@@ -95,6 +95,8 @@ class Volumes:
                     await self._writer.delete(path)
                 case Act.REFUSE:
                     log.warning("%s %s: %s: %s", change.kind, change.name, change.why.value, change.detail)
+        except NamespaceTerminating:
+            return  # the ModelCache goes, too
         except (Conflict, NotFound) as exc:
             log.info("%s %s: %s", change.kind, change.name, exc)
             self._done = None

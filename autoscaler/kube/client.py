@@ -293,14 +293,16 @@ async def _refused(response: aiohttp.ClientResponse, doing: str) -> ApiFailure:
         text = (await _bounded(response, doing)).decode("utf-8", "replace")
     finally:
         response.release()
-    reason, message = response.reason or "", text
+    reason, message, details = response.reason or "", text, None
     try:
         status = json.loads(text)
     except ValueError:
         status = None
     if isinstance(status, dict) and status.get("kind") == "Status":
         reason, message = str(status.get("reason") or reason), str(status.get("message") or text)
-    return api_failure(response.status, reason, f"{doing}: {message}", _seconds(response.headers.get("Retry-After")))
+        details = status.get("details")
+    retry_after_s = _seconds(response.headers.get("Retry-After"))
+    return api_failure(response.status, reason, f"{doing}: {message}", retry_after_s, details)
 
 
 async def _bounded(response: aiohttp.ClientResponse, doing: str) -> bytes:

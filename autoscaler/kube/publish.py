@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from autoscaler.enrol import MANAGED_BY, MANAGED_BY_LABEL, Target, is_ours
-from autoscaler.errors import ApiFailure, Conflict, NotFound, NotLeadingError
+from autoscaler.errors import ApiFailure, Conflict, NamespaceTerminating, NotFound, NotLeadingError
 from autoscaler.kube.resources import EVENTS, SCALED_SERVICES, Object
 from autoscaler.kube.views import ScaledServiceView, scaled_service_view
 from autoscaler.kube.writer import Writer
@@ -82,6 +82,8 @@ class Publisher:
         sent.append(now_s)
         try:
             await self._writer.create(EVENTS.path(target.namespace), event(target, notice, self._identity, now_s))
+        except NamespaceTerminating:
+            return
         except ApiFailure as exc:
             log.info("%s: Event %s not sent: %s", target.key, notice.reason, exc)
 

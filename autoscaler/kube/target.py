@@ -10,7 +10,7 @@ from autoscaler.cluster import Cluster
 from autoscaler.collect import Collector
 from autoscaler.conditions import Problem
 from autoscaler.enrol import Target
-from autoscaler.errors import ApiFailure, Conflict, RetryLaterError
+from autoscaler.errors import ApiFailure, Conflict, NamespaceTerminating, RetryLaterError
 from autoscaler.kube.publish import Publisher
 from autoscaler.kube.reports import Reports
 from autoscaler.kube.scale import Scaler, problem_of
@@ -206,9 +206,13 @@ def note(world: World, service: Service, target: Target, found: Findings) -> boo
 
 async def publish(world: World, service: Service, target: Target) -> None:
     """Bring the ScaledService from what is written to what should be, and send the Events."""
-    await world.publisher.ensure(target)
-    status = service.status
-    await world.publisher.write(target, service.written, status)
+    try:
+        await world.publisher.ensure(target)
+        status = service.status
+        await world.publisher.write(target, service.written, status)
+    except NamespaceTerminating:
+        service.notices.clear()  # nobody is left to read them
+        return
     service.written = status
     while service.notices:
         await world.publisher.send(target, service.notices.popleft(), world.clock.now_s())

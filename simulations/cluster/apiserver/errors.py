@@ -101,6 +101,15 @@ def forbidden(resource: Resource, name: str, why: str) -> ApiError:
     return ApiError(403, "Forbidden", f"{shown} is forbidden: {why}", _details(resource, name))
 
 
+def namespace_terminating(resource: Resource, name: str, namespace: str) -> ApiError:
+    """What is created in a namespace that goes (k8s.io/apiserver, plugin/namespace/lifecycle)."""
+    why = f"unable to create new content in namespace {namespace} because it is being terminated"
+    error = forbidden(resource, name, why)
+    cause = f"namespace {namespace} is being terminated"
+    error.details["causes"] = [{"reason": "NamespaceTerminating", "message": cause, "field": "metadata.namespace"}]
+    return error
+
+
 def unauthorized() -> ApiError:
     return ApiError(401, "Unauthorized", "Unauthorized")
 

@@ -16,8 +16,8 @@ from simulations.cluster.apiserver.errors import (
     Cause,
     already_exists,
     bad_request,
-    forbidden,
     invalid,
+    namespace_terminating,
     no_such_path,
     not_found,
 )
@@ -184,8 +184,7 @@ class Objects:
         if found is None:
             raise not_found(NAMESPACES, namespace)
         if "deletionTimestamp" in found.object["metadata"]:
-            why = f"unable to create new content in namespace {namespace} because it is being terminated"
-            raise forbidden(kind.resource, name, why)
+            raise namespace_terminating(kind.resource, name, namespace)
 
     def _for_storage(self, kind: Kind, obj: Object) -> Object:
         if kind.collection == events.NEW:

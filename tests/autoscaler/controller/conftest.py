@@ -149,7 +149,7 @@ class LocalKube:
         try:
             return await call
         except ApiError as error:
-            raise api_failure(error.code, error.reason, error.message) from error
+            raise api_failure(error.code, error.reason, error.message, details=error.details) from error
         except KeyError as error:  # a kind that is not installed
             raise api_failure(404, "NotFound", str(error)) from error
 

@@ -1,11 +1,12 @@
 """One writes, the others keep warm; a change of leaders never lowers anything."""
 
 import asyncio
+import logging
 from contextlib import suppress
 
 import pytest
 
-from autoscaler.errors import Conflict, Unreachable
+from autoscaler.errors import Conflict, NamespaceTerminating, Unreachable
 from autoscaler.kube.resources import Object
 from autoscaler.leader import LEASE_S, RENEW_DEADLINE_S, Election, LeaseName
 from simulations.cluster.api import DEPLOYMENTS, LEASES
@@ -120,6 +121,26 @@ async def test_a_leader_renews_without_reading_and_reads_when_somebody_touched_i
 
     assert set(quiet) == {"patch"}
     assert touched.count("get") == 1
+
+
+async def test_a_lease_whose_namespace_goes_is_said_once_and_given_up(
+    town, candidates, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    elections, clients, told = candidates
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(elections["one"].run())
+        await town.after(20)
+        caplog.clear()
+        await town.api.delete(LEASES, "default", "it")
+        clients["one"].refuse = lambda verb, _path: (
+            NamespaceTerminating(403, "", "it goes") if verb == "create" else None
+        )
+        await town.after(60)
+        task.cancel()
+
+    assert told["one"] == [True, False]
+    assert [record.levelname for record in caplog.records if "it goes" in record.message] == ["INFO"]
 
 
 async def test_a_lost_race_for_the_lease_is_no_leadership(town) -> None:

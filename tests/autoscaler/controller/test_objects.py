@@ -5,7 +5,15 @@ import logging
 import pytest
 
 from autoscaler.kube.publish import EVENTS_MAX
-from simulations.cluster.api import CRDS, DEPLOYMENTS, INFERENCE_SERVICES, NAMESPACES, SCALED_SERVICES, Object
+from simulations.cluster.api import (
+    CRDS,
+    DEPLOYMENTS,
+    INFERENCE_SERVICES,
+    NAMESPACES,
+    SCALED_SERVICES,
+    SCALING_POLICIES,
+    Object,
+)
 from simulations.cluster.enrolled import vllm_deployment
 
 OWN = {"warmtide.dev/policy": "gold", "serving.kserve.io/autoscalerClass": "external"}
@@ -199,3 +207,30 @@ async def test_a_controller_of_one_namespace_leaves_the_others_alone(town) -> No
 
         assert await town.replicas() == 3
         assert (await town.api.get(DEPLOYMENTS, "other", "llm"))["spec"]["replicas"] == 1
+
+
+async def test_a_service_whose_namespace_goes_is_let_go_in_silence(town, caplog: pytest.LogCaptureFixture) -> None:
+    """Something holds the namespace, and the watch has not yet told that the Deployment went."""
+    caplog.set_level(logging.INFO)
+    async with town.cluster():
+        await town.api.create(NAMESPACES, {"metadata": {"name": "going"}})
+        held = {"name": "held", "namespace": "going", "finalizers": ["example.org/hold"]}
+        await town.api.create(SCALING_POLICIES, {"metadata": held, "spec": {}})
+        deployment = vllm_deployment("llm", 2)
+        deployment["metadata"]["namespace"] = "going"
+        await town.api.create(DEPLOYMENTS, deployment)
+        async with town.controller() as client:
+            await town.after(60)
+            client.hides = lambda path: "/deployments" in path
+            await town.api.delete(NAMESPACES, "", "going")
+            caplog.clear()
+            requests = len(client.requests)
+            await town.after(120)
+
+            creates = [path for verb, path in client.requests[requests:] if verb == "create" and "/going/" in path]
+
+    said = [record for record in caplog.records if "going" in record.getMessage()]
+    assert [(record.levelname, record.getMessage()) for record in said] == [
+        ("INFO", "namespace going is being terminated: nothing is written there any more")
+    ]
+    assert creates

@@ -16,10 +16,12 @@ from autoscaler.errors import (
     Expired,
     Forbidden,
     Invalid,
+    NamespaceTerminating,
     NotFound,
     Throttled,
     Unauthorized,
     Unreachable,
+    api_failure,
 )
 from autoscaler.kube.client import KubeClient
 from autoscaler.kube.resources import DEPLOYMENTS, PODS, STREAM_OPEN, WATCH_SILENT, Object
@@ -97,6 +99,29 @@ async def test_each_answer_has_its_error(
     assert type(caught.value) is failure
     assert caught.value.code == code
     assert "GET /api/v1/namespaces/default/pods" in str(caught.value)
+
+
+async def test_a_namespace_that_goes_is_told_apart_from_a_missing_permission(
+    server: ApiServer, client: KubeClient
+) -> None:
+    await client.create("/api/v1/namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "going"}})
+    held = {"metadata": {"name": "held", "finalizers": ["example.org/hold"]}}
+    await client.create("/api/v1/namespaces/going/configmaps", config_map("held") | held)
+    await client.delete("/api/v1/namespaces/going")
+
+    with pytest.raises(NamespaceTerminating) as caught:
+        await client.create("/api/v1/namespaces/going/configmaps", config_map("late"))
+
+    assert str(caught.value) == "403 NamespaceTerminating: namespace going is being terminated"
+
+
+@pytest.mark.parametrize(
+    "details",
+    [None, [], "x", {"causes": None}, {"causes": {}}, {"causes": ["x", {}, {"reason": 1}]}],
+    ids=repr,
+)
+def test_whatever_the_details_of_a_403_are_it_is_one(details: object) -> None:
+    assert type(api_failure(403, "Forbidden", "no", details=details)) is Forbidden
 
 
 async def test_retry_after_is_told_and_kept(server: ApiServer, client: KubeClient) -> None:

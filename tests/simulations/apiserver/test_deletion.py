@@ -253,6 +253,13 @@ async def test_a_namespace_that_is_going_takes_nothing_new(cluster, make, config
     assert going["status"]["phase"] == "Terminating"
     assert answer.code == 403
     assert "because it is being terminated" in answer.body["message"]
+    assert answer.body["details"]["causes"] == [
+        {
+            "reason": "NamespaceTerminating",
+            "message": f"namespace {cluster.space} is being terminated",
+            "field": "metadata.namespace",
+        }
+    ]
     await cluster.patch(cluster.path("configmaps", "one"), {"metadata": {"finalizers": None}})
 
 

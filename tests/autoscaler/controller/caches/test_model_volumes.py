@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from autoscaler.errors import NamespaceTerminating
 from cacheops.model import storage_key
 from simulations.cluster.api import MODEL_CACHES, Resource
 
@@ -51,6 +52,21 @@ async def test_a_claim_of_someone_else_is_left_alone_and_named(story: Any) -> No
 
     assert (condition["status"], condition["reason"]) == ("False", "VolumeTaken")
     assert "storage class 'x'" in condition["message"]
+
+
+async def test_a_claim_for_a_namespace_that_goes_is_no_trouble(story: Any, caplog: pytest.LogCaptureFixture) -> None:
+    def refuse(verb: str, path: str) -> NamespaceTerminating | None:
+        going = verb == "create" and path.endswith("/persistentvolumeclaims")
+        return NamespaceTerminating(403, "", "namespace default is being terminated") if going else None
+
+    client = story.client("persistentvolumes")
+    client.refuse = refuse
+    async with story.played("gpu-0", client=client):
+        await story.cache("alpha", story.model("alpha"), places={"min": 1}, volume={"enabled": True})
+        await story.town.after(150)
+
+    assert [record.message for record in caplog.records if record.levelname == "WARNING"] == []
+    assert len([path for verb, path in client.requests if verb == "create" and "claims" in path]) <= 4
 
 
 @pytest.mark.parametrize(
