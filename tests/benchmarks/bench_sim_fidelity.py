@@ -3,10 +3,12 @@
 What is compared are the other two thirds: they share the run's queue with the first, so this shows that batching,
 blocks and preemption are right, and not that another load is forecast as well. The runs of `perf` are of GPUs
 (vLLM 0.19, saturated); those of `vllm/runs` of a small model on one core that it shared with other work: no bars there.
+How much slower that core itself had become after the first third is said beside them: no model can know it.
 """
 
 from pathlib import Path
 
+import numpy as np
 from figures import Figure, MissingPartError
 
 from simulations.calibration import (
@@ -29,6 +31,7 @@ GPU_RUNS = SHARED / "perf"
 CPU_RUNS = SHARED / "vllm" / "runs"
 CPU_LIMITS = Limits(max_num_seqs=8, max_num_batched_tokens=512, num_gpu_blocks=256, block_size_tokens=32)
 CPU_REQUESTS_MIN = 40  # a third of fewer fits nothing
+FEW_OUTSTANDING = 2  # so little company costs a token next to nothing: what it takes is the machine's speed
 
 
 def run() -> list[Figure]:
@@ -47,6 +50,7 @@ def run() -> list[Figure]:
         if len(measured) >= CPU_REQUESTS_MIN and not measured.name.startswith("prefix"):
             judged, regimes = judge(measured, CPU_LIMITS)
             figures += figures_of(f"sim_fidelity_cpu_{measured.name}", judged)
+            figures += slowdown(measured)
             for regime, part in regimes.items() if len(regimes) > 1 else ():
                 figures += figures_of(f"sim_fidelity_cpu_{measured.name}_{regime}", part)
     return figures
@@ -61,6 +65,17 @@ def judge(measured: MeasuredRun, limits: Limits) -> tuple[Errors, dict[str, Erro
     return errors(measured, model, held_out), by_regime(
         measured, model, held_out, peak=round(outstanding(measured).max())
     )
+
+
+def slowdown(measured: MeasuredRun) -> list[Figure]:
+    """Seconds per output token of requests that came with hardly any company: held out ÷ fitted on, medians."""
+    few = (outstanding(measured) <= FEW_OUTSTANDING) & (measured.output_tokens > 1)
+    first = few & fitted_part(measured)
+    if not first.any() or not (few & ~first).any():
+        return []
+    token_s = (measured.e2e_s - measured.ttft_s) / np.maximum(measured.output_tokens - 1, 1)
+    ratio = float(np.median(token_s[few & ~first]) / np.median(token_s[first]))
+    return [Figure(name=f"sim_fidelity_cpu_{measured.name}_machine_slowed", value=ratio, unit="x")]
 
 
 def figures_of(name: str, found: Errors, bars: tuple[float, float, float] | None = None) -> list[Figure]:
