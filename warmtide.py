@@ -1,16 +1,22 @@
 """The front door: `warmtide demo | controller | agent | sim | why | check | cache`.
 
 This file knows names and one line of help. What a command does, its options and its `--help` live in
-its module, loaded only when it is called: `warmtide --help` costs what Typer costs.
+its module, loaded only when it is called. Typer shows help and says what was mistyped; a line that begins with a
+command goes straight to its module, without the tenth of a second that Typer and the pydantic in it take to load.
 Exit codes of every command: 0 fine, 1 a verdict failed or problems were found, 2 it was called wrongly.
 """
 
+import gc
+import os
 import sys
 from dataclasses import dataclass
-from importlib import import_module, metadata
+from importlib import import_module
+from typing import TYPE_CHECKING
 
-import typer
+if TYPE_CHECKING:
+    import typer
 
+INTERRUPTED = 130  # what a shell says of a command that Ctrl-C ended
 PACKAGES = ("autoscaler", "cacheops", "metrics", "nodeagent", "simulations")
 
 
@@ -34,17 +40,20 @@ COMMANDS = (
     Command("cache", "autoscaler.cache_command", "Model caches, here or in a cluster: prefetch, ls, plan, pin."),
 )
 
-app = typer.Typer(
-    name="warmtide",
-    help="Keeps vLLM services on Kubernetes warm ahead of the tide: autoscaling that says why.",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,  # plain help: a quarter of the import time
-)
+
+def main() -> None:
+    """The console script."""
+    words = sys.argv[1:]
+    called = next((command for command in COMMANDS if words[:1] == [command.name]), None)
+    if called is None:
+        app()()
+    else:
+        sys.exit(_run_from_shell(called, words[1:]))
 
 
 def run(command: Command, arguments: list[str]) -> int:
     """Load a command's module and hand it the rest of the line."""
+    gc.disable()  # what imports make lives to the end: the collector would look through it again and again
     try:
         module = import_module(command.module)
     except ModuleNotFoundError as exc:
@@ -52,38 +61,69 @@ def run(command: Command, arguments: list[str]) -> int:
             raise
         sys.stderr.write(f"warmtide {command.name} needs {exc.name}, which is not installed: pip install '.[sim]'\n")
         return 1
+    finally:
+        gc.freeze()
+        gc.enable()
     code: int = module.main(arguments)
     return code
 
 
-def _add(command: Command) -> None:
+def _run_from_shell(command: Command, arguments: list[str]) -> int:
+    """`run`, and a quiet end where a person stops it or nobody reads on."""
+    try:
+        code = run(command, arguments)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:  # `| head` has seen enough; Python would flush once more at its end, and complain
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return code
+
+
+def app() -> "typer.Typer":
+    """Help, the version, and what was mistyped; and every command, for who calls it from Python."""
+    import typer
+
+    front = typer.Typer(
+        name="warmtide",
+        help="Keeps vLLM services on Kubernetes warm ahead of the tide: autoscaling that says why.",
+        no_args_is_help=True,
+        add_completion=False,
+        rich_markup_mode=None,  # plain help: a quarter of the import time
+    )
+    for command in COMMANDS:
+        _add(front, command)
+
+    @front.callback()
+    def options(
+        version: bool = typer.Option(
+            False, "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
+    ) -> None:
+        """Options that stand before a command."""
+
+    return front
+
+
+def _add(front: "typer.Typer", command: Command) -> None:
+    import typer
+
     def call(context: typer.Context) -> None:
         raise typer.Exit(run(command, context.args))
 
     pass_on = {"allow_extra_args": True, "ignore_unknown_options": True}  # --help too is the command's own
-    app.command(command.name, help=command.help, add_help_option=False, context_settings=pass_on)(call)
-
-
-for _command in COMMANDS:
-    _add(_command)
+    front.command(command.name, help=command.help, add_help_option=False, context_settings=pass_on)(call)
 
 
 def _print_version(wanted: bool) -> None:
+    from importlib import metadata
+
+    import typer
+
     if wanted:
         typer.echo(f"warmtide {metadata.version('warmtide')}")
         raise typer.Exit
-
-
-@app.callback()
-def _options(
-    version: bool = typer.Option(False, "--version", callback=_print_version, is_eager=True, help="Print the version."),
-) -> None:
-    """Options that stand before a command."""
-
-
-def main() -> None:
-    """The console script."""
-    app()
 
 
 if __name__ == "__main__":

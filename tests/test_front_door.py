@@ -16,7 +16,7 @@ HEAVY = {"kubernetes_asyncio", "aiohttp", "pydantic", "numpy", "opentelemetry", 
 LOADED_BY_HELP = """
 import json, sys, warmtide
 try:
-    warmtide.app(["--help"])
+    warmtide.app()(["--help"])
 except SystemExit as done:
     print(json.dumps([done.code, sorted({name.split(".")[0] for name in sys.modules})]))
 """
@@ -33,6 +33,16 @@ def test_help_names_every_command_in_one_line_and_loads_nothing_heavy() -> None:
     ]
     assert not any("..." in line for line in text[text.index("Commands:") :])  # Typer's mark of a line that was cut
     assert HEAVY & set(loaded) == set()
+
+
+def test_a_command_loads_no_typer_on_its_way() -> None:
+    words = [sys.executable, "-X", "importtime", "-m", "warmtide", "sim", "--help"]
+
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True)
+
+    loaded = {line.rpartition("|")[2].strip().split(".")[0] for line in done.stderr.splitlines()}
+    assert "simulations" in loaded
+    assert {"typer", "pydantic"} & loaded == set()
 
 
 def test_every_listed_command_exists() -> None:
@@ -62,7 +72,7 @@ def test_every_command_explains_its_options(command: warmtide.Command) -> None:
     ],
 )
 def test_exit_codes(arguments: list[str], code: int) -> None:
-    assert CliRunner().invoke(warmtide.app, arguments).exit_code == code
+    assert CliRunner().invoke(warmtide.app(), arguments).exit_code == code
 
 
 def test_a_command_gets_the_rest_of_the_line_and_its_answer_is_the_exit_code(
@@ -82,3 +92,35 @@ def test_a_missing_extra_is_named_with_what_to_do(
 
     assert warmtide.run(warmtide.Command("x", "needy", ""), []) == 1
     assert "needs not_installed_anywhere, which is not installed: pip install" in capsys.readouterr().err
+
+
+FROM_SHELL = """
+import sys, types, warmtide
+command = warmtide.Command("x", "endless", "")
+sys.modules["endless"] = types.SimpleNamespace(main=lambda arguments: {body})
+warmtide.COMMANDS = (command,)
+sys.argv[1:] = ["x"]
+warmtide.main()
+"""
+
+
+def test_who_presses_ctrl_c_sees_the_exit_code_of_shells_and_no_traceback() -> None:
+    script = FROM_SHELL.format(body="__import__('signal').raise_signal(2)")
+
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
+
+    assert (done.returncode, done.stderr) == (130, "")
+
+
+@pytest.mark.parametrize("lines", [1, 100_000], ids=["left in the buffer", "more than a pipe holds"])
+def test_who_stops_reading_ends_a_command_without_complaint(lines: int) -> None:
+    script = FROM_SHELL.format(body=f"[print('x') for _ in range({lines})] and 0")
+    command = subprocess.Popen(
+        [sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert command.stdout is not None
+    command.stdout.close()
+
+    _, complaint = command.communicate()
+
+    assert (command.returncode, complaint) == (1, "")

@@ -37,7 +37,7 @@ def test_its_table_of_metrics_is_the_catalog() -> None:
 
 @pytest.mark.parametrize("command", [line for line in COMMANDS if line.startswith("warmtide ")])
 def test_its_commands_exist(command: str) -> None:
-    shown = CliRunner().invoke(app, ["--help"]).output
+    shown = CliRunner().invoke(app(), ["--help"]).output
 
     assert shlex.split(command)[1] in shown
 
