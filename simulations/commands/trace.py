@@ -16,7 +16,7 @@ from simulations.traces import FORMATS, Chunk, Drawing, Trace, open_trace
 from simulations.traces.plot import bars, picture, svg
 from simulations.traces.reshape import Scale, cut, overlaid, resampled, scaled, spliced
 from simulations.traces.summary import Summary, Tally, TokenFigures, summarise
-from simulations.traces.write import WRITERS, write_trace
+from simulations.traces.write import WRITERS, left_out, write_trace
 
 INFINITE_S = float("inf")
 
@@ -146,6 +146,11 @@ def _told(trace: Trace, summary: Summary) -> Iterator[tuple[str, str]]:
     yield "variation of gaps", f"{summary.gap_variation:.2f} (1: a Poisson process; more: bursts)"
     yield "prompt tokens", _figures(summary.prompt)
     yield "answer tokens", _figures(summary.output)
+    if summary.sessions:
+        each = summary.session_requests / summary.sessions
+        yield "conversations", f"{summary.sessions:,}, of {each:.2f} requests on average"
+    if summary.adapters:
+        yield "adapters", f"{summary.adapters:,}"
     if summary.shared_block_ratio is not None:
         yield "shared blocks", f"{summary.shared_block_ratio:.1%} of the prompts' blocks stood in an earlier prompt"
 
@@ -209,21 +214,18 @@ def _seconds(text: str | None, default: float) -> float:
 def _write(options: argparse.Namespace, make: Callable[[], Iterable[Chunk]]) -> None:
     if options.out.is_dir():
         raise TraceError(options.out, "is a directory; expected the name of a file to write")
-    to, has_blocks = options.to or _format_of_name(options.out), False
+    to = options.to or _format_of_name(options.out)
+    lost: dict[str, None] = {}
 
     def watched(chunks: Iterable[Chunk]) -> Iterator[Chunk]:
-        nonlocal has_blocks
         for chunk in chunks:
-            has_blocks |= chunk.blocks is not None
+            lost.update(dict.fromkeys(left_out(chunk, to)))
             yield chunk
 
     with screen(None, "writing") as on:
         requests = write_trace(_counted(watched(make()), on), options.out, to)
     sys.stdout.write(f"{options.out}: {requests:,} requests as {to}\n")
-    if has_blocks and to != "mooncake":
-        sys.stderr.write(
-            f"warmtide sim: {to} has no blocks: what prompts share was left out (--to mooncake keeps it)\n"
-        )
+    sys.stderr.writelines(f"warmtide sim: {said}\n" for said in lost)
 
 
 def _format_of_name(path: Path) -> str:

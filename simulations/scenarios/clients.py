@@ -15,7 +15,7 @@ from simulations.compiled.layout import Records
 from simulations.compiled.records import requests_of
 from simulations.replica import StepTimes
 from simulations.traces import Chunk
-from simulations.traces.chunk import Longs
+from simulations.traces.chunk import NOBODY, Longs
 
 Floats = NDArray[np.float64]
 Calls = tuple[Records, Records]  # requests, and what follows what
@@ -74,6 +74,33 @@ class Clients:
             rows = np.concatenate([rows, random.integers(0, len(quickest_s), more)])
             think_s = np.concatenate([think_s, random.exponential(self.think_s, more)])
         return rows, think_s
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TracedClients:
+    """Those of the trace: a conversation's first request comes when it came, each other one a thought after the answer.
+
+    A thought is what passed between two requests of a conversation in the trace, less what the first one's answer took,
+    where the trace says how long that was: else nothing is taken off, and who is answered at once comes as in the
+    trace. Whoever has no conversation asks once.
+    """
+
+    def calls(self, found: Chunk, times: StepTimes, seed: int) -> Calls:
+        """As `Clients.calls`; ValueError where the trace has no conversations."""
+        del times, seed  # nothing is drawn
+        callers = found.callers
+        if callers is None or (callers.sessions == NOBODY).all():
+            raise ValueError("clients: fromTrace needs a trace that says whose request each is; this one does not")
+        alone = callers.sessions == NOBODY
+        users = np.where(alone, -1 - np.arange(len(found)), callers.sessions)
+        order = np.argsort(users, kind="stable")
+        think_s = np.zeros(len(found))
+        between_s = np.diff(found.at_s[order]) - np.nan_to_num(callers.took_s[order][:-1])
+        think_s[order[:-1]] = np.maximum(between_s, 0.0)  # past the end of a conversation nobody looks at it
+        follows = closed_loop(users, think_s)
+        requests = requests_of(found.at_s, found.prompt_tokens, found.output_tokens)
+        requests["arrived_at_s"][follows["next_request"][follows["next_request"] != NOBODY]] = np.inf
+        return requests, follows
 
 
 def _linked(requests: Records, users: Longs, think_s: Floats) -> Calls:

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -17,3 +17,12 @@ class Part(BaseModel):
     """One part: a mapping of a scenario file."""
 
     model_config = ConfigDict(extra="forbid", alias_generator=to_camel, populate_by_name=True)
+
+
+class PartOrWord(Part):
+    """One for all of which a word may stand: the name of a field that is then true."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_word(cls, given: object) -> object:
+        return {given: True} if isinstance(given, str) else given

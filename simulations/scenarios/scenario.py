@@ -11,8 +11,8 @@ from simulations.compiled.names import BlockNames
 from simulations.compiled.records import requests_of
 from simulations.policies.base import Bounds
 from simulations.replica import EngineConfig, StepTimes
-from simulations.scenarios.adapters import AdapterUse, names_within
-from simulations.scenarios.clients import Clients
+from simulations.scenarios.adapters import AdapterUse, TracedAdapters, names_within
+from simulations.scenarios.clients import Clients, TracedClients
 from simulations.scenarios.draw import Traffic
 from simulations.scenarios.spool import Spool
 from simulations.traces import Blocks, Chunk, joined
@@ -45,8 +45,8 @@ class Scenario:
     monitoring: Monitoring = field(default_factory=Monitoring)
     faults: tuple[SensorFault, ...] = ()
     fixed_pool: FixedPool | None = None  # of prefill or decoding; the policy scales the other phase's
-    adapters: AdapterUse | None = None
-    clients: Clients | None = None  # None: requests come by themselves
+    adapters: AdapterUse | TracedAdapters | None = None
+    clients: Clients | TracedClients | None = None  # None: requests come by themselves
     gpus_per_replica: int = 1
     gpu_class: str | None = None  # of the nodes that its replicas may be on; None: of all
     nodes: tuple[NodeGroup, ...] = ()  # none: there is always room
@@ -91,12 +91,12 @@ class Scenario:
         """With the clients who ask, their adapters, and the pool beside the scaled one, where there are any."""
         if self.clients is None and self.fixed_pool is None and self.adapters is None:
             return setting
-        requests, follows, names, use = setting.requests, None, setting.names, self.adapters
+        requests, follows, names, adapters = setting.requests, None, setting.names, None
         if self.clients is not None:
             requests, follows = self.clients.calls(kept, self.times, seed)
-        if use is not None:
-            follows = use.deal(len(requests), follows, seed)
-            names = None if names is None else names_within(names, follows, use)
+        if self.adapters is not None:
+            follows, adapters = self.adapters.deal(kept, len(requests), follows, seed)
+            names = None if names is None else names_within(names, follows, adapters)
         return replace(
             setting,
             requests=requests,
@@ -104,7 +104,7 @@ class Scenario:
             names=names,
             ends_at_s=float(kept.at_s[-1]),
             fixed_pool=self.fixed_pool,
-            adapters=None if use is None else use.adapters,
+            adapters=adapters,
         )
 
     def _in_parts(self, seed: int, head: Chunk, rest: Iterator[Chunk]) -> tuple[Setting, int]:

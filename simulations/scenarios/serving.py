@@ -3,12 +3,13 @@
 clients: # they wait for their answers; without this part requests come by themselves
   count: 60 # at all times; or turns: 5, where the traffic's requests are conversations of so many
   thinkSeconds: 10 # on average, from the end of an answer to the next request
+  # or instead of all that, "clients: fromTrace": who asks again is in the trace, and how long they thought is known
 pools: # prefill and decoding apart: one pool has a fixed number of replicas, the policy scales the other one
   prefill: {replicas: 2, maxNumBatchedTokens: 8192} # or decode; a machine as above, but for what is said here
   kvBytesPerToken: 131072
   bytesPerSecond: 25e9 # of one transfer
 adapters: # LoRA: each request, or each client, has one of so many
-  count: 20
+  count: 20 # or fromTrace: true, those that the trace's requests name
   zipf: 1 # the n-th is asked for as often as n to the power of minus this; 0: all alike
   loadSeconds: 0.5 # in the step that brings one in that is not loaded
   maxLoras: 4 # of a replica at once
@@ -17,35 +18,47 @@ adapters: # LoRA: each request, or each client, has one of so many
 from dataclasses import replace
 
 from simulations.replica import PROFILES, AdapterLimits, EngineConfig, StepTimes
-from simulations.scenarios.adapters import AdapterUse
-from simulations.scenarios.clients import Clients
-from simulations.scenarios.parts import Count, Part, Positive, Seconds
+from simulations.scenarios.adapters import AdapterUse, TracedAdapters
+from simulations.scenarios.clients import Clients, TracedClients
+from simulations.scenarios.parts import Count, Part, PartOrWord, Positive, Seconds
 from simulations.world.pools import FixedPool, Role
 
 
-class ClientsPart(Part):
-    """As `Clients`."""
+class ClientsPart(PartOrWord):
+    """As `Clients`, or `TracedClients`."""
 
     count: Count | None = None
     turns: Count | None = None
-    think_seconds: Seconds
+    think_seconds: Seconds | None = None
+    from_trace: bool = False
 
-    def made(self) -> Clients:
+    def made(self) -> Clients | TracedClients:
         """As a scenario takes it; ValueError."""
+        if self.from_trace:
+            if self.model_fields_set != {"from_trace"}:
+                raise ValueError("clients: fromTrace says all: no count, turns or thinkSeconds beside it")
+            return TracedClients()
+        if self.think_seconds is None:
+            raise ValueError("clients.thinkSeconds: Field required")
         return Clients(count=self.count, turns=self.turns, think_s=self.think_seconds)
 
 
 class AdaptersPart(Part):
-    """As `AdapterUse`."""
+    """As `AdapterUse`, or `TracedAdapters`."""
 
-    count: Count
+    count: Count | None = None
+    from_trace: bool = False
     zipf: Seconds = 0.0  # an exponent
     load_seconds: Seconds
     max_loras: Count = 1  # vLLM's default
 
-    def made(self) -> AdapterUse:
-        """As a scenario takes it."""
+    def made(self) -> AdapterUse | TracedAdapters:
+        """As a scenario takes it; ValueError."""
         limits = AdapterLimits(max_loras=self.max_loras, load_s=self.load_seconds)
+        if (self.count is None) != self.from_trace:
+            raise ValueError("adapters needs either a count, or fromTrace: true")
+        if self.count is None:
+            return TracedAdapters(limits=limits)
         return AdapterUse(count=self.count, zipf=self.zipf, limits=limits)
 
 

@@ -12,6 +12,7 @@ Longs = NDArray[np.int64]
 TOKENS_MAX = 10_000_000  # ten times the longest context sold today; beyond that a column is mixed up
 SECONDS_MAX = 4_000_000_000  # as a time of day: the year 2096; int64 holds it in nanoseconds twice over
 NS = 1_000_000_000
+NOBODY = -1  # instead of the number of a conversation or of an adapter
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -37,6 +38,34 @@ class Blocks:
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Callers:
+    """Who asked, where the trace says so: equal numbers are one conversation, one LoRA adapter; NOBODY: none said."""
+
+    sessions: Longs
+    took_s: Floats  # from the request to the end of its answer, as recorded; NaN where nobody noted it
+    adapters: Longs
+
+    @staticmethod
+    def unknown(requests: int) -> "Callers":
+        """Of requests of which nothing is said."""
+        nobody = np.full(requests, NOBODY, np.int64)
+        return Callers(sessions=nobody, took_s=np.full(requests, np.nan), adapters=nobody)
+
+    def take(self, rows: Longs) -> "Callers":
+        """Those of the requests of these numbers."""
+        return Callers(sessions=self.sessions[rows], took_s=self.took_s[rows], adapters=self.adapters[rows])
+
+    def of_others(self, number: Longs | int) -> "Callers":
+        """The same conversations led by somebody else, another one for each number; by the same for 0."""
+        other = (self.sessions ^ (number * _SCATTER & _SESSION_MASK)) & _SESSION_MASK
+        return replace(self, sessions=np.where(self.sessions == NOBODY, NOBODY, other))
+
+
+_SCATTER = 0x1E3779B97F4A7C15  # odd, bits all over: what differs in a copy's number differs everywhere
+_SESSION_MASK = (1 << 62) - 1
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Chunk:
     """Some requests in order of time; times count from the first request of the trace."""
 
@@ -44,6 +73,7 @@ class Chunk:
     prompt_tokens: Tokens
     output_tokens: Tokens
     blocks: Blocks | None = None
+    callers: Callers | None = None  # of nobody
 
     def __len__(self) -> int:
         return len(self.at_s)
@@ -59,6 +89,7 @@ class Chunk:
             prompt_tokens=self.prompt_tokens[rows],
             output_tokens=self.output_tokens[rows],
             blocks=None if self.blocks is None else self.blocks.take(rows),
+            callers=None if self.callers is None else self.callers.take(rows),
         )
 
     def moved(self, by_s: float) -> "Chunk":
@@ -79,6 +110,18 @@ def joined(chunks: "list[Chunk]") -> Chunk:
         prompt_tokens=np.concatenate([chunk.prompt_tokens for chunk in chunks]),
         output_tokens=np.concatenate([chunk.output_tokens for chunk in chunks]),
         blocks=_joined_blocks([chunk.blocks for chunk in chunks]),
+        callers=_joined_callers(chunks),
+    )
+
+
+def _joined_callers(chunks: "list[Chunk]") -> Callers | None:
+    if all(chunk.callers is None for chunk in chunks):
+        return None
+    parts = [chunk.callers or Callers.unknown(len(chunk)) for chunk in chunks]
+    return Callers(
+        sessions=np.concatenate([part.sessions for part in parts]),
+        took_s=np.concatenate([part.took_s for part in parts]),
+        adapters=np.concatenate([part.adapters for part in parts]),
     )
 
 

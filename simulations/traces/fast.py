@@ -10,8 +10,8 @@ from datetime import date
 import numpy as np
 from numpy.typing import NDArray
 
-from simulations.traces.chunk import NS, SECONDS_MAX, TOKENS_MAX, Longs
-from simulations.traces.values import EPOCH, FRACTION_DIGITS, Clock
+from simulations.traces.chunk import NOBODY, NS, SECONDS_MAX, TOKENS_MAX, Longs
+from simulations.traces.values import EPOCH, FRACTION_DIGITS, Clock, number_of
 
 Bytes = NDArray[np.uint8]
 
@@ -76,6 +76,31 @@ def tokens(field: Field) -> Longs | None:
         return None
     values = field.digits(field.starts, field.lengths, TOKEN_DIGITS_MAX)
     return None if values is None or values.max(initial=0) > TOKENS_MAX else values
+
+
+def names(field: Field) -> Longs:
+    """Names as numbers; NOBODY for none."""
+    text = field.text.tobytes()
+    known: dict[bytes, int] = {}
+    numbers = []
+    for start, end in zip(field.starts.tolist(), field.ends.tolist(), strict=True):
+        name = text[start:end]
+        number = known.get(name)
+        if number is None:
+            number = known[name] = number_of(name.decode("ascii").strip())
+        numbers.append(number)
+    return np.array(numbers, np.int64)
+
+
+def durations_ns(field: Field, clock: Clock) -> Longs | None:
+    """Durations in nanoseconds; NOBODY where there is none."""
+    said = np.flatnonzero(field.lengths)
+    values = times_ns(Field(field.text, field.starts[said], field.ends[said]), clock)
+    if values is None:
+        return None
+    every: Longs = np.full(len(field.lengths), NOBODY, np.int64)
+    every[said] = values
+    return every
 
 
 def times_ns(field: Field, clock: Clock) -> Longs | None:

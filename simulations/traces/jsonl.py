@@ -2,19 +2,22 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NoReturn
 
 import numpy as np
 
 from simulations.errors import TraceError
-from simulations.traces.chunk import NS, SECONDS_MAX, TOKENS_MAX, Blocks, Chunk
+from simulations.traces.chunk import NOBODY, NS, SECONDS_MAX, TOKENS_MAX, Blocks, Callers, Chunk, Longs
 from simulations.traces.source import blocks
-from simulations.traces.values import quoted
+from simulations.traces.values import number_of, quoted
 
 BLOCK_ID_MAX = 2**63 - 1  # numpy holds it
 CHUNK_ROWS = 50_000
+CHATS_MAX = 2_000_000  # whose beginning is remembered: Bailian's traces have a tenth of that
+NO_PARENT = -1  # of the first turn in Alibaba's traces
+Numbers = tuple[int, int, int, int, int]  # time, prompt, output, session, adapter
 BAILIAN_KEY = "chat_id"  # what Alibaba's traces have beside Mooncake's keys
 
 
@@ -31,6 +34,9 @@ class Lines:
     block_ids: str | None = None
     block_tokens: int = 0
     marked_by: str = ""  # a key that only this format has
+    session: str = "session_id"  # AIPerf's; these are read where they are there
+    answers: str = ""  # a key that names the session of the turn before, where each turn has one of its own
+    adapter: str = "adapter"
 
     @property
     def keys(self) -> tuple[str, str, str]:
@@ -53,6 +59,8 @@ LINES = (
         block_ids="hash_ids",
         block_tokens=16,
         marked_by=BAILIAN_KEY,
+        session=BAILIAN_KEY,
+        answers="parent_chat_id",
     ),
     Lines(
         name="mooncake",
@@ -92,6 +100,14 @@ class Place:
             self.refuse(column, f"a whole number of tokens from 0 to {TOKENS_MAX}", value)
         return value
 
+    def name(self, column: str, value: object) -> int:
+        """A number for the name of a conversation or of an adapter."""
+        if value is None:
+            return NOBODY
+        if not isinstance(value, str | int) or isinstance(value, bool) or (isinstance(value, int) and value < 0):
+            self.refuse(column, "a text or a whole number ≥ 0", value)
+        return number_of(str(value))
+
     def time_ns(self, column: str, value: object, unit_ns: int) -> int:
         """A time in nanoseconds, from a number of units."""
         if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= SECONDS_MAX * NS:
@@ -129,9 +145,10 @@ class _Reading:
     path: Path
     first_ns: int | None = None
     last_ns: int = 0
+    begun_by: dict[int, int] = field(default_factory=dict)  # of each turn that has a name of its own, the first one
 
     def chunks(self) -> Iterator[Chunk]:
-        rows: list[tuple[int, int, int]] = []
+        rows: list[Numbers] = []
         ids: list[list[int]] = []
         try:
             for place, text in _lines(self.path):
@@ -150,7 +167,7 @@ class _Reading:
         if self.first_ns is None:
             raise TraceError(self.path, "there is no request in the file")
 
-    def _row(self, place: Place, found: Mapping[str, object]) -> tuple[tuple[int, int, int], list[int]]:
+    def _row(self, place: Place, found: Mapping[str, object]) -> tuple[Numbers, list[int]]:
         kind = self.format
         for key in kind.keys:
             if key not in found:
@@ -163,7 +180,20 @@ class _Reading:
         self.first_ns = at_ns if self.first_ns is None else self.first_ns
         prompt = place.tokens(kind.prompt, found[kind.prompt])
         output = place.tokens(kind.output, found[kind.output])
-        return (at_ns, prompt, output), self._ids(place, found, prompt)
+        adapter = place.name(kind.adapter, found.get(kind.adapter))
+        return (at_ns, prompt, output, self._session(place, found), adapter), self._ids(place, found, prompt)
+
+    def _session(self, place: Place, found: Mapping[str, object]) -> int:
+        """The conversation's number, or that of its first turn."""
+        kind = self.format
+        session, before = place.name(kind.session, found.get(kind.session)), found.get(kind.answers)
+        if session == NOBODY or not kind.answers:
+            return session
+        first = session if before in (None, NO_PARENT) else self.begun_by.get(place.name(kind.answers, before), session)
+        self.begun_by[session] = first
+        if len(self.begun_by) > CHATS_MAX:
+            del self.begun_by[next(iter(self.begun_by))]
+        return first
 
     def _ids(self, place: Place, found: Mapping[str, object], prompt_tokens: int) -> list[int]:
         key = self.format.block_ids
@@ -178,7 +208,7 @@ class _Reading:
             place.refuse(key, expected, len(ids))
         return ids
 
-    def _chunk(self, rows: list[tuple[int, int, int]], ids: list[list[int]]) -> Chunk:
+    def _chunk(self, rows: list[Numbers], ids: list[list[int]]) -> Chunk:
         table = np.array(rows, np.int64)
         lengths = np.array([0, *map(len, ids)], np.int64)
         blocks_of_rows = None
@@ -193,7 +223,14 @@ class _Reading:
             prompt_tokens=table[:, 1].astype(np.int32),
             output_tokens=table[:, 2].astype(np.int32),
             blocks=blocks_of_rows,
+            callers=_callers(table[:, 3], table[:, 4]),
         )
+
+
+def _callers(sessions: Longs, adapters: Longs) -> Callers | None:
+    if (sessions == NOBODY).all() and (adapters == NOBODY).all():
+        return None
+    return replace(Callers.unknown(len(sessions)), sessions=sessions, adapters=adapters)
 
 
 def _lines(path: Path) -> Iterator[tuple[Place, bytes]]:

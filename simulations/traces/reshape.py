@@ -11,7 +11,7 @@ from itertools import islice
 
 import numpy as np
 
-from simulations.traces.chunk import TOKENS_MAX, Blocks, Chunk, Floats, Longs, Tokens, joined
+from simulations.traces.chunk import TOKENS_MAX, Blocks, Callers, Chunk, Floats, Longs, Tokens, joined
 
 COPY_SPREAD_S = 5.0  # a further copy of a request comes so much later at most: within the same wave
 COPIES_MAX = 1000
@@ -46,6 +46,7 @@ def scaled(chunks: Iterable[Chunk], scale: Scale, rng: np.random.Generator) -> I
             prompt_tokens=prompts,
             output_tokens=_stretched(chunk.output_tokens, scale.output_ratio),
             blocks=None if chunk.blocks is None else _fitting(chunk.blocks, prompts),
+            callers=None if chunk.callers is None else _faster(chunk.callers, scale.speed_ratio),
         )
 
 
@@ -60,18 +61,22 @@ def cut(chunks: Iterable[Chunk], begin_s: float, end_s: float) -> Iterator[Chunk
 
 
 def spliced(parts: Iterable[tuple[Iterable[Chunk], float | None]], gap_s: float) -> Iterator[Chunk]:
-    """One after another, `gap_s` apart; a part lasts as long as is said, else to its last request."""
+    """One after another, `gap_s` apart; a part lasts as long as is said, else to its last request.
+
+    No conversation of one part goes on in the next one.
+    """
     begin_s = 0.0
-    for chunks, span_s in parts:
+    for number, (chunks, span_s) in enumerate(parts):
         last_s = 0.0
         for chunk in chunks:
             last_s = float(chunk.at_s[-1])
-            yield chunk.moved(begin_s)
+            callers = None if chunk.callers is None else chunk.callers.of_others(number)
+            yield replace(chunk.moved(begin_s), callers=callers)
         begin_s += (last_s if span_s is None else span_s) + gap_s
 
 
 def overlaid(parts: Sequence[Iterable[Chunk]]) -> Iterator[Chunk]:
-    """All at once. Block ids are dropped: those of two traces have nothing to do with each other."""
+    """All at once. Block ids and callers are dropped: those of two traces have nothing to do with each other."""
     rows = merge(*map(_rows, parts), key=lambda row: row[0])
     while some := list(islice(rows, MERGED_ROWS)):
         at_s, prompts, outputs = zip(*some, strict=True)
@@ -98,7 +103,8 @@ def by_period(chunks: Iterable[Chunk], period_s: float) -> Iterator[Chunk]:
 def resampled(chunks: Iterable[Chunk], period_s: float, rng: np.random.Generator) -> Iterator[Chunk]:
     """New requests like the old: each period a Poisson number of those it had, each near one of them in time.
 
-    Waves longer than the period stay, as does what is long with what; who comes when is another's luck.
+    Waves longer than the period stay, as does what is long with what, and for which adapter; who comes when is
+    another's luck, and nobody's conversation.
     """
     for number, period in enumerate(by_period(chunks, period_s)):
         requests = int(rng.poisson(len(period))) if len(period) else 0
@@ -110,6 +116,8 @@ def resampled(chunks: Iterable[Chunk], period_s: float, rng: np.random.Generator
         begin_s = number * period_s
         inside_s = begin_s + np.abs(at_s - begin_s)  # reflected at both ends: none leaves its period
         inside_s = np.minimum(inside_s, 2 * (begin_s + period_s) - inside_s)
+        if drawn.callers is not None:
+            drawn = replace(drawn, callers=replace(Callers.unknown(requests), adapters=drawn.callers.adapters))
         yield replace(drawn, at_s=inside_s).ordered()
 
 
@@ -139,7 +147,8 @@ def _copied(chunk: Chunk, rows: Longs, copy_of: Longs, rng: np.random.Generator)
     if blocks is not None:
         ids = blocks.ids + (np.repeat(copy_of, np.diff(blocks.starts)) << COPY_SHIFT)
         blocks = replace(blocks, ids=ids)
-    return replace(taken, at_s=taken.at_s + later_s, blocks=blocks)
+    callers = None if taken.callers is None else taken.callers.of_others(copy_of)
+    return replace(taken, at_s=taken.at_s + later_s, blocks=blocks, callers=callers)
 
 
 def _stretched(tokens: Tokens, ratio: float) -> Tokens:
@@ -148,6 +157,11 @@ def _stretched(tokens: Tokens, ratio: float) -> Tokens:
         return tokens
     longer: Tokens = np.clip(np.rint(tokens * ratio), np.minimum(tokens, 1), TOKENS_MAX).astype(np.int32)
     return longer
+
+
+def _faster(callers: Callers, ratio: float) -> Callers:
+    """Whose answers were as much faster as they ask."""
+    return replace(callers, took_s=callers.took_s / ratio)
 
 
 def _fitting(blocks: Blocks, prompts: Tokens) -> Blocks:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from simulations.traces.chunk import Blocks, Chunk, Longs
+from simulations.traces.chunk import NOBODY, Blocks, Callers, Chunk, Longs
 
 MINUTE_S = 60.0
 MINUTES_MAX = 10_000_000  # nineteen years
@@ -38,6 +38,9 @@ class Summary:
     output: TokenFigures
     empty_requests: int  # without prompt or answer: no server takes them
     shared_block_ratio: float | None  # of prompt blocks, those that stood in an earlier prompt; None: no blocks
+    sessions: int  # conversations; 0: the trace names none
+    session_requests: int  # of them all
+    adapters: int
 
 
 class Tally:
@@ -51,6 +54,9 @@ class Tally:
         self._outputs: Longs = np.zeros(1, np.int64)
         self._known_ids: set[int] = set()
         self._blocks = self._shared = 0
+        self._sessions: set[int] = set()
+        self._adapters: set[int] = set()
+        self._session_requests = 0
 
     @property
     def requests(self) -> int:
@@ -71,6 +77,8 @@ class Tally:
         self._requests += len(chunk)
         if chunk.blocks is not None:
             self._count_shared(chunk.blocks)
+        if chunk.callers is not None:
+            self._count_callers(chunk.callers)
 
     def summary(self) -> Summary:
         """What was counted; there must have been a request."""
@@ -88,7 +96,17 @@ class Tally:
             output=_figures(self._outputs),
             empty_requests=self._empty,
             shared_block_ratio=self._shared / self._blocks if self._blocks else None,
+            sessions=len(self._sessions),
+            session_requests=self._session_requests,
+            adapters=len(self._adapters),
         )
+
+    def _count_callers(self, callers: Callers) -> None:
+        known = callers.sessions[callers.sessions != NOBODY]
+        if len(self._sessions) <= BLOCK_IDS_MAX:
+            self._sessions.update(np.unique(known).tolist())
+        self._session_requests += len(known)
+        self._adapters.update(np.unique(callers.adapters[callers.adapters != NOBODY]).tolist())
 
     def _count_shared(self, blocks: Blocks) -> None:
         if len(self._known_ids) > BLOCK_IDS_MAX:

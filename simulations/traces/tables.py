@@ -9,9 +9,9 @@ import numpy as np
 
 from simulations.errors import TraceError
 from simulations.traces import fast
-from simulations.traces.chunk import NS, Chunk, Longs, joined
+from simulations.traces.chunk import NOBODY, NS, Callers, Chunk, Longs, joined
 from simulations.traces.source import Block, blocks
-from simulations.traces.values import Clock, Row, quoted
+from simulations.traces.values import Clock, Row, number_of, quoted
 
 COLUMNS_MAX = 1000  # more are no header
 SORTED_ROWS_MAX = 20_000_000  # of a format that must be sorted in memory: 0.3 GB
@@ -22,18 +22,14 @@ class Table:
     """How one tool writes its traces."""
 
     name: str
-    time: str
-    prompt: str
-    output: str
-    clock: Clock
     says: str
+    columns: tuple[str, str, str]  # time, prompt, output: those that must be there; others may stand among them
+    clock: Clock
+    session: str = "session_id"  # these three are read where they are there
+    took: str = ""  # from the request to the end of its answer, by the same clock
+    adapter: str = "adapter"
     blank_tokens_are_zero: bool = False  # of requests that failed
     comes_sorted: bool = True  # False: rows stand in the order in which requests ended
-
-    @property
-    def columns(self) -> tuple[str, str, str]:
-        """Those that are read; others may stand among them."""
-        return (self.time, self.prompt, self.output)
 
     def chunks(self, path: Path) -> Iterator[Chunk]:
         """The requests, streamed; a bad line ends them with a TraceError, after those before it."""
@@ -45,47 +41,40 @@ class Table:
 
 AZURE = Table(
     name="azure",
-    time="TIMESTAMP",
-    prompt="ContextTokens",
-    output="GeneratedTokens",
-    clock=Clock.MOMENT,
     says="Azure LLM inference traces of 2023, 2024 and 2025",
+    columns=("TIMESTAMP", "ContextTokens", "GeneratedTokens"),
+    clock=Clock.MOMENT,
 )
 TABLES = (
     AZURE,
     Table(
         name="burstgpt",
-        time="Timestamp",
-        prompt="Request tokens",
-        output="Response tokens",
-        clock=Clock.SECONDS,
         says="BurstGPT, with and without failures and sessions",
+        columns=("Timestamp", "Request tokens", "Response tokens"),
+        clock=Clock.SECONDS,
+        session="Session ID",
+        took="Elapsed time",
     ),
     Table(
         name="kserve-mini",
-        time="scheduled_ms",
-        prompt="prompt_tokens",
-        output="completion_tokens",
-        clock=Clock.MILLISECONDS,
         says="requests.csv of kserve-vllm-mini, and of `warmtide sim` itself",
+        columns=("scheduled_ms", "prompt_tokens", "completion_tokens"),
+        clock=Clock.MILLISECONDS,
+        took="latency_ms",
         blank_tokens_are_zero=True,
         comes_sorted=False,
     ),
     Table(
         name="vidur",
-        time="arrived_at",
-        prompt="num_prefill_tokens",
-        output="num_decode_tokens",
-        clock=Clock.SECONDS,
         says="Vidur's processed traces",
+        columns=("arrived_at", "num_prefill_tokens", "num_decode_tokens"),
+        clock=Clock.SECONDS,
     ),
     Table(
         name="splitwise",
-        time="arrival_timestamp",
-        prompt="prompt_size",
-        output="token_size",
-        clock=Clock.SECONDS,
         says="splitwise-sim's traces",
+        columns=("arrival_timestamp", "prompt_size", "token_size"),
+        clock=Clock.SECONDS,
     ),
 )
 
@@ -98,6 +87,7 @@ class _Reading:
     path: Path
     header: tuple[str, ...] = ()
     indexes: tuple[int, ...] = ()
+    of_callers: "_CallerColumns | None" = None
     first_ns: int | None = None
     last_ns: int = 0
     error: TraceError | None = field(default=None)
@@ -127,6 +117,7 @@ class _Reading:
             if row is not None:
                 self.header = tuple(row.fields[: COLUMNS_MAX + 1])
                 self.indexes = column_indexes(row, self.table)
+                self.of_callers = _caller_columns(row, self.table)
                 return Block(line, data)
         return None
 
@@ -141,11 +132,17 @@ class _Reading:
             return None
         if self.table.comes_sorted and ((np.diff(at_ns) < 0).any() or at_ns[0] < self.last_ns):
             return None
-        return self._chunk(at_ns, prompts, outputs)
+        rows = [at_ns, prompts, outputs]
+        if self.of_callers is not None:
+            said = self.of_callers.of_block(columns)
+            if said is None:
+                return None
+            rows += said
+        return self._chunk(rows)
 
     def _slow(self, block: Block) -> Chunk:
         """Line by line: up to the first that is wrong, which is remembered."""
-        rows: list[tuple[int, int, int]] = []
+        rows: list[tuple[int, ...]] = []
         last_ns = self.last_ns
         try:
             for number, line in enumerate(block.data.split(b"\n"), block.first_line):
@@ -155,24 +152,24 @@ class _Reading:
                     last_ns = rows[-1][0]
         except TraceError as exc:
             self.error = exc
-        table = np.array(rows, np.int64).reshape(-1, 3)
-        return self._chunk(table[:, 0], table[:, 1], table[:, 2])
+        width = 3 if self.of_callers is None else 6
+        return self._chunk(list(np.array(rows, np.int64).reshape(-1, width).T))
 
-    def _values(self, row: Row, last_ns: int) -> tuple[int, int, int]:
+    def _values(self, row: Row, last_ns: int) -> tuple[int, ...]:
         if len(row.fields) != len(self.header):
             raise TraceError(row.path, f"expected {len(self.header)} fields, got {len(row.fields)}", line=row.line)
         time, prompt, output = (row.fields[index] for index in self.indexes)
-        at_ns = row.time_ns(self.table.time, time, self.table.clock)
+        time_name, prompt_name, output_name = self.table.columns
+        at_ns = row.time_ns(time_name, time, self.table.clock)
         if self.table.comes_sorted and at_ns < last_ns:
-            raise row.refuse(self.table.time, "no time before that of the line above", time)
+            raise row.refuse(time_name, "no time before that of the line above", time)
         blank = "0" if self.table.blank_tokens_are_zero else ""
-        return (
-            at_ns,
-            row.tokens(self.table.prompt, prompt or blank),
-            row.tokens(self.table.output, output or blank),
-        )
+        tokens = (row.tokens(prompt_name, prompt or blank), row.tokens(output_name, output or blank))
+        return (at_ns, *tokens, *(() if self.of_callers is None else self.of_callers.of_row(row)))
 
-    def _chunk(self, at_ns: Longs, prompts: Longs, outputs: Longs) -> Chunk:
+    def _chunk(self, columns: Sequence[Longs]) -> Chunk:
+        """Of times, prompts, outputs; then of sessions, durations and adapters, where the file has any."""
+        at_ns, prompts, outputs, *said = columns
         if len(at_ns):
             self.first_ns = int(at_ns[0]) if self.first_ns is None else self.first_ns
             self.last_ns = int(at_ns[-1])
@@ -180,7 +177,48 @@ class _Reading:
             at_s=(at_ns - (self.first_ns or 0)) / NS,
             prompt_tokens=prompts.astype(np.int32),
             output_tokens=outputs.astype(np.int32),
+            callers=_callers(*said) if said else None,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class _CallerColumns:
+    """Where a file says who asked; None: it does not."""
+
+    table: Table
+    session: int | None
+    took: int | None
+    adapter: int | None
+
+    def of_block(self, columns: Sequence[fast.Field]) -> list[Longs] | None:
+        """Sessions, durations, adapters."""
+        nobody: Longs = np.full(len(columns[0].starts), NOBODY, np.int64)
+        took_ns = nobody if self.took is None else fast.durations_ns(columns[self.took], self.table.clock)
+        if took_ns is None:
+            return None
+        sessions = nobody if self.session is None else fast.names(columns[self.session])
+        return [sessions, took_ns, nobody if self.adapter is None else fast.names(columns[self.adapter])]
+
+    def of_row(self, row: Row) -> tuple[int, int, int]:
+        """The same of one row."""
+        session, took, adapter = (
+            "" if index is None else row.fields[index] for index in (self.session, self.took, self.adapter)
+        )
+        took_ns = row.time_ns(self.table.took, took, self.table.clock) if took else NOBODY
+        return number_of(session), took_ns, number_of(adapter)
+
+
+def _caller_columns(header: Row, table: Table) -> _CallerColumns | None:
+    """None where there are none; how long answers took is of use with conversations only."""
+    names = (table.session, table.took, table.adapter)
+    session, took, adapter = (header.fields.index(name) if name in header.fields else None for name in names)
+    if session is None and adapter is None:
+        return None
+    return _CallerColumns(table, session, None if session is None else took, adapter)
+
+
+def _callers(sessions: Longs, took_ns: Longs, adapters: Longs) -> Callers:
+    return Callers(sessions=sessions, took_s=np.where(took_ns == NOBODY, np.nan, took_ns / NS), adapters=adapters)
 
 
 def column_indexes(header: Row, table: Table) -> tuple[int, ...]:

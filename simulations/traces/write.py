@@ -9,8 +9,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
+
 from simulations.errors import TraceError
-from simulations.traces.chunk import Blocks, Chunk
+from simulations.traces.chunk import NOBODY, Blocks, Chunk
 from simulations.traces.jsonl import LINES
 
 AZURE_HEADER = "TIMESTAMP,ContextTokens,GeneratedTokens\n"
@@ -44,6 +46,17 @@ def write_trace(chunks: Iterable[Chunk], path: Path, format_name: str) -> int:
     return requests
 
 
+def left_out(chunk: Chunk, format_name: str) -> Iterator[str]:
+    """What of it a format has no place for, in a sentence each."""
+    if format_name != "mooncake":
+        if chunk.blocks is not None:
+            yield f"{format_name} has no blocks: what prompts share was left out (--to mooncake keeps it)"
+        if chunk.callers is not None:
+            yield f"{format_name} has no conversations or adapters: they were left out (--to mooncake keeps them)"
+    elif chunk.callers is not None and not np.isnan(chunk.callers.took_s).all():
+        yield "mooncake does not say how long answers took: who comes again will seem to have thought as long, too"
+
+
 def _created(path: Path, suffix: str) -> AbstractContextManager[Sink]:
     if suffix == ".gz":
         return gzip.GzipFile(path, "wb", mtime=0)
@@ -74,6 +87,9 @@ def _mooncake(path: Path, chunk: Chunk) -> Iterator[str]:
         if chunk.blocks is not None:
             begin, end = chunk.blocks.starts[number : number + 2]
             row["hash_ids"] = _coarser(path, chunk.blocks, chunk.blocks.ids[begin:end].tolist())
+        if chunk.callers is not None:
+            for key, numbers in (("session_id", chunk.callers.sessions), ("adapter", chunk.callers.adapters)):
+                row |= {key: str(numbers[number])} if numbers[number] != NOBODY else {}
         yield json.dumps(row) + "\n"
 
 
