@@ -1,6 +1,7 @@
 """Who asked: conversations and adapters that traces name, from every kind of file to every kind of change."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -38,7 +39,7 @@ def callers_of(path: Path) -> Callers:
     return found
 
 
-def lines(*rows: dict[str, object]) -> str:
+def lines(*rows: Mapping[str, object]) -> str:
     lengths = {"input_length": 600, "output_length": 10}
     return "".join(json.dumps({"timestamp": number, **lengths, **row}) + "\n" for number, row in enumerate(rows))
 
@@ -112,7 +113,7 @@ def test_names_at_once_are_those_of_one_by_one(names: list[str]) -> None:
 def chatting(*sessions: int) -> Chunk:
     count = len(sessions)
     return Chunk(
-        at_s=10.0 * np.arange(count),
+        at_s=np.linspace(0.0, 10.0 * count, count, endpoint=False),
         prompt_tokens=np.full(count, 10, np.int32),
         output_tokens=np.full(count, 10, np.int32),
         callers=Callers(
