@@ -76,7 +76,11 @@ def _cache_options(arguments: argparse.Namespace) -> "CacheOptions":
     from cacheops.sources import settings_from_environment
 
     rules = AddressRules(hosts=frozenset(arguments.allow_host), networks=tuple(arguments.allow_network))
-    return CacheOptions(sources=settings_from_environment(rules, local_files=False), quota_bytes=arguments.cache_quota)
+    return CacheOptions(
+        sources=settings_from_environment(rules, local_files=False, claims=arguments.claims),
+        quota_bytes=arguments.cache_quota,
+        root=arguments.cache_root,
+    )
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -105,6 +109,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--allow-host", action="append", default=[], metavar="HOST[:PORT]", help="a model source that is not public")
     network = "a network of model sources that is not public"
     add("--allow-network", action="append", default=[], type=network_of, metavar="CIDR", help=network)
+    add("--claims", type=Path, metavar="DIR", help="where claims lie for pvc://NAME/path (default: /mnt/claims)")
     quota = "most that models take on a node that is in no LocalModelNodeGroup, such as 500Gi (default: watermarks)"
     add("--cache-quota", type=quantity_bytes, metavar="SIZE", help=quota)
     root = "the agents' folder on the nodes, for volumes over models (default: %(default)s)"

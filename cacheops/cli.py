@@ -5,7 +5,6 @@ Exit codes: 0 fine, 1 something could not be done or is damaged, 2 it was called
 """
 
 import argparse
-import asyncio
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -15,9 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cacheops.budget import HIGH_RATIO, LOW_RATIO
-from cacheops.commands.folder import MOUNT_TABLE
 from cacheops.download import WORKERS_MAX
 from cacheops.errors import CacheError, InvalidRequestError
+from cacheops.mounts import MOUNT_TABLE
 from metrics.clock import WallClock
 
 if TYPE_CHECKING:
@@ -34,7 +33,8 @@ A node's model cache in a folder: a model is there whole and verified, or not at
 """
 CREDENTIALS = (
     "Sources read HF_TOKEN and HF_ENDPOINT, and what every AWS client reads (AWS_ACCESS_KEY_ID, AWS_PROFILE, "
-    "AWS_ENDPOINT_URL_S3 …). Addresses that are not public, and plain http, need --allow-host."
+    "AWS_ENDPOINT_URL_S3 …), and WARMTIDE_CLAIMS for --claims. Addresses that are not public, and plain http, need "
+    "--allow-host."
 )
 
 
@@ -68,6 +68,8 @@ def main(arguments: Sequence[str], connect: Connect | None = None) -> int:
     options = parse(arguments)
     try:
         if options.cluster or options.node:
+            import asyncio
+
             return asyncio.run(_on_cluster(options, connect))
         _take_place(options)
         module, function = options.command.home.split(":")
@@ -159,7 +161,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _words_help(command: Command) -> str:
     meanings = {
-        "URI": "a URI is hf://org/name[@rev], s3://bucket/prefix, https://host/folder/ or file:///folder",
+        "URI": "a URI is hf://org/name[@rev], s3://bucket/prefix, https://host/folder/, "
+        "pvc://claim/folder or file:///folder",
         "[URI …]": "models that are wanted too",
         "MODEL …": "a model is a KEY of `ls` or a URI; on a cluster NAMESPACE/NAME or a URI",
         "[MODEL …]": "a model is a KEY of `ls` or a URI; on a cluster NAMESPACE/NAME or a URI",
@@ -180,6 +183,7 @@ def _add_common(one: argparse.ArgumentParser, command: Command) -> None:
 
 def _add_source_options(one: argparse.ArgumentParser) -> None:
     one.add_argument("--allow-host", action="append", default=[], metavar="HOST", help="private host or network")
+    one.add_argument("--claims", type=Path, metavar="DIR", help="where claims lie for pvc://NAME/path")
 
 
 def _add_prefetch_options(one: argparse.ArgumentParser) -> None:

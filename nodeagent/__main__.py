@@ -118,7 +118,7 @@ def _settings(options: argparse.Namespace) -> SourceSettings:
     except ValueError as exc:
         raise BadStartError(f"--allow-network: {exc}") from exc
     rules = AddressRules(hosts=frozenset(options.allow_host), networks=networks)
-    return settings_from_environment(rules, local_files=False)
+    return settings_from_environment(rules, local_files=False, claims=options.claims)
 
 
 if __name__ == "__main__":

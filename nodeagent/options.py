@@ -91,6 +91,7 @@ def _add_sources(group: argparse._ArgumentGroup) -> None:
     add("--workers", type=_workers, default=8, help="connections of one fetch (default: %(default)s)")
     add("--allow-host", action="append", default=[], metavar="HOST[:PORT]", help="a source host that is not public")
     add("--allow-network", action="append", default=[], metavar="CIDR", help="a network of sources that is not public")
+    add("--claims", type=Path, metavar="DIR", help="where claims lie for pvc://NAME/path (default: /mnt/claims)")
 
 
 def _address(text: str) -> str:

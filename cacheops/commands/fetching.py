@@ -5,7 +5,8 @@ import gc
 import ipaddress
 import json
 from collections import Counter
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
 
 from cacheops.addresses import AddressRules
 from cacheops.bandwidth import Bandwidth
@@ -30,16 +31,28 @@ def prefetch(options: argparse.Namespace) -> int:
     clock, ref = WallClock(), wanted_ref(options)
     layout = open_cache(options.root)
     transfer = Transfer(workers=options.workers, bandwidth=Bandwidth(options.mib_per_s * MIB, clock))
-    with closing(open_source(ref.uri, source_settings(options), clock)) as source:
-        manifest = resolved(layout, source, ref, clock)
+    with ExitStack() as stack:
+        with _unexamined():
+            source = stack.enter_context(closing(open_source(ref.uri, source_settings(options), clock)))
+            manifest = resolved(layout, source, ref, clock)
         if options.dry_run:
             _explain(layout, manifest)
             return 0
-        gc.freeze()  # the descriptions that clients load live to the end: a quarter of their cost is looking at them
         with progress("fetching", manifest.bytes, lambda: transfer.staged_bytes, transfer.stop):
             published = bring(layout, manifest, source, transfer, now_s=clock.now_s())
     _report(published, transfer.fetched_bytes, as_json=options.output == "json")
     return 0
+
+
+@contextmanager
+def _unexamined() -> Iterator[None]:
+    """The descriptions that clients load live to the end: a quarter of their cost is looking for garbage in them."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def _report(published: Published, fetched_bytes: int, *, as_json: bool) -> None:
@@ -73,7 +86,8 @@ def source_settings(options: argparse.Namespace) -> SourceSettings:
     except ValueError as exc:
         raise InvalidRequestError(f"--allow-host: {exc}") from exc
     hosts = frozenset(item for item in options.allow_host if "/" not in item)
-    return settings_from_environment(AddressRules(hosts=hosts, networks=networks), local_files=True)
+    rules = AddressRules(hosts=hosts, networks=networks)
+    return settings_from_environment(rules, local_files=True, claims=options.claims)
 
 
 def resolved(layout: Layout, source: Source, ref: ModelRef, clock: Clock) -> ModelManifest:

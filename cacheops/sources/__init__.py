@@ -2,7 +2,6 @@
 
 import os
 import ssl
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -14,6 +13,8 @@ from cacheops.uri import Scheme, parse_uri
 from metrics.clock import Clock
 
 HUB_ENDPOINT = "https://huggingface.co"
+CLAIMS = Path("/mnt/claims")  # as in manifests/components/claims
+CLAIMS_VARIABLE = "WARMTIDE_CLAIMS"
 
 
 class Source(Protocol):
@@ -41,20 +42,21 @@ class SourceSettings:
     hub_token: str | None = field(default=None, repr=False)
     s3_endpoint: str | None = None
     s3_region: str | None = None
-    claims: Mapping[str, Path] = field(default_factory=dict)  # where PersistentVolumeClaims are mounted here
+    claims: Path = CLAIMS  # where PersistentVolumeClaims are mounted here, each under its name
     local_files: bool = False  # file:// reads whatever this process may read: for a laptop, never for tenants
     tls: ssl.SSLContext | None = None
     stall_s: float = STALL_S
 
 
-def settings_from_environment(rules: AddressRules, *, local_files: bool) -> SourceSettings:
-    """The usual variables: HF_ENDPOINT, HF_TOKEN, AWS_ENDPOINT_URL; boto3 finds S3 credentials by itself."""
+def settings_from_environment(rules: AddressRules, *, local_files: bool, claims: Path | None = None) -> SourceSettings:
+    """The usual variables: HF_ENDPOINT, HF_TOKEN, AWS_ENDPOINT_URL, WARMTIDE_CLAIMS; boto3 finds S3 credentials."""
     return SourceSettings(
         rules=rules,
         hub_endpoint=os.environ.get("HF_ENDPOINT", HUB_ENDPOINT).rstrip("/"),
         hub_token=os.environ.get("HF_TOKEN") or None,
         s3_endpoint=os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or None,
         s3_region=os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or None,
+        claims=claims or Path(os.environ.get(CLAIMS_VARIABLE) or CLAIMS),
         local_files=local_files,
     )
 
@@ -78,6 +80,7 @@ def open_source(uri: str, settings: SourceSettings, clock: Clock, *, resolved_re
 
             return WebSource(uri, http)
         case Scheme.FILE | Scheme.PVC:
-            from cacheops.sources.file import FolderSource, folder_of
+            from cacheops.sources.file import FolderSource
+            from cacheops.sources.folder import folder_of
 
             return FolderSource(folder_of(parsed, settings.claims, local_files=settings.local_files))

@@ -1,74 +1,136 @@
-"""`file://` and `pvc://`: a folder that is mounted here. Regular files only; no symlink is followed below it."""
+"""`file://` and `pvc://`: files of a folder that is mounted here, such as a share that many nodes read.
+
+Digests come from what lies beside the files: `.manifest.json` of a tree that we published, `SHA256SUMS`, what the
+hub's client leaves in its cache and beside a download. The first two are the list of files, too. A file without any
+is trusted on first use; its size and modification time stand for an ETag.
+"""
 
 import os
-import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
+from fnmatch import fnmatchcase
 from pathlib import Path
 
-from cacheops.errors import IntegrityMismatchError, InvalidRequestError, from_os
-from cacheops.guard import FILES_MAX, MANIFEST_NAME, checked_files, shown
+from cacheops.errors import IntegrityMismatchError, InvalidRequestError
+from cacheops.guard import MANIFEST_NAME, checked_files, shown
+from cacheops.manifest_file import MANIFEST_BYTES_MAX, decode
 from cacheops.model import FileEntry, ModelManifest, ModelRef
+from cacheops.sources.beneath import Place
+from cacheops.sources.folder import Folder, refused
+from cacheops.sources.sums import (
+    HUB_RECORD,
+    HUB_RECORD_BYTES_MAX,
+    SUMS_BYTES_MAX,
+    SUMS_NAME,
+    Sum,
+    sum_of_blob,
+    sum_of_record,
+    sums_of,
+)
 from cacheops.transport import RangeStream
-from cacheops.uri import Scheme, SourceUri
 
-FOLDERS_MAX = FILES_MAX  # a tree of empty folders must end, too
+REVISION_BYTES_MAX = 256
+_MAIN = "main"  # the hub's name of a repository's default branch
+_OURS = '"sourceDigest"'  # in no other program's `.manifest.json`
 
-
-def folder_of(uri: SourceUri, claims: Mapping[str, Path], *, local_files: bool) -> Path:
-    """The folder that a URI means on this machine."""
-    if uri.scheme is Scheme.FILE:
-        if not local_files:
-            raise InvalidRequestError(f"source file://{shown(uri.path)}: local files are not allowed here")
-        return Path(uri.path)
-    if uri.place not in claims:
-        words = "the claim is not mounted here, and only who mounts it can read it"
-        raise InvalidRequestError(f"source pvc://{uri.place}: {words}")
-    base = claims[uri.place]
-    if ".." in uri.path.split("/"):
-        raise InvalidRequestError(f"source pvc://{uri.place}/{shown(uri.path)}: climbs out of the claim")
-    folder = base / uri.path
-    if folder.resolve() != base.resolve() / uri.path:
-        raise InvalidRequestError(f"source pvc://{uri.place}/{shown(uri.path)}: a symlink on the way")
-    return folder
+Listed = tuple[str, Sum, int | None]  # path, digest, and the size where the list tells it
 
 
 class FolderSource:
-    """Files of a folder. Their size and modification time stand for an ETag: trust on first use."""
+    """A model in a folder."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Folder) -> None:
         self._folder = folder
 
     def resolve(self, ref: ModelRef) -> ModelManifest:
-        if not self._folder.is_dir():
-            raise InvalidRequestError(f"source {ref.uri}: no such folder")
-        files = checked_files(entry for entry in self._listed() if ref.wants(entry.path))
-        manifest = ModelManifest(ref=ref, resolved_revision="", files=files)
-        return ModelManifest(ref=ref, resolved_revision=manifest.digest, files=files)
+        try:
+            commit = self._enter_snapshot(ref)
+            files = self._files(ref)
+        except OSError as exc:
+            raise refused(exc, f"source {ref.uri}") from exc
+        manifest = ModelManifest(ref=ref, resolved_revision=commit, files=files)
+        return manifest if commit else ModelManifest(ref=ref, resolved_revision=manifest.digest, files=files)
 
     def open(self, entry: FileEntry, start: int, stop: int) -> RangeStream:
+        what = f"source file {shown(entry.path)}"
         try:
-            fd = open_beneath(self._folder, entry.path)
+            with self._folder.look(entry.path) as place:
+                # What has a digest is judged by it: a file that was merely touched is still itself.
+                is_same = place.found.st_size == entry.size_bytes and (_is_vouched(entry) or place.etag == entry.etag)
+                if not (place.is_file and is_same):
+                    raise IntegrityMismatchError(f"{what}: changed since it was listed")
+                return FileStream(place.open(), start, stop)
+        except FileNotFoundError as exc:
+            raise IntegrityMismatchError(f"{what}: is gone since it was listed") from exc
         except OSError as exc:
-            raise from_os(exc, f"source file {shown(entry.path)}") from exc
-        if _etag(os.fstat(fd)) != entry.etag:
-            os.close(fd)
-            raise IntegrityMismatchError(f"source file {shown(entry.path)}: changed since it was listed")
-        return FileStream(fd, start, stop)
+            raise refused(exc, what) from exc
 
     def close(self) -> None:
         """Nothing stays open."""
 
-    def _listed(self) -> Iterator[FileEntry]:
-        for count, (folder, folders, names) in enumerate(os.walk(self._folder)):
-            if count > FOLDERS_MAX:
-                raise InvalidRequestError(f"file list: more than {FOLDERS_MAX} folders")
-            folders.sort()
-            for name in sorted(names):
-                path = Path(folder, name)
-                found = path.lstat()
-                if name == MANIFEST_NAME or not stat.S_ISREG(found.st_mode):
-                    continue  # our own manifest of a published tree; links and devices are not model files
-                yield FileEntry(path=str(path.relative_to(self._folder)), size_bytes=found.st_size, etag=_etag(found))
+    def _enter_snapshot(self, ref: ModelRef) -> str:
+        """In a repository of the hub's cache go to the commit that is asked for; empty: this is none."""
+        if not (self._folder.has_folder("snapshots") and self._folder.has_folder("refs")):
+            return ""
+        revision = ref.revision or _MAIN
+        if ".." in revision.split("/"):
+            raise InvalidRequestError(f"source {ref.uri}: revision {shown(revision)}")
+        commit = (self._folder.text(f"refs/{revision}", REVISION_BYTES_MAX) or revision).strip()
+        if "/" in commit or not self._folder.has_folder(f"snapshots/{commit}"):
+            raise InvalidRequestError(f"source {ref.uri}: revision {shown(revision)} is not in this cache of the hub")
+        self._folder = self._folder.inner(f"snapshots/{commit}")
+        return commit
+
+    def _files(self, ref: ModelRef) -> tuple[FileEntry, ...]:
+        with self._folder.look("") as place:
+            if not place.is_folder:
+                raise InvalidRequestError(f"source {ref.uri}: no folder")
+        listed = self._listed()
+        if listed is None:
+            return checked_files(self._found(ref))
+        # Names are judged before any is looked up: a hostile list learns nothing of what there is.
+        wanted = [each for each in listed if ref.wants(each[0])]
+        checked_files(_entry(path, 0, digest, None) for path, digest, _size_bytes in wanted)
+        return checked_files(self._sized(wanted))
+
+    def _listed(self) -> list[Listed] | None:
+        """What lists the files with their digests; None: nothing does."""
+        manifest = self._folder.text(MANIFEST_NAME, MANIFEST_BYTES_MAX)
+        if manifest is not None and _OURS in manifest:
+            files = decode(manifest.encode(), Path(), name=MANIFEST_NAME).manifest.files
+            return [
+                (entry.path, Sum(entry.algorithm, entry.digest), entry.size_bytes) for entry in files if entry.digest
+            ]
+        sums = self._folder.text(SUMS_NAME, SUMS_BYTES_MAX)
+        return None if sums is None else [(path, digest, None) for path, digest in sums_of(sums)]
+
+    def _sized(self, listed: Iterable[Listed]) -> Iterator[FileEntry]:
+        for path, digest, size_bytes in listed:
+            try:
+                with self._folder.look(path) as place:
+                    entry, is_file = _entry(path, place.found.st_size, digest, place.etag), place.is_file
+            except FileNotFoundError as exc:
+                raise IntegrityMismatchError(f"source file {shown(path)}: is listed, and not there") from exc
+            if not is_file or size_bytes not in (None, entry.size_bytes):
+                words = f"{entry.size_bytes} bytes, {size_bytes} are listed" if is_file else "is listed, and no file"
+                raise IntegrityMismatchError(f"source file {shown(path)}: {words}")
+            yield entry
+
+    def _found(self, ref: ModelRef) -> Iterator[FileEntry]:
+        """What lies there, in want of a list."""
+
+        def is_ignored(path: str) -> bool:
+            return any(fnmatchcase(path, pattern) for pattern in ref.ignore)
+
+        for path, place in self._folder.files(is_ignored):
+            if ref.wants(path) and path != MANIFEST_NAME:
+                yield _entry(path, place.found.st_size, self._vouched(path, place), place.etag)
+
+    def _vouched(self, path: str, place: Place) -> Sum | None:
+        """By what the hub's client left."""
+        if found := sum_of_blob(place.path):
+            return found
+        record = self._folder.text(HUB_RECORD.format(path=path), HUB_RECORD_BYTES_MAX)
+        return None if record is None else sum_of_record(record, modified_at_s=place.found.st_mtime)
 
 
 class FileStream:
@@ -84,7 +146,7 @@ class FileStream:
         try:
             count = os.preadv(self._fd, [buffer[: self._stop - self._position]], self._position)
         except OSError as exc:
-            raise from_os(exc, f"source file: read at {self._position}") from exc
+            raise refused(exc, f"source file: read at {self._position}") from exc
         self._position += count
         return count
 
@@ -92,19 +154,11 @@ class FileStream:
         os.close(self._fd)
 
 
-def _etag(found: os.stat_result) -> str:
-    return f"{found.st_size:x}-{found.st_mtime_ns:x}"
+def _entry(path: str, size_bytes: int, digest: Sum | None, etag: str | None) -> FileEntry:
+    if digest is None:
+        return FileEntry(path=path, size_bytes=size_bytes, etag=etag)
+    return FileEntry(path=path, size_bytes=size_bytes, algorithm=digest.algorithm, digest=digest.digest, etag=etag)
 
 
-def open_beneath(folder: Path, path: str) -> int:
-    """Open a file below a folder without following any link on the way."""
-    *parents, name = path.split("/")
-    here = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        for parent in parents:
-            inner = os.open(parent, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=here)
-            os.close(here)
-            here = inner
-        return os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=here)
-    finally:
-        os.close(here)
+def _is_vouched(entry: FileEntry) -> bool:
+    return entry.sworn and not entry.first_use

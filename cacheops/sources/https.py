@@ -4,20 +4,15 @@ A folder's list is untrusted text like any other; sizes and ETags come from one 
 """
 
 import hashlib
-import re
-from collections.abc import Iterator
+from dataclasses import replace
 from itertools import islice
 from urllib.parse import quote, unquote, urljoin, urlsplit
 
 from cacheops.errors import InvalidRequestError
 from cacheops.guard import FILES_MAX, checked_files, shown
-from cacheops.model import Algorithm, FileEntry, ModelManifest, ModelRef
+from cacheops.model import FileEntry, ModelManifest, ModelRef
+from cacheops.sources.sums import SUMS_BYTES_MAX, SUMS_NAME, sums_of
 from cacheops.transport import HttpRanges, RangeStream, Request
-
-SUMS_NAME = "SHA256SUMS"
-SUMS_BYTES_MAX = 4 << 20  # 20,000 lines of 200 bytes
-
-_SUM = re.compile(r"^([0-9a-f]{64}) [ *](.+)$")  # what sha256sum writes; a `\` before it marks an escaped name
 
 
 class WebSource:
@@ -56,20 +51,18 @@ class WebSource:
             text = stream.read_text(SUMS_BYTES_MAX)
         finally:
             stream.close()
-        sums = list(islice(_sums(text), FILES_MAX + 1))  # with every line: a name with two digests is refused
+        sums = list(islice(sums_of(text), FILES_MAX + 1))  # with every line: a name with two digests is refused
         # Names are judged before the first HEAD: a hostile list makes no request.
         named = checked_files(
-            FileEntry(path=path, size_bytes=0, algorithm=Algorithm.SHA256, digest=digest)
-            for path, digest in sums
+            FileEntry(path=path, size_bytes=0, algorithm=found.algorithm, digest=found.digest)
+            for path, found in sums
             if ref.wants(path)
         )
         return checked_files(self._sized(entry) for entry in named)
 
     def _sized(self, entry: FileEntry) -> FileEntry:
         size_bytes, etag = self._head(self._url(entry.path))
-        return FileEntry(
-            path=entry.path, size_bytes=size_bytes, algorithm=Algorithm.SHA256, digest=entry.digest, etag=etag
-        )
+        return replace(entry, size_bytes=size_bytes, etag=etag)
 
     def _head(self, url: str) -> tuple[int, str | None]:
         headers = self._http.head(url, {})
@@ -77,13 +70,3 @@ class WebSource:
         if not length.isdecimal() or len(length) > 18:
             raise InvalidRequestError(f"source {shown(url)}: the server does not tell the size")
         return int(length), headers.get("ETag") or headers.get("Last-Modified")
-
-
-def _sums(text: str) -> Iterator[tuple[str, str]]:
-    """Path and digest of each line."""
-    for number, line in enumerate(text.splitlines(), 1):
-        if not line.strip() or line.startswith("#"):
-            continue
-        if not (found := _SUM.match(line)):
-            raise InvalidRequestError(f"{SUMS_NAME}, line {number}: {shown(line)} is not `SHA256  PATH`")
-        yield found[2].removeprefix("./"), found[1]

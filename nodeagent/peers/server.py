@@ -24,7 +24,7 @@ from cacheops.bandwidth import Bandwidth
 from cacheops.manifest_file import Published, encode
 from cacheops.model import FileEntry
 from cacheops.page_cache import read_leaving_no_trace
-from cacheops.sources.file import open_beneath
+from cacheops.sources.beneath import open_beneath
 from metrics.clock import Clock
 from nodeagent.peers.token import TokenFile
 

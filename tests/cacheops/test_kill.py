@@ -21,6 +21,7 @@ from cacheops.model import FileEntry
 from cacheops.prefetch import bring
 from cacheops.publish import remove
 from cacheops.sources.file import FolderSource
+from cacheops.sources.folder import Folder
 from cacheops.transport import RangeStream
 from cacheops.uri import model_ref
 from metrics.clock import WallClock
@@ -38,7 +39,7 @@ class CountingSource:
     """A folder whose delivered bytes are counted where a killed process cannot take them with it."""
 
     def __init__(self, folder: Path, counter: mmap.mmap) -> None:
-        self._folder = FolderSource(folder)
+        self._folder = FolderSource(Folder(root=folder))
         self._counter = counter
 
     def open(self, entry: FileEntry, start: int, stop: int) -> RangeStream:
@@ -74,7 +75,7 @@ def run_and_kill(root: Path, folder: Path, counter: mmap.mmap, after_s: float) -
     if child == 0:
         code = 1
         try:
-            manifest = FolderSource(folder).resolve(model_ref(f"file://{folder}"))
+            manifest = FolderSource(Folder(root=folder)).resolve(model_ref(f"file://{folder}"))
             how = Transfer(
                 workers=WORKERS, bandwidth=Bandwidth(RATE, WallClock()), range_bytes=2 * MIB, chunk_bytes=CHUNK_BYTES
             )

@@ -19,6 +19,7 @@ from cacheops.model import storage_key
 from cacheops.prefetch import bring, read_failure
 from cacheops.publish import remove
 from cacheops.sources.file import FolderSource
+from cacheops.sources.folder import Folder
 from cacheops.uri import model_ref
 from cacheops.verify import full, quick
 
@@ -35,7 +36,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def brought(layout: Layout, folder: Path) -> Published:
-    source = FolderSource(folder)
+    source = FolderSource(Folder(root=folder))
     return bring(layout, source.resolve(model_ref(f"file://{folder}")), source, Transfer(), now_s=7.0)
 
 

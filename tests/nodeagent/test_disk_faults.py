@@ -26,6 +26,7 @@ from cacheops.layout import open_cache
 from cacheops.manifest_file import Published
 from cacheops.sources import SourceSettings
 from cacheops.sources.file import FolderSource
+from cacheops.sources.folder import Folder
 from cacheops.stock import WantedTree
 from cacheops.tasks import NodeWish
 from cacheops.uri import model_ref
@@ -60,7 +61,7 @@ def store_of(root: Path) -> Store:
 
 def wish_of(model: Path) -> NodeWish:
     ref = model_ref(f"file://{model}")
-    found = FolderSource(model).resolve(ref)
+    found = FolderSource(Folder(root=model)).resolve(ref)
     tree = WantedTree(key=ref.storage_key, digest=found.digest, size_bytes=found.bytes)
     return NodeWish(ref=ref, tree=tree, allow_unverified=True)
 

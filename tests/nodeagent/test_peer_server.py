@@ -18,6 +18,7 @@ from cacheops.manifest_file import Published
 from cacheops.prefetch import bring
 from cacheops.sources import SourceSettings
 from cacheops.sources.file import FolderSource
+from cacheops.sources.folder import Folder
 from cacheops.stock import WantedTree
 from cacheops.tasks import NodeWish
 from cacheops.uri import model_ref
@@ -93,7 +94,7 @@ async def giver(tmp_path: Path) -> AsyncIterator[Giver]:
     folder.mkdir()
     (folder / "model.safetensors").write_bytes(os.urandom(WEIGHTS_BYTES))
     (folder / "config.json").write_text("{}")
-    source = FolderSource(folder)
+    source = FolderSource(Folder(root=folder))
     manifest = source.resolve(model_ref(f"file://{folder}"))
     tree = bring(open_cache(tmp_path / "giver"), manifest, source, Transfer(), now_s=0.0)
     (tmp_path / "token").write_text(f"{TOKEN}\n")
