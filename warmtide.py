@@ -11,6 +11,7 @@ import os
 import sys
 from dataclasses import dataclass
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -52,20 +53,24 @@ def main() -> None:
 
 
 def run(command: Command, arguments: list[str]) -> int:
-    """Load a command's module and hand it the rest of the line."""
-    gc.disable()  # what imports make lives to the end: the collector would look through it again and again
+    """Load a command's module and hand it the rest of the line; 1 where a package of an extra is missing."""
     try:
-        module = import_module(command.module)
-    except ModuleNotFoundError as exc:
+        code: int = _module(command).main(arguments)
+    except ModuleNotFoundError as exc:  # also from within: commands import what only some of their words need
         if exc.name is None or exc.name.split(".")[0] in PACKAGES:
             raise
         sys.stderr.write(f"warmtide {command.name} needs {exc.name}, which is not installed: pip install '.[sim]'\n")
         return 1
+    return code
+
+
+def _module(command: Command) -> ModuleType:
+    gc.disable()  # what imports make lives to the end: the collector would look through it again and again
+    try:
+        return import_module(command.module)
     finally:
         gc.freeze()
         gc.enable()
-    code: int = module.main(arguments)
-    return code
 
 
 def _run_from_shell(command: Command, arguments: list[str]) -> int:

@@ -84,10 +84,18 @@ def test_a_command_gets_the_rest_of_the_line_and_its_answer_is_the_exit_code(
     assert warmtide.run(warmtide.Command("x", "sevenfold", ""), ["--help", "-o", "json"]) == 3
 
 
+@pytest.mark.parametrize(
+    "source",
+    [
+        pytest.param("import not_installed_anywhere\n", id="at once"),
+        pytest.param("def main(arguments):\n    import not_installed_anywhere\n", id="by one of its words"),
+    ],
+)
 def test_a_missing_extra_is_named_with_what_to_do(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "needy.py").write_text("import not_installed_anywhere\n")
+    (tmp_path / "needy.py").write_text(source)
+    monkeypatch.delitem(sys.modules, "needy", raising=False)
     monkeypatch.syspath_prepend(tmp_path)
 
     assert warmtide.run(warmtide.Command("x", "needy", ""), []) == 1
