@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Protocol
 
 from autoscaler.policy.spec import LensTargets
@@ -22,6 +23,13 @@ class Wish:
     lens: str = ""  # the largest, where the policy has lenses
     steps: tuple[Step, ...] = ()  # from the signals to the number, where the policy tells them
     again_at_s: float | None = None  # when time alone may change the answer
+
+
+class Role(StrEnum):
+    """What a pool does, where prefill and decoding have one each."""
+
+    PREFILL = "prefill"
+    DECODE = "decode"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +93,7 @@ class Site:
     times: StepTimes
     requests: Records | None = None  # only policies with foresight look at it
     eagerness_ratio: float = 1.0  # 2: half the load per replica; the knob that every policy has
+    role: Role | None = None  # None: its replicas do both
 
     def __post_init__(self) -> None:
         if not 0 < self.eagerness_ratio < math.inf:
@@ -100,6 +109,14 @@ class Policy(Protocol):
     def wish(self, seen: Observation, now_s: float) -> Wish | None:
         """The number wanted now; None leaves things as they are."""
         ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """A policy for each pool, where prefill and decoding are apart and both are scaled."""
+
+    prefill: Policy
+    decode: Policy
 
 
 def ready_pods(seen: Observation) -> list[PodSeen]:

@@ -1,4 +1,4 @@
-"""Prefill and decoding in pools of their own: a policy scales one of them, the other has a fixed number of replicas.
+"""Prefill and decoding in pools of their own: a policy scales one of them, or there is one for each.
 
 A request's prompt is computed in the prefill pool, its KV moves, and its tokens come from the decode pool, as with
 vLLM's NixlConnector. What a policy sees are the pages of the pool that it scales: a decode replica's TTFT counts from
@@ -7,31 +7,27 @@ the arrival there, the user's from the arrival at the prefill pool.
 
 import math
 from dataclasses import dataclass
-from enum import StrEnum
 
+from simulations.policies.base import Bounds, Role
 from simulations.replica import EngineConfig, StepTimes
 
 SCALED, FIXED = 0, 1  # pools of the fleet
 
 
-class Role(StrEnum):
-    """What a pool does."""
-
-    PREFILL = "prefill"
-    DECODE = "decode"
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FixedPool:
-    """The pool that nobody scales."""
+    """The pool that nobody scales; or, where it has bounds, the one of prefill, whose policy is another one."""
 
     role: Role
-    replicas: int
+    replicas: int  # at the beginning, where it has bounds
     config: EngineConfig
     times: StepTimes
     token_transfer_s: float  # what it takes to move the KV of one token of the prompt
+    bounds: Bounds | None = None
 
     def __post_init__(self) -> None:
+        if self.bounds is not None and self.role is not Role.PREFILL:
+            raise ValueError("of two pools that are scaled the second one is that of prefill")
         if self.replicas < 1:
             raise ValueError(f"a {self.role} pool of {self.replicas} replicas serves nobody")
         if not 0 <= self.token_transfer_s < math.inf:
