@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from simulations.compare import smallest_static
+from simulations.compare import cost_ratio, smallest_static
 from simulations.imports.choose import chosen
 from simulations.policies.base import Policy
 from simulations.policies.static import Static
@@ -21,8 +21,8 @@ class SharedRow:
     def cost_ratio(self, service: int | None) -> float:
         """GPU-hours ÷ those of the static fleets; of a service, or of all."""
         if service is None:
-            return self.shared.gpu_hours / self.static.gpu_hours
-        return self.shared.outcomes[service].gpu_hours / self.static.outcomes[service].gpu_hours
+            return cost_ratio(self.shared.gpu_hours, self.static.gpu_hours)
+        return cost_ratio(self.shared.outcomes[service].gpu_hours, self.static.outcomes[service].gpu_hours)
 
 
 def compare_together(

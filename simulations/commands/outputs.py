@@ -8,6 +8,7 @@ from pathlib import Path
 
 from simulations.compare import Row
 from simulations.outputs import (
+    Check,
     Page,
     PolicyRun,
     Prices,
@@ -40,26 +41,44 @@ class Leaving:
 
     def leave(self, setting: Setting, rows: Sequence[Row]) -> int:
         """Write the folder, judge the policy that the page is about; 0, or 3 where it missed a budget."""
-        runs = [self._run(setting, row) for row in rows]
+        runs = self.runs(setting, rows)
+        page = self.page(setting, rows, runs)
+        if self.out is not None:
+            write_folder(self.out, runs, render(page))
+            sys.stdout.write(f"written: {self.out / 'report.html'}\n")
+        return told(page.checks)
+
+    def runs(self, setting: Setting, rows: Sequence[Row], *, service: str = "") -> list[PolicyRun]:
+        """Each policy's part of a folder."""
+        watts = watts_of(self.scenario.profile)
+        meta = meta_of(setting, source=self.scenario.name, profile=self.scenario.profile)
+        return [
+            PolicyRun(
+                policy=row.policy.strip("/").replace("/", "_"),
+                outcome=row.outcome,
+                results=summarise(row.policy, row.outcome, setting, self.prices, watts),
+                meta=meta,
+                service=service,
+            )
+            for row in rows
+        ]
+
+    def page(self, setting: Setting, rows: Sequence[Row], runs: Sequence[PolicyRun]) -> Page:
+        """What there is to show, with what became of the budgets."""
         shown = [
             Shown(number=number, policy=row.policy, outcome=row.outcome, cost_ratio=row.cost_ratio)
             for number, row in enumerate(rows, start=1)
         ]
         page = Page(source=self.scenario.name, profile=self.scenario.profile, setting=setting, shown=shown)
-        judged = runs[page.focus.number - 1]
-        checks = gate(self.budgets, judged.results.results, judged.results.energy)
-        if self.out is not None:
-            meta = meta_of(setting, source=self.scenario.name, profile=self.scenario.profile)
-            write_folder(self.out, runs, meta, render(replace(page, checks=checks)))
-            sys.stdout.write(f"written: {self.out / 'report.html'}\n")
-        for check in checks:
-            sys.stdout.write(f"{'kept' if check.holds else 'MISSED'}: {check.line()}\n")
-        return 0 if all(check.holds for check in checks) else BUDGET_MISSED
+        judged = runs[page.focus.number - 1].results
+        return replace(page, checks=gate(self.budgets, judged.results, judged.energy))
 
-    def _run(self, setting: Setting, row: Row) -> PolicyRun:
-        watts = watts_of(self.scenario.profile)
-        results = summarise(row.policy, row.outcome, setting, self.prices, watts)
-        return PolicyRun(policy=row.policy.strip("/").replace("/", "_"), outcome=row.outcome, results=results)
+
+def told(checks: Sequence[Check], *, of: str = "") -> int:
+    """Say what became of each budget; 0, or 3 where one was missed."""
+    for check in checks:
+        sys.stdout.write(f"{'kept' if check.holds else 'MISSED'}: {of}{check.line()}\n")
+    return 0 if all(check.holds for check in checks) else BUDGET_MISSED
 
 
 def add_outputs(parser: argparse.ArgumentParser) -> None:

@@ -8,7 +8,7 @@ from simulations.commands.imported import add_import, imported_names
 from simulations.commands.outputs import add_outputs, leaving
 from simulations.commands.reach import add_reach, reach_of
 from simulations.commands.setting import add_setting, policy_names, scenario_of, setting_of
-from simulations.commands.together import imported_for_all, settings_of, show_together, together_of
+from simulations.commands.together import checked, run_together, together_of
 from simulations.errors import INTERRUPTED
 from simulations.outputs import notes_of
 from simulations.policies import NAMES
@@ -41,13 +41,10 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _run_together(options: argparse.Namespace, together: Together) -> int:
-    settings = settings_of(options, together)
-    rows, is_whole = show_together(
-        together, settings, imported_for_all(options, settings) or policy_names(options.policy)
-    )
-    if not is_whole:
-        return INTERRUPTED
-    for service, outcome in zip(together.services, rows[-1].shared.outcomes, strict=True):
-        for at_s, replicas in outcome.changes:
-            sys.stdout.write(f"{service.name} {at_s:.0f} s: {replicas} replicas\n")
-    return 0
+    """As one service, with the changes of each; an object of the user's is in the policy's place."""
+    ran = run_together(options, checked(options, together), () if options.imports else policy_names(options.policy))
+    if ran.is_whole:
+        for service, outcome in zip(together.services, ran.rows[-1].shared.outcomes, strict=True):
+            for at_s, replicas in outcome.changes:
+                sys.stdout.write(f"{service.name} {at_s:.0f} s: {replicas} replicas\n")
+    return ran.code

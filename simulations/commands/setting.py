@@ -11,7 +11,7 @@ from simulations.derive_figures import lengths_from
 from simulations.errors import UsageError
 from simulations.policies import NAMES, Bounds
 from simulations.policies.catalog import FORESIGHT
-from simulations.replica import PROFILES
+from simulations.replica import PROFILES, profile_gpus
 from simulations.scenarios import NAMES as SCENARIO_NAMES
 from simulations.scenarios import TOGETHER, Scenario, load_scenario
 from simulations.scenarios.draw import Recorded
@@ -104,11 +104,12 @@ def _on_profile(scenario: Scenario, given: str | None) -> Scenario:
     if given is None:
         return scenario
     if given in PROFILES:
-        return replace(scenario, profile=given, times=PROFILES[given])
+        return replace(scenario, profile=given, times=PROFILES[given], gpus_per_replica=profile_gpus(given) or 1)
     if not given.endswith((".yaml", ".yml")):
         raise UsageError(f"no profile named {given!r}; there are: {', '.join(PROFILES)}, or a file FILE.yaml")
     measured = read_profile(Path(given))
-    return replace(scenario, profile=measured.name, times=measured.times, engine=measured.config)
+    gpus = profile_gpus(measured.name) or scenario.gpus_per_replica
+    return replace(scenario, profile=measured.name, times=measured.times, engine=measured.config, gpus_per_replica=gpus)
 
 
 def _or(given: Value | None, default: Value) -> Value:

@@ -12,15 +12,15 @@ from pathlib import Path
 
 from simulations.commands.counts import count
 from simulations.commands.screen import Column, screen
+from simulations.commands.table import ALL, measures
 from simulations.errors import UsageError
 from simulations.outputs import check_folder
-from simulations.scenarios import Scenario, load_scenario
+from simulations.scenarios import Scenario, Together, load_any
 from simulations.study import STATIC, Comparison, Engine, Figures, Trial, carry_out_all, compared
 
 EAGERNESS = (0.6, 0.8, 1.0, 1.25, 1.6, 2.0)  # of the curves: from two thirds more load per replica to half of it
 ATTAINMENT_RATIO = 0.99  # at which costs are compared
 JOBS_MAX = 64
-RUN_FIELDS = ("attainment_ratio", "ttft_p95_s", "gpu_hours", "starts")
 
 
 def add_study(parser: argparse.ArgumentParser) -> None:
@@ -40,13 +40,13 @@ def is_study(options: argparse.Namespace) -> bool:
     return options.seeds > 1 or options.jobs > 1 or options.curve or options.also or options.engine is Engine.RAY
 
 
-def show_study(options: argparse.Namespace, scenario: Scenario, names: Sequence[str]) -> bool:
+def show_study(options: argparse.Namespace, scenario: Scenario | Together, names: Sequence[str]) -> bool:
     """Run it and print the table; False where it was interrupted, with what was done by then."""
     if options.slo is not None:
         raise UsageError("--slo judges one run: leave out --seeds, --also, --curve and --jobs")
     if options.out is not None:
         check_folder(options.out, may_replace=options.force)
-    trials = _trials(options, [scenario, *map(load_scenario, options.also)], names)
+    trials = _trials(options, [scenario, *map(load_any, options.also)], names)
     found, is_whole = _carried_out(options, trials)
     if not found:  # it was interrupted before there was anything to compare
         return is_whole
@@ -57,7 +57,7 @@ def show_study(options: argparse.Namespace, scenario: Scenario, names: Sequence[
     return is_whole
 
 
-def _trials(options: argparse.Namespace, scenarios: Sequence[Scenario], names: Sequence[str]) -> list[Trial]:
+def _trials(options: argparse.Namespace, scenarios: Sequence[Scenario | Together], names: Sequence[str]) -> list[Trial]:
     """Traffic by traffic, the fixed fleet first, so that an interrupt leaves whole comparisons."""
     seeds = range(options.seed, options.seed + options.seeds)
     eagerness = EAGERNESS if options.curve else (1.0,)
@@ -95,37 +95,43 @@ def _whole_seeds(found: Sequence[Figures]) -> list[Figures]:
 
 
 def _print(lines: Sequence[Comparison], *, has_curve: bool) -> None:
-    columns = [
-        Column("scenario", max((len(line.scenario) for line in lines), default=8), is_text=True),
-        Column("policy", max((len(line.policy) for line in lines), default=6), is_text=True),
-        Column("TTFT in time, %", 22),
-        Column("cost vs static", 19),
-    ]
+    """Scenario, service where there are several, policy, and what is told of any of the lines."""
+    shown = measures(
+        has_clients=any(line.requests is not None for line in lines),
+        has_prefixes=any(line.prefix_hit_ratio is not None for line in lines),
+        has_nodes=any(line.lost_requests is not None for line in lines),
+    )
+    table: list[tuple[str, bool, Sequence[str]]] = [("scenario", True, [line.scenario for line in lines])]
+    if any(line.service for line in lines):
+        table.append(("service", True, [line.service or ALL for line in lines]))
+    table.append(("policy", True, [line.policy for line in lines]))
+    table += [(measure.heading, False, [measure.of_line(line) for line in lines]) for measure in shown]
     if has_curve:
-        columns.append(Column(f"cost at {ATTAINMENT_RATIO:.0%}", 13))
-    rows = [[column.heading for column in columns], *(_values(line, has_curve=has_curve) for line in lines)]
-    for row in rows:
+        table.append((f"cost at {ATTAINMENT_RATIO:.0%}", False, [_at_equal(line) for line in lines]))
+    columns = [Column(head, max(map(len, (head, *cells))), is_text=is_text) for head, is_text, cells in table]
+    for row in zip(*((head, *cells) for head, _, cells in table), strict=True):
         text = "  ".join(column.place(value) for column, value in zip(columns, row, strict=True))
         sys.stdout.write(text.rstrip() + "\n")
 
 
-def _values(line: Comparison, *, has_curve: bool) -> list[str]:
-    percent = line.attainment_ratio.times(100.0)
-    values = [line.scenario, line.policy, percent.text(), line.cost_ratio.text()]
-    if has_curve:
-        cost = line.curve.at(ATTAINMENT_RATIO)
-        values.append(f"{cost:.2f}" if cost != float("inf") else "not reached")
-    return values
+def _at_equal(line: Comparison) -> str:
+    cost = line.curve.at(ATTAINMENT_RATIO)
+    return f"{cost:.2f}" if math.isfinite(cost) else "not reached"
 
 
 def _write(path: Path, found: Sequence[Figures], lines: Sequence[Comparison]) -> None:
     """Every run, and the comparison."""
     path.mkdir(exist_ok=True)
-    runs = (asdict(one.key) | {name: getattr(one, name) for name in RUN_FIELDS} for one in found)
+    runs = (_run(one) for whole in found for one in (*whole.services, whole))
     (path / "runs.jsonl").write_text("".join(json.dumps(run) + "\n" for run in runs), encoding="utf-8")
     text = json.dumps([asdict(line, dict_factory=_known) for line in lines], indent=2, allow_nan=False)
     (path / "comparison.json").write_text(text + "\n", encoding="utf-8")
     sys.stdout.write(f"written: {path / 'comparison.json'}, {path / 'runs.jsonl'}\n")
+
+
+def _run(figures: Figures) -> dict[str, object]:
+    values = {name: value for name, value in asdict(figures).items() if name not in ("key", "services")}
+    return asdict(figures.key) | _known(list(values.items()))
 
 
 def _known(fields: Sequence[tuple[str, object]]) -> dict[str, object]:

@@ -2,23 +2,28 @@
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from simulations.commands.imported import imported_names
+from simulations.commands.outputs import Leaving, leaving, told
 from simulations.commands.screen import Column, Screen, screen
 from simulations.commands.setting import setting_of
+from simulations.commands.table import ALL, ALWAYS, OF_NODES
+from simulations.compare import Row
 from simulations.compare_together import SharedRow, compare_together
-from simulations.errors import UsageError
-from simulations.outputs import nodes_note
+from simulations.errors import INTERRUPTED, UsageError
+from simulations.outputs import ServicesPage, SharedShown, nodes_note, render_services, write_folder
 from simulations.scenarios import Together, load_any
-from simulations.world import Outcome, Setting
+from simulations.study import Figures, Key, figures_of_all
+from simulations.world import Setting
 
-# What belongs to one service, or to one run of one service.
-_NOT_FOR_SEVERAL = (
+# What belongs to one service: the file says it of each.
+_OF_ONE = (
     *("trace", "format", "lengths", "profile", "replicas_min", "replicas_max", "ttft", "cold_seconds", "warm_seconds"),
-    *("caches", "out", "cost", "slo"),
+    "caches",
 )
-ALL = "all"
+SHOWN = (*ALWAYS, *OF_NODES)
 
 
 def together_of(options: argparse.Namespace) -> Together | None:
@@ -29,43 +34,58 @@ def together_of(options: argparse.Namespace) -> Together | None:
     return found if isinstance(found, Together) else None
 
 
-def settings_of(options: argparse.Namespace, together: Together) -> list[Setting]:
-    """Of each service; UsageError where an option is given that is for one service."""
-    given = [name for name in _NOT_FOR_SEVERAL if getattr(options, name, None) is not None]
-    if given:
-        raise for_one_service(f"--{given[0].replace('_', '-')}", together)
-    return [setting_of(service, options.seed) for service in together.services]
+def checked(options: argparse.Namespace, together: Together) -> Together:
+    """The same; UsageError where an option is given that is for one service."""
+    for name in _OF_ONE:
+        if getattr(options, name, None) is not None:
+            option = f"--{name.replace('_', '-')}"
+            count = len(together.services)
+            raise UsageError(f"{option}: for one service; {together.name} has {count}, say it in its file")
+    return together
 
 
-def for_one_service(option: str, together: Together) -> UsageError:
-    """What is said to who gives such an option."""
-    return UsageError(f"{option}: for one service; {together.name} has {len(together.services)}, say it in its file")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ran:
+    """What was done, and the command's exit code."""
+
+    rows: Sequence[SharedRow]
+    code: int
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether nobody interrupted it."""
+        return self.code != INTERRUPTED
 
 
-def imported_for_all(options: argparse.Namespace, settings: Sequence[Setting]) -> tuple[str, ...]:
+def run_together(options: argparse.Namespace, together: Together, names: Sequence[str]) -> Ran:
+    """The table, with `--out` the folder, with `--slo` the verdict."""
+    left = [leaving(options, service) for service in together.services]
+    settings = {service.name: setting_of(service, options.seed) for service in together.services}
+    rows, is_whole = _show(settings, (*names, *_imported(options, settings)))
+    code = _leave(together, left, settings, rows) if rows else 0
+    return Ran(rows=rows, code=code if is_whole else INTERRUPTED)
+
+
+def _imported(options: argparse.Namespace, settings: Mapping[str, Setting]) -> tuple[str, ...]:
     """Objects of users among the policies, refused where one of the services cannot have them."""
-    names: tuple[str, ...] = ()
-    for setting in settings:
-        names = imported_names(options, setting)
-    return names
+    return [imported_names(options, setting) for setting in settings.values()][-1]
 
 
-def show_together(
-    together: Together, settings: Sequence[Setting], names: Sequence[str]
-) -> tuple[list[SharedRow], bool]:
+def _show(settings: Mapping[str, Setting], names: Sequence[str]) -> tuple[list[SharedRow], bool]:
     """Print the rows of each policy as they come; what was done, and whether that is all."""
-    span_s = max(setting.span_s for setting in settings)
-    for service, setting in zip(together.services, settings, strict=True):
-        sys.stdout.write(f"{service.name}: {len(setting.requests):,} requests, TTFT ≤ {setting.ttft_s:g} s\n")
-    sys.stdout.write(f"{span_s / 3600:.1f} h on nodes: {', '.join(_nodes(settings[0]))}\n")
-    columns = _columns(together, names)
+    given = list(settings.values())
+    for name, setting in settings.items():
+        sys.stdout.write(f"{name}: {len(setting.requests):,} requests, TTFT ≤ {setting.ttft_s:g} s\n")
+    span_s = max(setting.span_s for setting in given)
+    sys.stdout.write(f"{span_s / 3600:.1f} h on nodes: {', '.join(_nodes(given[0]))}\n")
+    columns = _columns(settings, names)
     rows: list[SharedRow] = []
     try:
         with screen(len(names) + 1, "static") as on:
             on.head(columns)
-            for row in compare_together(settings, names, lambda name, share: on.tell(name, len(rows) + share)):
+            for row in compare_together(given, names, lambda name, share: on.tell(name, len(rows) + share)):
                 rows.append(row)
-                _print(on, columns, together, row)
+                _print(on, columns, settings, row)
     except KeyboardInterrupt:
         sys.stderr.write("warmtide sim: interrupted; what is above was done\n")
         return rows, False
@@ -80,47 +100,47 @@ def _nodes(setting: Setting) -> Iterator[str]:
         yield f"a quota of {setting.budget_gpus} GPUs"
 
 
-def _columns(together: Together, names: Sequence[str]) -> tuple[Column, ...]:
-    static = len(together.services) * 3 + len("static-")
+def _columns(settings: Mapping[str, Setting], names: Sequence[str]) -> tuple[Column, ...]:
+    static = len(settings) * 3 + len("static-")
     return (
         Column("policy", max(static, *map(len, names)), is_text=True),
-        Column("service", max(7, *(len(service.name) for service in together.services)), is_text=True),
-        Column("TTFT in time", 12),
-        Column("TTFT p95", 9),
-        Column("GPU-hours", 9),
-        Column("vs static", 9),
-        Column("starts", 6),
-        Column("lost", 6),
-        Column("waited", 8),
+        Column("service", max(7, *map(len, settings)), is_text=True),
+        *(measure.column for measure in SHOWN),
     )
 
 
-def _print(on: Screen, columns: Sequence[Column], together: Together, row: SharedRow) -> None:
-    """Services, all of them, and what the nodes came to; `waited`: replica-hours without a node."""
-    outcomes = row.shared.outcomes
-    for number, (service, outcome) in enumerate(zip(together.services, outcomes, strict=True)):
+def _print(on: Screen, columns: Sequence[Column], settings: Mapping[str, Setting], row: SharedRow) -> None:
+    """Services, all of them, and what each group of nodes came to."""
+    seed = next(iter(settings.values())).seed
+    key = Key(scenario="", seed=seed, policy=row.policy, eagerness_ratio=1.0)
+    found = figures_of_all(key, settings, row.shared)
+    for number, figures in enumerate(found.services):
         policy = row.policy if number == 0 else ""
-        on.row(columns, (policy, service.name, *_values(outcome, row.cost_ratio(number))))
-    on.row(
-        columns,
-        (
-            *("", ALL, f"{row.shared.attainment_ratio:.2%}", ""),
-            *(f"{row.shared.gpu_hours:.1f}", f"{row.cost_ratio(None):.2f}"),
-            *(str(sum(one.starts for one in outcomes)), str(sum(one.lost_requests for one in outcomes))),
-            f"{sum(one.waited_hours for one in outcomes):.1f} h",
-        ),
-    )
+        on.row(columns, (policy, figures.key.service, *_cells(figures, row.cost_ratio(number))))
+    on.row(columns, ("", ALL, *_cells(found, row.cost_ratio(None))))
     for use in row.shared.nodes:
         on.line(f"{'':{columns[0].width}}  {nodes_note(use)}")
 
 
-def _values(outcome: Outcome, cost_ratio: float) -> tuple[str, ...]:
-    return (
-        f"{outcome.attainment_ratio:.2%}",
-        f"{outcome.ttft_p95_s:.2f} s",
-        f"{outcome.gpu_hours:.1f}",
-        f"{cost_ratio:.2f}",
-        str(outcome.starts),
-        str(outcome.lost_requests),
-        f"{outcome.waited_hours:.1f} h",
-    )
+def _cells(figures: Figures, cost_ratio: float) -> Iterator[str]:
+    return (measure.of_run(figures, cost_ratio) for measure in SHOWN)
+
+
+def _leave(
+    together: Together, left: Sequence[Leaving], settings: Mapping[str, Setting], rows: Sequence[SharedRow]
+) -> int:
+    """One folder and one page for all; each service has budgets of its own. 0, or 3 where one missed one."""
+    runs, pages = [], []
+    for number, (leaves, (name, setting)) in enumerate(zip(left, settings.items(), strict=True)):
+        of_service = [
+            Row(policy=row.policy, outcome=row.shared.outcomes[number], cost_ratio=row.cost_ratio(number))
+            for row in rows
+        ]
+        own = leaves.runs(setting, of_service, service=name)
+        pages.append(leaves.page(setting, of_service, own))
+        runs += own
+    if (out := left[0].out) is not None:
+        shown = [SharedShown(policy=row.policy, shared=row.shared, cost_ratio=row.cost_ratio(None)) for row in rows]
+        write_folder(out, runs, render_services(ServicesPage(source=together.name, shown=shown, services=pages)))
+        sys.stdout.write(f"written: {out / 'report.html'}\n")
+    return max(told(page.checks, of=f"{page.source}: ") for page in pages)

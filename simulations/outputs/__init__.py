@@ -7,6 +7,7 @@ from .price_files import read_budgets, read_prices
 from .prices import Check, Prices, Watts, gate, prices_of, watts_of
 from .report import Page, Shown, render
 from .results import Results, summarise
+from .services import ServicesPage, SharedShown, render_services
 
 __all__ = [
     "Check",
@@ -17,6 +18,8 @@ __all__ = [
     "PriceError",
     "Prices",
     "Results",
+    "ServicesPage",
+    "SharedShown",
     "Shown",
     "Watts",
     "check_folder",
@@ -28,6 +31,7 @@ __all__ = [
     "read_budgets",
     "read_prices",
     "render",
+    "render_services",
     "summarise",
     "watts_of",
     "write_folder",

@@ -33,6 +33,8 @@ class PolicyRun:
     policy: str
     outcome: Outcome
     results: Results
+    meta: Document
+    service: str = ""  # of several: each has a folder of its own in that of the policy
 
 
 def check_folder(path: Path, *, may_replace: bool) -> None:
@@ -46,7 +48,7 @@ def check_folder(path: Path, *, may_replace: bool) -> None:
         raise FolderError(f"{parent} does not exist")
 
 
-def write_folder(path: Path, runs: Sequence[PolicyRun], meta: Document, report: str) -> None:
+def write_folder(path: Path, runs: Sequence[PolicyRun], report: str) -> None:
     """All of it, at once."""
     staging = path.with_name(path.name + STAGING_SUFFIX)
     if staging.exists():
@@ -54,9 +56,9 @@ def write_folder(path: Path, runs: Sequence[PolicyRun], meta: Document, report: 
     staging.mkdir()
     (staging / REPORT).write_text(report, encoding="utf-8")
     for run in runs:
-        folder = staging / run.policy
-        folder.mkdir()
-        _write_run(folder, run, meta | {"policy": run.policy})
+        folder = staging / run.policy / run.service
+        folder.mkdir(parents=True)
+        _write_run(folder, run)
     if path.exists():
         shutil.rmtree(path)
     staging.rename(path)
@@ -80,7 +82,8 @@ def meta_of(setting: Setting, *, source: str, profile: str) -> Document:
     }
 
 
-def _write_run(folder: Path, run: PolicyRun, meta: Document) -> None:
+def _write_run(folder: Path, run: PolicyRun) -> None:
+    meta = run.meta | {"policy": run.policy}
     _write_requests(folder / "requests.csv", run.outcome.requests)
     for name, document in (("meta", meta), ("results", run.results.results), ("energy", run.results.energy)):
         text = json.dumps(document, indent=2, allow_nan=False)

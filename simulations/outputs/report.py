@@ -55,11 +55,14 @@ class Page:
 
 def render(page: Page) -> str:
     """The whole page."""
-    title = f"{escape(page.source)}: {len(page.shown)} policies"
-    css = files(__package__).joinpath("report.css").read_text(encoding="utf-8")
+    title = f"{page.source}: {len(page.shown)} policies"
+    return document(title, (f"<h1>{escape(title)} on the same traffic</h1>", *sections(page)))
+
+
+def sections(page: Page) -> Sequence[str]:
+    """All that there is to say of one service."""
     top = nice_top(max(_replicas(one.outcome)[-1].max() for one in page.shown))
-    parts = (
-        f"<h1>{title} on the same traffic</h1>",
+    return (
         f'<p class="lede">{_verdict(page)}</p>',
         _facts(page),
         _gate(page.checks),
@@ -70,14 +73,20 @@ def render(page: Page) -> str:
         _demand(page),
         "<h2>What each policy did</h2>",
         *(_course(page, one, top) for one in page.shown),
-        "<footer>Simulated by Warmtide; the same folder holds every request, the course and all decisions.</footer>",
     )
+
+
+def document(title: str, parts: Sequence[str]) -> str:
+    """A page that asks nobody for anything."""
+    css = files(__package__).joinpath("report.css").read_text(encoding="utf-8")
+    foot = "<footer>Simulated by Warmtide; the same folder holds every request, the course and all decisions.</footer>"
+    body = f"<body><main>{''.join((*parts, foot))}</main></body>"
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         # No request can leave the page, whatever a name in it may hold.
         "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{title}</title><style>{css}</style></head><body><main>{''.join(parts)}</main></body></html>\n"
+        f"<title>{escape(title)}</title><style>{css}</style></head>{body}</html>\n"
     )
 
 
@@ -89,10 +98,9 @@ def _verdict(page: Page) -> str:
     )
     if one is fixed:
         return said + "."
-    sized = ", sized as if its nodes stayed" if page.setting.nodes else ""
     return (
         f"{said}: {one.cost_ratio:.2f} × the {fixed.outcome.gpu_hours:.1f} GPU-hours of the smallest fixed fleet "
-        f"({escape(fixed.policy)}{sized}), which brought {fixed.outcome.attainment_ratio:.2%}."
+        f"({escape(fixed.policy)}), which brought {fixed.outcome.attainment_ratio:.2%}."
     )
 
 

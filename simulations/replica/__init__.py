@@ -1,7 +1,7 @@
 """One vLLM replica as a pure model: continuous batching, KV blocks, prefix cache, iteration times."""
 
 from .adapters import AdapterLimits
-from .config import LLAMA_8B_H100, PROFILES, EngineConfig, StepTimes
+from .config import LLAMA_8B_H100, PROFILES, EngineConfig, StepTimes, profile_gpus
 from .engine import Counters, Engine
 from .errors import BadEngineConfigError, ReplicaError, RequestTooLongError
 from .request import Finished, Request, Step, StepResult, Token
@@ -22,4 +22,5 @@ __all__ = [
     "StepResult",
     "StepTimes",
     "Token",
+    "profile_gpus",
 ]

@@ -4,6 +4,7 @@ The cost is linear: t = a + b·P + c·B + d·K + e·A with P prefill tokens, B d
 K KV tokens read by them, A pairs of prefill tokens that attend to each other.
 """
 
+import re
 from dataclasses import dataclass, replace
 
 from .errors import BadEngineConfigError
@@ -130,4 +131,13 @@ PROFILES = {
     "qwen3-32b-h100-tp2": _published(13.608, prefill_us=37.45, decode_us=23.95, kv_ns=43.00, pair_ns=2.799),
     "qwen3-8b-h100": _published(6.548, prefill_us=14.54, decode_us=11.53, kv_ns=46.50, pair_ns=1.327),
 }
+TENSOR_PARALLEL = re.compile(r"-tp(\d+)$")
+
+
+def profile_gpus(name: str) -> int | None:
+    """The GPUs of one replica, where a profile's name ends in -tpN; None: it does not say."""
+    found = TENSOR_PARALLEL.search(name)
+    return None if found is None else int(found[1])
+
+
 LLAMA_8B_H100 = PROFILES["llama-3.1-8b-h100"]

@@ -33,7 +33,9 @@ def load_scenario(name: str) -> Scenario:
     """One service's scenario that ships, or that of a file; ScenarioError says what is wrong."""
     found = load_any(name)
     if isinstance(found, Together):
-        raise ScenarioError(f"scenario {name} is of several services: plain run and compare take it, nothing else does")
+        raise ScenarioError(
+            f"scenario {name} is of several services: run and compare take it; here a file of one of them is expected"
+        )
     return found
 
 

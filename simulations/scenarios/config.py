@@ -13,7 +13,7 @@ from simulations.derive_figures import lengths_from
 from simulations.errors import ScenarioError
 from simulations.policies.base import Bounds
 from simulations.prefixes import load_prefixes
-from simulations.replica import PROFILES, BadEngineConfigError, EngineConfig
+from simulations.replica import PROFILES, BadEngineConfigError, EngineConfig, profile_gpus
 from simulations.scenarios.draw import Generated, Recorded, Traffic, Window
 from simulations.scenarios.nodes import NodesPart, check_fits, made_nodes
 from simulations.scenarios.parts import Count, Part, Positive, Ratio, Seconds
@@ -26,6 +26,7 @@ from simulations.traces.reshape import Scale
 from simulations.traffic import load_figures, load_rates
 
 FILE_BYTES_MAX = 100_000  # a scenario has some thirty lines
+SERVICE_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"  # a folder of results is called so
 SERVICES_MAX = 50  # each has all its requests in memory
 
 
@@ -46,7 +47,7 @@ class _Traffic(Part):
 
 class _Machine(Part):
     profile: str
-    gpus: Count = 1
+    gpus: Count | None = None  # as the profile's name says
     gpu_class: str | None = None
     max_num_seqs: Count | None = None
     max_num_batched_tokens: Count | None = None
@@ -87,7 +88,7 @@ class _Scenario(_Place, _Service):
 
 
 class _Named(_Service):
-    name: Annotated[str, Field(min_length=1, max_length=40)]
+    name: Annotated[str, Field(max_length=40, pattern=SERVICE_NAME)]
 
 
 class _Together(_Place):
@@ -121,7 +122,8 @@ def _scenario(found: _Service, place: _Place, name: str, folder: Path) -> Scenar
     limits = found.machine.model_dump(exclude={"profile", "gpus", "gpu_class"}, exclude_none=True)
     profile = _known("machine.profile", found.machine.profile, PROFILES)
     nodes = made_nodes(place.nodes)
-    check_fits(nodes, gpus=found.machine.gpus, gpu_class=found.machine.gpu_class)
+    gpus = found.machine.gpus or profile_gpus(profile) or 1
+    check_fits(nodes, gpus=gpus, gpu_class=found.machine.gpu_class)
     engine = EngineConfig(caches_prefixes=False, **limits)
     return Scenario(
         name=name,
@@ -139,7 +141,7 @@ def _scenario(found: _Service, place: _Place, name: str, folder: Path) -> Scenar
         fixed_pool=None if found.pools is None else found.pools.made(engine, PROFILES[profile]),
         adapters=None if found.adapters is None else found.adapters.made(),
         clients=None if found.clients is None else found.clients.made(),
-        gpus_per_replica=found.machine.gpus,
+        gpus_per_replica=gpus,
         gpu_class=found.machine.gpu_class,
         nodes=nodes,
         budget_gpus=place.budget_gpus,

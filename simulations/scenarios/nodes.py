@@ -17,7 +17,7 @@ nodes: # in the order in which they are used; without this part there is always 
   losses: [{node: 0, atSeconds: 1800}] # told instead of drawn
 budgetGpus: 12 # a quota over all services
 machine:
-  gpus: 1 # of each replica
+  gpus: 1 # of each replica; else as the profile's name says: 2 of one that ends in -tp2
   gpuClass: NVIDIA-L40S # on nodes of this class only
 
 Instead of one service a file may say `services:`, a list of them with a `name` each, the most important first: what

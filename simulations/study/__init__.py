@@ -2,7 +2,7 @@
 
 from .engines import Engine, Spread, carry_out_all, spread_over
 from .figures import Comparison, CostCurve, Paired, compared, cost_at, paired
-from .trial import STATIC, Figures, Key, Trial, carry_out
+from .trial import STATIC, Figures, Key, Trial, carry_out, figures_of, figures_of_all
 
 __all__ = [
     "STATIC",
@@ -18,6 +18,8 @@ __all__ = [
     "carry_out_all",
     "compared",
     "cost_at",
+    "figures_of",
+    "figures_of_all",
     "paired",
     "spread_over",
 ]

@@ -8,9 +8,12 @@ where a curve is asked for, each is made more and less eager, and costs are comp
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
+
+from simulations.compare import cost_ratio
 
 from .trial import Figures
 
@@ -20,16 +23,12 @@ LATE_RATIO_MIN = 1e-5  # attainment of one has no logarithm
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Paired:
-    """A mean over the seeds and its interval; the interval is infinite where one seed is all there is."""
+    """A mean over the seeds and its interval, which is infinite where the mean is, or one seed is all there is."""
 
     mean: float
     low: float
     high: float
     seeds: int
-
-    def times(self, factor: float) -> "Paired":
-        """In another unit."""
-        return replace(self, mean=self.mean * factor, low=self.low * factor, high=self.high * factor)
 
     def text(self, form: str = ".2f") -> str:
         """For humans."""
@@ -51,20 +50,28 @@ class CostCurve:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """One policy on one scenario, over all seeds."""
+    """One policy on one scenario, over all seeds; None: there is no such thing in its world."""
 
     scenario: str
+    service: str  # one of several; empty: all of them, or the only one
     policy: str
     attainment_ratio: Paired
     cost_ratio: Paired  # GPU-hours ÷ those of the fixed fleet on the same traffic
     ttft_p95_s: float  # mean over the seeds; infinite where it is for one of them
+    gpu_hours: Paired
+    starts: Paired
+    requests: Paired | None
+    prefix_hit_ratio: Paired | None
+    lost_requests: Paired | None
+    waited_hours: Paired | None
+    nodes_cost: Paired | None
     curve: CostCurve
 
 
 def paired(values: Sequence[float], *, highest: float = math.inf) -> Paired:
     """Of one value per seed; an interval ends where no value can be: at nothing, and at `highest`."""
     mean = float(np.mean(values))
-    if len(values) < 2:
+    if len(values) < 2 or math.isinf(mean):
         return Paired(mean=mean, low=-math.inf, high=math.inf, seeds=len(values))
     from scipy.stats import t as student  # a second, which only who has intervals is to wait for
 
@@ -73,38 +80,58 @@ def paired(values: Sequence[float], *, highest: float = math.inf) -> Paired:
     return Paired(mean=mean, low=max(0.0, mean - half), high=min(highest, mean + half), seeds=len(values))
 
 
+Group = tuple[str, str, str]  # scenario, service, policy
+
+
 def compared(found: Iterable[Figures], static: str) -> list[Comparison]:
-    """One line per scenario and policy, in the order in which they first came; `static` is what costs are shares of."""
-    grouped: dict[tuple[str, str], list[Figures]] = defaultdict(list)
-    for figures in found:
-        grouped[figures.key.scenario, figures.key.policy].append(figures)
-    fixed = {
-        (scenario, one.key.seed): one.gpu_hours
-        for (scenario, policy), group in grouped.items()
-        if policy == static
-        for one in group
-        if one.key.is_plain
-    }
-    return [_comparison(scenario, policy, group, fixed) for (scenario, policy), group in grouped.items()]
+    """One line per scenario, service and policy, in the order in which they first came; costs are shares of `static`.
+
+    Of several services, each has its line before that of all.
+    """
+    grouped: dict[Group, list[Figures]] = defaultdict(list)
+    for figures in chain.from_iterable((*one.services, one) for one in found):
+        grouped[figures.key.scenario, figures.key.service, figures.key.policy].append(figures)
+    return [
+        _comparison(group, of_group, {one.key.seed: one.gpu_hours for one in _plain(grouped[*group[:2], static])})
+        for group, of_group in grouped.items()
+    ]
 
 
-def _comparison(
-    scenario: str, policy: str, group: Sequence[Figures], fixed: dict[tuple[str, int], float]
-) -> Comparison:
-    plain = [one for one in group if one.key.is_plain]
+def _plain(group: Iterable[Figures]) -> list[Figures]:
+    return [one for one in group if one.key.is_plain]
+
+
+def _comparison(group: Group, found: Sequence[Figures], fixed: dict[int, float]) -> Comparison:
+    """`fixed`: the GPU-hours of the fixed fleet by seed."""
+    scenario, service, policy = group
+    plain = _plain(found)
     points = []
-    for eagerness in sorted({one.key.eagerness_ratio for one in group}):
-        same = [one for one in group if one.key.eagerness_ratio == eagerness]
-        costs = [one.gpu_hours / fixed[scenario, one.key.seed] for one in same]
+    for eagerness in sorted({one.key.eagerness_ratio for one in found}):
+        same = [one for one in found if one.key.eagerness_ratio == eagerness]
+        costs = [cost_ratio(one.gpu_hours, fixed[one.key.seed]) for one in same]
         points.append((float(np.mean([one.attainment_ratio for one in same])), float(np.mean(costs))))
     return Comparison(
         scenario=scenario,
+        service=service,
         policy=policy,
         attainment_ratio=paired([one.attainment_ratio for one in plain], highest=1.0),
-        cost_ratio=paired([one.gpu_hours / fixed[scenario, one.key.seed] for one in plain]),
+        cost_ratio=paired([cost_ratio(one.gpu_hours, fixed[one.key.seed]) for one in plain]),
         ttft_p95_s=float(np.mean([one.ttft_p95_s for one in plain])),
+        gpu_hours=paired([one.gpu_hours for one in plain]),
+        starts=paired([one.starts for one in plain]),
+        requests=_paired_known([one.requests for one in plain]),
+        prefix_hit_ratio=_paired_known([one.prefix_hit_ratio for one in plain]),
+        lost_requests=_paired_known([one.lost_requests for one in plain]),
+        waited_hours=_paired_known([one.waited_hours for one in plain]),
+        nodes_cost=_paired_known([one.nodes_cost for one in plain]),
         curve=CostCurve(points=tuple(points)),
     )
+
+
+def _paired_known(values: Sequence[float | None]) -> Paired | None:
+    """None where a seed has no such thing."""
+    known = [value for value in values if value is not None]
+    return paired(known) if len(known) == len(values) else None
 
 
 def cost_at(points: Sequence[tuple[float, float]], attainment_ratio: float) -> float:

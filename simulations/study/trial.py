@@ -1,13 +1,18 @@
 """One run of many: which policy on which traffic with which luck, and the few figures that come back."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
+import numpy as np
+
 from simulations.compare import smallest_static
 from simulations.imports.choose import chosen
+from simulations.policies.base import Policy
 from simulations.policies.static import Static
-from simulations.scenarios import Scenario
-from simulations.world import Setting, simulate
+from simulations.scenarios import Scenario, Together
+from simulations.world import Outcome, Setting, Shared, simulate, simulate_together
+from simulations.world.tally import ttft_quantile_s
 
 STATIC = "static"  # the smallest fixed fleet that holds the objective on this traffic
 SETTINGS_KEPT = 2  # a process works off one traffic after another; a day of requests takes 90 MB
@@ -17,7 +22,7 @@ SETTINGS_KEPT = 2  # a process works off one traffic after another; a day of req
 class Trial:
     """Everything a process needs to know; equal trials give equal figures."""
 
-    scenario: Scenario
+    scenario: Scenario | Together
     seed: int
     policy: str
     eagerness_ratio: float = 1.0
@@ -38,6 +43,7 @@ class Key:
     seed: int
     policy: str
     eagerness_ratio: float
+    service: str = ""  # one of several; empty: all of them, or the only one
 
     @property
     def is_plain(self) -> bool:
@@ -47,34 +53,86 @@ class Key:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figures:
-    """What came of a trial."""
+    """What came of a trial; None: there is no such thing in its world."""
 
     key: Key
     attainment_ratio: float
     ttft_p95_s: float
     gpu_hours: float
     starts: int
+    requests: int | None = None  # how many came, where that is up to the policy
+    prefix_hit_ratio: float | None = None
+    lost_requests: int | None = None  # with their nodes
+    waited_hours: float | None = None  # of replicas without a node
+    nodes_cost: float | None = None
+    services: tuple["Figures", ...] = ()  # of several, each its own; nodes are of all of them
 
 
-def carry_out(trial: Trial) -> Figures:
-    """Simulate it. All policies on one traffic begin with the fixed fleet's number and have the same luck."""
-    setting = _setting(trial.scenario, trial.seed)
-    if trial.policy == STATIC:
-        replicas = setting.bounds.clamp(round(setting.replicas_at_start * trial.eagerness_ratio))
-        outcome = simulate(replace(setting, replicas_at_start=replicas), Static(replicas))
-    else:
-        outcome = simulate(setting, chosen(trial.policy, setting, eagerness_ratio=trial.eagerness_ratio))
+def figures_of(key: Key, setting: Setting, outcome: Outcome) -> Figures:
+    """Of one run of one service."""
+    has_nodes = bool(setting.nodes)
     return Figures(
-        key=trial.key,
+        key=key,
         attainment_ratio=outcome.attainment_ratio,
         ttft_p95_s=outcome.ttft_p95_s,
         gpu_hours=outcome.gpu_hours,
         starts=outcome.starts,
+        requests=len(outcome.requests) if setting.has_clients else None,
+        prefix_hit_ratio=outcome.prefix_hit_ratio,
+        lost_requests=outcome.lost_requests if has_nodes else None,
+        waited_hours=outcome.waited_hours if has_nodes else None,
+        nodes_cost=sum(use.cost for use in outcome.nodes) if outcome.nodes else None,
     )
+
+
+def figures_of_all(key: Key, settings: Mapping[str, Setting], shared: Shared) -> Figures:
+    """Of one run of several services, by their names."""
+    outcomes = shared.outcomes
+    return Figures(
+        key=key,
+        attainment_ratio=shared.attainment_ratio,
+        ttft_p95_s=ttft_quantile_s(np.concatenate([one.requests for one in outcomes]), 0.95),
+        gpu_hours=shared.gpu_hours,
+        starts=sum(one.starts for one in outcomes),
+        lost_requests=sum(one.lost_requests for one in outcomes),
+        waited_hours=sum(one.waited_hours for one in outcomes),
+        nodes_cost=sum(use.cost for use in shared.nodes),
+        services=tuple(
+            figures_of(replace(key, service=name), setting, one)
+            for (name, setting), one in zip(settings.items(), outcomes, strict=True)
+        ),
+    )
+
+
+def carry_out(trial: Trial) -> Figures:
+    """Simulate it. All policies on one traffic begin with the fixed fleet's number and have the same luck."""
+    if isinstance(trial.scenario, Together):
+        settings = _settings(trial.scenario, trial.seed)
+        shared = simulate_together([_with_policy(setting, trial) for setting in settings.values()])
+        return figures_of_all(trial.key, settings, shared)
+    setting = _setting(trial.scenario, trial.seed)
+    return figures_of(trial.key, setting, simulate(*_with_policy(setting, trial)))
+
+
+def _with_policy(setting: Setting, trial: Trial) -> tuple[Setting, Policy]:
+    if trial.policy != STATIC:
+        return setting, chosen(trial.policy, setting, eagerness_ratio=trial.eagerness_ratio)
+    replicas = setting.bounds.clamp(round(setting.replicas_at_start * trial.eagerness_ratio))
+    return replace(setting, replicas_at_start=replicas), Static(replicas)
 
 
 @lru_cache(maxsize=SETTINGS_KEPT)
 def _setting(scenario: Scenario, seed: int) -> Setting:
+    return _sized(scenario, seed)
+
+
+@lru_cache(maxsize=SETTINGS_KEPT)
+def _settings(together: Together, seed: int) -> Mapping[str, Setting]:
+    """Of each service by its name, sized as if it were alone."""
+    return {service.name: _sized(service, seed) for service in together.services}
+
+
+def _sized(scenario: Scenario, seed: int) -> Setting:
     """The traffic of a seed; it starts with as many replicas as the smallest fixed fleet that holds has."""
     setting, _ = scenario.setting(seed)
     return replace(setting, replicas_at_start=smallest_static(setting))

@@ -4,6 +4,8 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from simulations.compiled.fleet import Adapters, Router
 from simulations.compiled.layout import Records
 from simulations.compiled.names import BlockNames
@@ -86,6 +88,11 @@ class Setting:
     def is_chained(self) -> bool:
         """Whether some requests come, or go on elsewhere, only when others end."""
         return self.follows is not None or self.fixed_pool is not None
+
+    @property
+    def has_clients(self) -> bool:
+        """Whether some come only when others were answered: how many do so is up to the policy."""
+        return bool(np.isinf(self.requests["arrived_at_s"]).any())
 
     @property
     def span_s(self) -> float:

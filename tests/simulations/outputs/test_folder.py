@@ -35,16 +35,20 @@ REQUEST_COLUMNS = [
 @pytest.fixture(scope="module")
 def runs(setting: Setting, rows: list[Row]) -> list[PolicyRun]:
     prices, watts = prices_of(PROFILE), watts_of(PROFILE)
+    meta = meta_of(setting, source="test", profile=PROFILE)
     return [
         PolicyRun(
-            policy=row.policy, outcome=row.outcome, results=summarise(row.policy, row.outcome, setting, prices, watts)
+            policy=row.policy,
+            outcome=row.outcome,
+            results=summarise(row.policy, row.outcome, setting, prices, watts),
+            meta=meta,
         )
         for row in rows
     ]
 
 
 def written(path: Path, setting: Setting, runs: list[PolicyRun]) -> Path:
-    write_folder(path, runs, meta_of(setting, source="test", profile=PROFILE), "<!doctype html>")
+    write_folder(path, runs, "<!doctype html>")
     return path
 
 

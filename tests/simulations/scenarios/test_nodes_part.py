@@ -1,5 +1,6 @@
 """Nodes and several services in a scenario file: what they may say, what a wrong one is told, and the table."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,7 @@ WRONG = {
     "one name": (TWO.replace("name: b\n", "name: a\n"), "services: a name of its own is expected for each, got a, a"),
     "alone": (TWO[: TWO.index("  - name: b\n")], "services: List should have at least 2 items"),
     "no nodes": (TWO.replace(NODES, ""), "nodes: Field required"),
+    "no folder": (TWO.replace("name: b\n", "name: ../b\n"), "services.1.name: String should match pattern"),
     "nameless": (TWO.replace("  - name: a\n    traffic", "  - traffic"), "services.0.name: Field required"),
     "mixed": (TWO + "router: round-robin\n", "router: Extra inputs are not permitted"),
 }
@@ -128,17 +130,80 @@ def test_a_run_of_several_services_tells_the_changes_of_each(
     assert "b 0 s: 1 replicas" in out
 
 
+@pytest.fixture
+def two(tmp_path: Path) -> str:
+    (tmp_path / "trace.csv").write_text(TRACE, encoding="utf-8")
+    (tmp_path / "two.yaml").write_text(TWO, encoding="utf-8")
+    return str(tmp_path / "two.yaml")
+
+
+def test_a_comparison_of_several_services_leaves_a_folder_for_each_and_one_page(
+    two: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    (tmp_path / "slo.json").write_text('{"ttft_attainment_min": 0.999, "error_rate": 1}', encoding="utf-8")
+    budgets = ["--slo", str(tmp_path / "slo.json")]
+    call = ["compare", "--scenario", two, "--policies", "warmtide,kpa", "--out", str(out), *budgets]
+
+    assert cli.main(call) == 3  # a node is lost with what is on it
+
+    said = capsys.readouterr().out.splitlines()
+    assert said[-5] == f"written: {out / 'report.html'}"
+    late = "share of first tokens too late"
+    assert [line.split(": ")[:3] for line in said[-4:]] == [
+        [verdict, service, name]
+        for service in ("a", "b")
+        for verdict, name in (("kept", "error_rate"), ("MISSED", late))
+    ]
+    for policy in ("static-1+1", "warmtide", "kpa"):
+        for service in ("a", "b"):
+            folder = out / policy / service
+            assert len((folder / "requests.csv").read_text(encoding="utf-8").splitlines()) == 1 + 400
+            assert json.loads((folder / "meta.json").read_text())["pattern"] == service
+            assert json.loads((folder / "results.json").read_text())["autoscaler"]["policy"] == policy
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert [page.count(f'<section id="service-{number}"') for number in (1, 2, 3)] == [1, 1, 0]
+    assert "3 policies on the same nodes" in page
+
+
+def test_several_services_are_compared_over_seeds_one_by_one_and_together(
+    two: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "study"
+    call = ["compare", "--scenario", two, "--policies", "kpa", "--seeds", "2", "--curve", "--out", str(out)]
+
+    assert cli.main(call) == 0
+
+    head, *lines = capsys.readouterr().out.splitlines()[:-1]
+    assert head.split()[:3] == ["scenario", "service", "policy"]
+    assert head.endswith("starts  lost  waited  nodes cost  cost at 99%")
+    assert [line.split()[1:3] for line in lines] == [
+        [service, policy] for policy in ("static", "kpa") for service in ("a", "b", "all")
+    ]
+    compared = json.loads((out / "comparison.json").read_text())
+    of_kpa = {line["service"]: line for line in compared if line["policy"] == "kpa"}
+    apart = sum(of_kpa[name]["gpu_hours"]["mean"] for name in ("a", "b"))
+    assert of_kpa[""]["gpu_hours"]["mean"] == pytest.approx(apart)
+    assert of_kpa["a"]["lost_requests"]["seeds"] == 2
+    assert len((out / "runs.jsonl").read_text().splitlines()) == 2 * 2 * 6 * 3
+
+
 def test_what_is_of_one_service_is_refused_for_several(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["compare", "--scenario", "two-services", "--seeds", "3"]) == 2
+    assert cli.main(["compare", "--scenario", "two-services", "--seeds", "3", "--caches", "none"]) == 2
     assert cli.main(["run", "--scenario", "two-services", "--ttft", "3"]) == 2
     assert cli.main(["oracle", "--scenario", "two-services"]) == 2
+    assert cli.main(["tune", "--scenario", "two-services"]) == 2
 
     said = capsys.readouterr().err.splitlines()
-    assert said[0].startswith("warmtide sim: --seeds, --also, --curve, --jobs and --engine: for one service; ")
-    assert said[1] == "warmtide sim: --ttft: for one service; two-services has 2, say it in its file"
-    assert said[2] == (
-        "warmtide sim: scenario two-services is of several services: plain run and compare take it, nothing else does"
-    )
+    assert said == [
+        "warmtide sim: --caches: for one service; two-services has 2, say it in its file",
+        "warmtide sim: --ttft: for one service; two-services has 2, say it in its file",
+        *[
+            "warmtide sim: scenario two-services is of several services: run and compare take it; "
+            "here a file of one of them is expected"
+        ]
+        * 2,
+    ]
 
 
 def test_scenarios_of_several_services_ship_and_their_files_are_printed(capsys: pytest.CaptureFixture[str]) -> None:

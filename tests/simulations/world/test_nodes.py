@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autoscaler.policy.types import Observation, PodPhase, PodSeen
+from simulations.compare import ATTAINMENT_RATIO, smallest_static
 from simulations.compiled.fleet import Router, request_records
 from simulations.compiled.loss import LOST
 from simulations.policies import Bounds, Cadence, Wish, build
@@ -188,6 +189,28 @@ def test_a_node_lost_at_the_peak_takes_its_requests_and_those_that_came_before_a
     assert outcome.lost_requests == lost.sum() == never_served(outcome) > 12
     assert 400.0 - 30.0 < arrived_s.min() < 400.0 < arrived_s.max() <= 400.0 + UNNOTICED_S
     assert outcome.attainment_ratio <= 1.0 - outcome.lost_requests / len(outcome.requests)
+
+
+@pytest.mark.parametrize(
+    ("losses_at_s", "replicas"), [((), 3), (((0, 400.0),), 4)], ids=["nodes that stay", "one is lost"]
+)
+def test_the_fixed_fleet_of_hindsight_is_one_that_outlives_the_losses_of_its_world(
+    losses_at_s: tuple[tuple[int, float], ...], replicas: int
+) -> None:
+    shared = setting(steady(low=6, high=6, losses_at_s=losses_at_s), per_s=30.0)
+
+    fewer, found = (
+        simulate(replace(shared, replicas_at_start=number), Static(number)) for number in (replicas - 1, replicas)
+    )
+
+    assert smallest_static(shared) == replicas
+    assert fewer.attainment_ratio < ATTAINMENT_RATIO <= found.attainment_ratio
+
+
+def test_where_no_fixed_fleet_outlives_the_losses_it_is_one_that_would_do_without_them() -> None:
+    lost = steady(low=2, high=2, provision_s=400.0, losses_at_s=((0, 400.0), (1, 420.0)))
+
+    assert smallest_static(setting(lost, per_s=10.0)) == smallest_static(setting(per_s=10.0)) == 1
 
 
 def test_a_node_lost_while_it_fetches_fetches_nothing_more_and_its_heir_begins_anew() -> None:

@@ -55,6 +55,19 @@ def test_the_same_call_prints_the_same(trace: Path, capsys: pytest.CaptureFixtur
 
 
 @pytest.mark.parametrize(
+    ("profile", "gpu_hours"),
+    [("llama-3.1-8b-h100", "0.2"), ("qwen3-32b-h100-tp2", "0.3"), ("llama-3.1-70b-h100-tp8", "1.3")],
+)
+def test_a_profile_of_several_gpus_costs_as_many(
+    trace: Path, capsys: pytest.CaptureFixture[str], profile: str, gpu_hours: str
+) -> None:
+    assert cli.main(["compare", "--trace", str(trace), "--policies", "kpa", "--profile", profile]) == 0
+
+    static = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("static-1 "))
+    assert static.split()[4] == gpu_hours  # one replica for ten minutes
+
+
+@pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["compare", "--policies", "warmtide,hap"], "no policy named hap; there are: warmtide, "),

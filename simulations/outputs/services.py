@@ -1,0 +1,103 @@
+"""One page of several services on the same nodes: what came of all of them, then a section for each."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from html import escape
+
+from simulations.world import Shared
+
+from .notes import nodes_note
+from .report import Page, Shown, document, sections
+
+COURSES_MAX = 80  # drawn on one page, which stays below two megabytes; of more, those of the fixed fleet and the focus
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SharedShown:
+    """One policy that scaled all services."""
+
+    policy: str
+    shared: Shared
+    cost_ratio: float  # GPU-hours ÷ those of the fixed fleets
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServicesPage:
+    """What the page is about."""
+
+    source: str
+    shown: Sequence[SharedShown]
+    services: Sequence[Page]  # the most important first; their `source` is their name
+
+
+def render_services(page: ServicesPage) -> str:
+    """The whole page."""
+    title = f"{page.source}: {len(page.services)} services, {len(page.shown)} policies"
+    names = [(f"service-{number}", escape(one.source)) for number, one in enumerate(page.services, start=1)]
+    links = "".join(f'<li><a href="#{anchor}">{name}</a></li>' for anchor, name in names)
+    return document(
+        title,
+        (
+            f"<h1>{escape(title)} on the same nodes</h1>",
+            f'<p class="lede">{_verdict(page)}</p>',
+            f'<ul class="facts">{links}</ul>',
+            "<h2>All services together</h2>",
+            _table(page),
+            *(
+                f'<section id="{anchor}"><h1>{name}</h1>{"".join(sections(_bounded(page, one)))}</section>'
+                for (anchor, name), one in zip(names, page.services, strict=True)
+            ),
+        ),
+    )
+
+
+def _focus(page: ServicesPage) -> SharedShown:
+    number = page.services[0].focus.number
+    return page.shown[number - 1]
+
+
+def _verdict(page: ServicesPage) -> str:
+    one, fixed = _focus(page), page.shown[0]
+    said = (
+        f"<b>{escape(one.policy)}</b> brought {one.shared.attainment_ratio:.2%} of the first tokens of all services in "
+        f"time for {one.shared.gpu_hours:.1f} GPU-hours"
+    )
+    if one is fixed:
+        return said + "."
+    return (
+        f"{said}: {one.cost_ratio:.2f} × the {fixed.shared.gpu_hours:.1f} GPU-hours of fixed fleets that each service "
+        f"would hold if it were alone ({escape(fixed.policy)}), which brought {fixed.shared.attainment_ratio:.2%}."
+    )
+
+
+def _table(page: ServicesPage) -> str:
+    names = "".join(f"<th>{escape(one.source)}</th>" for one in page.services)
+    head = f'<th class="name">policy</th>{names}<th>all in time</th><th>GPU-hours</th><th>× fixed</th><th>waited</th>'
+    rows = "".join(_row(one, is_focus=one is _focus(page)) for one in page.shown)
+    notes = "".join(
+        f"<li>{escape(one.policy)}: {escape(nodes_note(use))}</li>" for one in page.shown for use in one.shared.nodes
+    )
+    table = f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
+    return f'{table}<ul class="notes">{notes}</ul>'
+
+
+def _row(one: SharedShown, *, is_focus: bool) -> str:
+    waited_hours = sum(outcome.waited_hours for outcome in one.shared.outcomes)
+    cells = (
+        *(f"{outcome.attainment_ratio:.2%}" for outcome in one.shared.outcomes),
+        f"{one.shared.attainment_ratio:.2%}",
+        f"{one.shared.gpu_hours:.1f}",
+        f"{one.cost_ratio:.2f}",
+        f"{waited_hours:.1f} h",
+    )
+    name = f'<td class="name">{escape(one.policy)}</td>'
+    css = ' class="focus"' if is_focus else ""
+    return f"<tr{css}>{name}" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
+
+
+def _bounded(page: ServicesPage, service: Page) -> Page:
+    """With as many courses as the page has room for."""
+    if len(page.services) * len(page.shown) <= COURSES_MAX:
+        return service
+    kept: list[Shown] = [one for one in service.shown if one is service.focus or one is service.shown[0]]
+    return replace(service, shown=kept)
