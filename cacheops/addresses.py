@@ -114,8 +114,10 @@ def checked_addresses(origin: Origin, rules: AddressRules) -> list[str]:
     return addresses
 
 
-def connect(origin: Origin, rules: AddressRules, tls: ssl.SSLContext, *, timeout_s: float) -> socket.socket:
-    """A socket to a checked address, TLS included."""
+def connect(
+    origin: Origin, rules: AddressRules, tls: Callable[[], ssl.SSLContext], *, timeout_s: float
+) -> socket.socket:
+    """A socket to a checked address, TLS included; `tls` is asked for https only."""
     last: OSError | None = None
     for address in checked_addresses(origin, rules):
         try:
@@ -128,11 +130,11 @@ def connect(origin: Origin, rules: AddressRules, tls: ssl.SSLContext, *, timeout
     raise SourceUnavailableError(f"{origin}: cannot connect: {last}") from last
 
 
-def _secured(plain: socket.socket, origin: Origin, tls: ssl.SSLContext) -> socket.socket:
+def _secured(plain: socket.socket, origin: Origin, tls: Callable[[], ssl.SSLContext]) -> socket.socket:
     if origin.scheme != "https":
         return plain
     try:
-        return tls.wrap_socket(plain, server_hostname=origin.host)
+        return tls().wrap_socket(plain, server_hostname=origin.host)
     except OSError as exc:  # ssl.SSLError is one
         plain.close()
         raise SourceUnavailableError(f"{origin}: TLS: {exc}") from exc

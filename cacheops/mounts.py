@@ -8,6 +8,7 @@ from pathlib import Path
 
 from cacheops.model import STORAGE_KEY_HEX
 
+MOUNT_TABLE = Path("/proc/self/mountinfo")  # of this process: what pods mount shows only where it is shared with them
 TABLE_BYTES_MAX = 64 << 20  # 100,000 mounts of 600 bytes; nodes have a few thousand
 _OCTAL = re.compile(r"\\([0-7]{3})")
 
@@ -16,7 +17,7 @@ _OCTAL = re.compile(r"\\([0-7]{3})")
 class Leases:
     """Where to see which trees are mounted."""
 
-    table: Path = Path("/proc/self/mountinfo")
+    table: Path = MOUNT_TABLE
     pods: Path | None = None  # the kubelet's folder, mounted here so that its mounts show; None: not asked for
 
     def are_seen(self, table: str) -> bool:

@@ -188,7 +188,8 @@ class HttpRanges:
     ) -> None:
         self._rules = rules
         self._clock = clock
-        self._tls = tls or ssl.create_default_context()
+        self._tls = tls
+        self._tls_lock = threading.Lock()
         self._stall_s = stall_s
         self._pool = _Pool()
 
@@ -257,9 +258,16 @@ class HttpRanges:
 
     def _connected(self, origin: Origin) -> http.client.HTTPConnection:
         connection = http.client.HTTPConnection(origin.host, origin.port, timeout=self._stall_s)
-        connection.sock = connect(origin, self._rules, self._tls, timeout_s=self._stall_s)
+        connection.sock = connect(origin, self._rules, self._trusting, timeout_s=self._stall_s)
         connection.auto_open = 0  # a reconnect by the library would pass the address guard by
         return connection
+
+    def _trusting(self) -> ssl.SSLContext:
+        """Whom to trust, read at the first https connection: 20 ms that plain http, as among peers, need not wait."""
+        with self._tls_lock:
+            if self._tls is None:
+                self._tls = ssl.create_default_context()
+            return self._tls
 
 
 @contextmanager

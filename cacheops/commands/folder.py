@@ -10,12 +10,10 @@ from cacheops.errors import InvalidRequestError, from_os
 from cacheops.inventory import Contents, contents
 from cacheops.layout import Layout
 from cacheops.manifest_file import Published
-from cacheops.mounts import mounted_keys, read_table
+from cacheops.mounts import MOUNT_TABLE, mounted_keys, read_table
 from cacheops.pins import pinned_keys
 from cacheops.plan import Limits, Plan, plan
 from cacheops.stock import HeldTree, Inventory, Partial, WantedTree
-
-MOUNT_TABLE = Path("/proc/self/mountinfo")  # of this process: what pods mount shows only where it is shared with them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
