@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from cacheops.commands.nodes import NodeView, node_view
-from cacheops.commands.output import actions, rows, say, size
+from cacheops.commands.output import rows, say, size
+from cacheops.commands.steps import actions
 from cacheops.errors import FailureReason, InvalidRequestError
 from cacheops.guard import shown
 from cacheops.model import ModelRef

@@ -4,26 +4,21 @@ import argparse
 import gc
 import ipaddress
 import json
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 
 from cacheops.addresses import AddressRules
 from cacheops.bandwidth import Bandwidth
-from cacheops.commands.folder import Shelved, shelved
-from cacheops.commands.output import MIB, actions, progress, say, size
+from cacheops.commands.output import MIB, progress, say, size
 from cacheops.download import Transfer
 from cacheops.errors import CacheError, InvalidRequestError
 from cacheops.layout import Layout, open_cache
 from cacheops.manifest_file import Published
-from cacheops.model import ALLOW_DEFAULT, ModelManifest, ModelRef, Trust
-from cacheops.prefetch import bring, check_room, published_as, remember_failure
+from cacheops.model import ALLOW_DEFAULT, ModelManifest, ModelRef
+from cacheops.prefetch import bring, remember_failure
 from cacheops.sources import Source, SourceSettings, open_source, settings_from_environment
-from cacheops.stock import Action, Cause, Verb, WantedTree
 from cacheops.uri import model_ref
 from metrics.clock import Clock, WallClock
-
-FILES_SHOWN = 50
 
 
 def prefetch(options: argparse.Namespace) -> int:
@@ -36,7 +31,9 @@ def prefetch(options: argparse.Namespace) -> int:
             source = stack.enter_context(closing(open_source(ref.uri, source_settings(options), clock)))
             manifest = resolved(layout, source, ref, clock)
         if options.dry_run:
-            _explain(layout, manifest)
+            from cacheops.commands.explaining import explain  # and with it all of the planning
+
+            explain(layout, manifest)
             return 0
         with progress("fetching", manifest.bytes, lambda: transfer.staged_bytes, transfer.stop):
             published = bring(layout, manifest, source, transfer, now_s=clock.now_s())
@@ -97,40 +94,3 @@ def resolved(layout: Layout, source: Source, ref: ModelRef, clock: Clock) -> Mod
     except CacheError as exc:
         remember_failure(layout, ref.uri, ref.storage_key, exc, now_s=clock.now_s())
         raise
-
-
-def wanted_tree(manifest: ModelManifest) -> WantedTree:
-    """A model asked for by hand: needed for sure, and now."""
-    return WantedTree(key=manifest.storage_key, digest=manifest.digest, size_bytes=manifest.bytes)
-
-
-def _explain(layout: Layout, manifest: ModelManifest) -> None:
-    """What a prefetch would do, file by file."""
-    trusted = Counter(entry.trust for entry in manifest.files)
-    rests_on = ", ".join(f"{trusted[trust]} by {trust}" for trust in Trust if trusted[trust])
-    say(f"{manifest.ref.uri} at {manifest.resolved_revision}: {len(manifest.files)} files, {size(manifest.bytes)}")
-    say(f"digest {manifest.digest}; files are trusted {rests_on}")
-    for entry in manifest.files[:FILES_SHOWN]:
-        say(f"  {entry.size_bytes:>14} {entry.algorithm:<9} {entry.path}")
-    if len(manifest.files) > FILES_SHOWN:
-        say(f"  and {len(manifest.files) - FILES_SHOWN} more")
-    if published_as(layout, manifest):
-        say(f"already published at {layout.tree(manifest.storage_key)}")
-        return
-    check_room(layout.staging(manifest.digest), manifest)
-    actions([_fetch(shelved(layout), manifest)], lambda _key: manifest.ref.uri)
-    say(f"would be published at {layout.tree(manifest.storage_key)}")
-
-
-def _fetch(seen: Shelved, manifest: ModelManifest) -> Action:
-    """What bringing it means for this folder, which has the room."""
-    staged_bytes = sum(part.disk_bytes for part in seen.held.staged if part.digest == manifest.digest)
-    cause = Cause.REVISION_CHANGED if manifest.storage_key in seen.by_key else Cause.WANTED
-    return Action(
-        verb=Verb.FETCH,
-        key=manifest.storage_key,
-        digest=manifest.digest,
-        grows_bytes=max(0, manifest.bytes - staged_bytes),
-        cause=Cause.RESUMES if staged_bytes else cause,
-        detail=f"{size(staged_bytes)} are staged already" if staged_bytes else "asked for by hand",
-    )

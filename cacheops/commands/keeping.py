@@ -5,7 +5,8 @@ from collections.abc import Iterator
 
 from cacheops.commands.choice import key_of
 from cacheops.commands.folder import Shelved, shelved
-from cacheops.commands.output import GIB, actions, say, size
+from cacheops.commands.output import GIB, say, size
+from cacheops.commands.steps import actions
 from cacheops.errors import InvalidRequestError
 from cacheops.layout import Layout, discard, open_cache
 from cacheops.pins import set_pin

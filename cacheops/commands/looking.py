@@ -4,15 +4,17 @@ import argparse
 from contextlib import closing
 
 from cacheops.bandwidth import Bandwidth
-from cacheops.commands.fetching import resolved, source_settings, wanted_tree
+from cacheops.commands.fetching import resolved, source_settings
 from cacheops.commands.folder import Bounds, Shelved, folder_plan, shelved
-from cacheops.commands.output import GIB, MIB, actions, progress, rows, say, size
+from cacheops.commands.output import GIB, MIB, progress, rows, say, size
+from cacheops.commands.steps import actions
 from cacheops.download import Transfer
 from cacheops.inventory import disk_bytes
 from cacheops.layout import Layout, open_cache
 from cacheops.manifest_file import Published
 from cacheops.model import ModelManifest, Trust
 from cacheops.sources import open_source
+from cacheops.stock import WantedTree
 from cacheops.uri import model_ref
 from cacheops.verify import full, quick
 from metrics.clock import Clock, WallClock
@@ -123,7 +125,7 @@ def plan_folder(options: argparse.Namespace) -> int:
         low_ratio=options.low,
     )
     seen = shelved(layout, options.mount_table)
-    todo = folder_plan(layout, seen, [wanted_tree(found) for found in manifests], bounds, now_s=clock.now_s())
+    todo = folder_plan(layout, seen, [_wanted(found) for found in manifests], bounds, now_s=clock.now_s())
     uris = {found.storage_key: found.ref.uri for found in manifests}
     actions(todo.actions, lambda key: uris.get(key) or seen.name(key))
     say(f"the cache holds {size(todo.room.held_bytes)} and may hold {size(todo.room.high_bytes)}")
@@ -135,3 +137,8 @@ def plan_folder(options: argparse.Namespace) -> int:
 def _resolved(layout: Layout, uri: str, options: argparse.Namespace, clock: Clock) -> ModelManifest:
     with closing(open_source(uri, source_settings(options), clock)) as source:
         return resolved(layout, source, model_ref(uri), clock)
+
+
+def _wanted(manifest: ModelManifest) -> WantedTree:
+    """A model asked for by hand: needed for sure, and now."""
+    return WantedTree(key=manifest.storage_key, digest=manifest.digest, size_bytes=manifest.bytes)
