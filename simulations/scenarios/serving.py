@@ -4,8 +4,9 @@ clients: # they wait for their answers; without this part requests come by thems
   count: 60 # at all times; or turns: 5, where the traffic's requests are conversations of so many
   thinkSeconds: 10 # on average, from the end of an answer to the next request
   # or instead of all that, "clients: fromTrace": who asks again is in the trace, and how long they thought is known
-pools: # prefill and decoding apart: one pool has a fixed number of replicas, the policy scales the other one
+pools: # prefill and decoding apart: one has a fixed number of replicas, the policy scales the other one
   prefill: {replicas: 2, maxNumBatchedTokens: 8192} # or decode; a machine as above, but for what is said here
+  # or both are scaled: "prefill: {min: 1, max: 4}", and the replicas above are those of decoding
   kvBytesPerToken: 131072
   bytesPerSecond: 25e9 # of one transfer
 adapters: # LoRA: each request, or each client, has one of so many
@@ -17,11 +18,12 @@ adapters: # LoRA: each request, or each client, has one of so many
 
 from dataclasses import replace
 
+from simulations.policies.base import Bounds, Role
 from simulations.replica import PROFILES, AdapterLimits, EngineConfig, StepTimes
 from simulations.scenarios.adapters import AdapterUse, TracedAdapters
 from simulations.scenarios.clients import Clients, TracedClients
 from simulations.scenarios.parts import Count, Part, PartOrWord, Positive, Seconds
-from simulations.world.pools import FixedPool, Role
+from simulations.world.pools import FixedPool
 
 
 class ClientsPart(PartOrWord):
@@ -63,19 +65,27 @@ class AdaptersPart(Part):
 
 
 class FixedPart(Part):
-    """The pool that nobody scales; its machine is the scenario's but for what is said here."""
+    """The pool beside the one that has the scenario's replicas; its machine is the scenario's, but for what it says."""
 
-    replicas: Count
+    replicas: Count | None = None
+    min: Count | None = None
+    max: Count | None = None
     profile: str | None = None
     max_num_seqs: Count | None = None
     max_num_batched_tokens: Count | None = None
     num_gpu_blocks: Count | None = None
 
+    def bounds(self) -> Bounds | None:
+        """None: nobody scales it; ValueError."""
+        if (self.replicas is None) == (self.max is None) or (self.min is not None and self.max is None):
+            raise ValueError("pools: a pool needs replicas, as many as it always has, or max, and maybe min")
+        return None if self.max is None else Bounds(low=self.min or 1, high=self.max)
+
     def machine(self, config: EngineConfig, times: StepTimes) -> tuple[EngineConfig, StepTimes]:
         """Limits, and what a step costs; ValueError."""
         if self.profile is not None and self.profile not in PROFILES:
             raise ValueError(f"pools: no profile {self.profile!r}; there are: {', '.join(PROFILES)}")
-        limits = self.model_dump(exclude={"replicas", "profile"}, exclude_none=True)
+        limits = self.model_dump(exclude={"replicas", "min", "max", "profile"}, exclude_none=True)
         return replace(config, **limits), times if self.profile is None else PROFILES[self.profile]
 
 
@@ -91,12 +101,16 @@ class PoolsPart(Part):
         """As a setting takes it, from the machine of the scaled pool; ValueError."""
         given = [(role, part) for role, part in self._both() if part is not None]
         if len(given) != 1:
-            raise ValueError("pools needs prefill or decode, whichever has a fixed number; the policy scales the other")
+            raise ValueError("pools needs prefill or decode, the one that has not the scenario's replicas")
         role, part = given[0]
+        bounds = part.bounds()
+        if bounds is not None and role is Role.DECODE:
+            raise ValueError("pools: where both are scaled say the bounds of prefill; those of decode are replicas")
         fixed_config, fixed_times = part.machine(config, times)
         return FixedPool(
             role=role,
-            replicas=part.replicas,
+            replicas=part.replicas or (1 if bounds is None else bounds.low),
+            bounds=bounds,
             config=fixed_config,
             times=fixed_times,
             token_transfer_s=self.kv_bytes_per_token / self.bytes_per_second,

@@ -1,8 +1,8 @@
 """A service under a policy in virtual time: `simulate(Setting, Policy)` gives an `Outcome`; several on shared nodes."""
 
 from .outcome import Change, Outcome, Series
-from .run import simulate
 from .setting import Setting
+from .simulate import simulate
 from .together import Shared, simulate_together
 
 __all__ = ["Change", "Outcome", "Series", "Setting", "Shared", "simulate", "simulate_together"]

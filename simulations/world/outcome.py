@@ -1,5 +1,6 @@
 """What a policy made of a setting: figures, every change with its reason, and the course over time."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -7,6 +8,7 @@ from numpy.typing import NDArray
 
 from autoscaler.policy.types import Step
 from simulations.compiled.layout import Records
+from simulations.policies.base import Role
 from simulations.world.nodes import NodeUse
 from simulations.world.starts.startup import StartFigures
 
@@ -50,6 +52,27 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PoolUse:
+    """What one of two scaled pools came to, and what its policy changed."""
+
+    role: Role
+    gpu_hours: float
+    starts: int
+    replicas_at_start: int
+    decisions: tuple[Change, ...]
+
+    @property
+    def changes(self) -> tuple[tuple[float, int], ...]:
+        """(at_s, replicas wanted from then on)."""
+        return changes_of(self.replicas_at_start, self.decisions)
+
+
+def changes_of(replicas_at_start: int, decisions: Sequence[Change]) -> tuple[tuple[float, int], ...]:
+    """(at_s, replicas wanted from then on)."""
+    return ((0.0, replicas_at_start), *((change.at_s, change.after) for change in decisions))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
     """What a policy made of a setting. Equal outcomes have equal figures and decisions."""
 
@@ -66,12 +89,13 @@ class Outcome:
     nodes: tuple[NodeUse, ...] = ()  # where nodes were given, and no other service uses them
 
     fixed_gpu_hours: float = 0.0  # of these, what a pool that nobody scales took
+    pools: tuple[PoolUse, ...] = ()  # of prefill and of decoding, where each is scaled; the rest is of the latter
     prefix_hit_ratio: float | None = None  # of prompt tokens, those found in a cache; None: nothing is cached
 
     @property
     def changes(self) -> tuple[tuple[float, int], ...]:
         """(at_s, replicas wanted from then on)."""
-        return ((0.0, self.replicas_at_start), *((change.at_s, change.after) for change in self.decisions))
+        return changes_of(self.replicas_at_start, self.decisions)
 
     @property
     def waited_hours(self) -> float:

@@ -7,6 +7,7 @@ from autoscaler.policy.types import PodPhase, PodSeen, Tier
 from metrics.sample import PodSignals
 from simulations.compiled.fleet import CompiledFleet
 from simulations.world.nodes import NODE_CLASS, Fate, Happening
+from simulations.world.parts import FleetPart, SensorsPart
 from simulations.world.sensing.sensors import Sensing
 from simulations.world.starts.startup import Started, Starts
 from simulations.world.tenant import Tenant
@@ -51,7 +52,15 @@ _NOT_READY = (PodPhase.STARTING, PodPhase.UNSCHEDULABLE)
 class Pods:
     """A Deployment of replicas on nodes. `waits`: one without room is there and waits; else it is not made."""
 
-    def __init__(self, fleet: CompiledFleet, sensors: Sensing, starts: Starts, tenant: Tenant, *, waits: bool) -> None:
+    def __init__(
+        self,
+        fleet: CompiledFleet | FleetPart,
+        sensors: Sensing | SensorsPart,
+        starts: Starts,
+        tenant: Tenant,
+        *,
+        waits: bool,
+    ) -> None:
         self._fleet, self._sensors, self._starts = fleet, sensors, starts
         self._tenant, self._waits = tenant, waits
         self._free = set(range(len(tenant.index_of)))

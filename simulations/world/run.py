@@ -7,8 +7,9 @@ from random import Random
 
 from autoscaler.policy.types import Observation
 from autoscaler.rhythm import SPACING_S, pass_period_s
-from simulations.policies.base import Cadence, Policy, Wish
-from simulations.world.outcome import SERIES_POINTS, Change, Outcome
+from simulations.policies.base import Cadence, Policy, Role, Wish
+from simulations.world.outcome import SERIES_POINTS, Change, Outcome, PoolUse
+from simulations.world.parts import FleetPart
 from simulations.world.pods import Pods
 from simulations.world.sensing.asked import AskedSensors
 from simulations.world.sensing.faults import FaultySensors
@@ -28,7 +29,7 @@ PROGRESS_EVERY_S = 60.0  # of virtual time
 Progress = Callable[[float], None]
 
 
-def simulate(
+def simulate_one(
     setting: Setting, policy: Policy, progress: Progress | None = None, *, sensing: type[Sensing] | None = None
 ) -> Outcome:
     """Run one policy through the setting; the same seed gives the same outcome, and every policy the same luck."""
@@ -52,11 +53,19 @@ def tenant_of(setting: Setting, tenants: Tenants) -> Tenant:
 class Run:
     """One policy's world on its way."""
 
-    def __init__(self, setting: Setting, policy: Policy, tenant: Tenant, sensing: type[Sensing] | None = None) -> None:
-        slots = len(tenant.index_of)
+    def __init__(
+        self,
+        setting: Setting,
+        policy: Policy,
+        tenant: Tenant,
+        sensing: type[Sensing] | None = None,
+        part: FleetPart | None = None,
+    ) -> None:
+        """`part`: of a fleet whose other replicas are another run's."""
         self._setting, self._policy, self._cadence = setting, policy, setting.monitoring.of(policy.cadence)
         requests, self._parts = as_they_come(setting)
-        self._fleet = make_fleet(setting, requests, slots)
+        slots = len(tenant.index_of) if part is None else part.fleet_slots
+        self._fleet = make_fleet(setting, requests, slots) if part is None else part.fleet
         self._known_to_s = math.inf if setting.more is None else float(requests["arrived_at_s"][-1])
         # Their own luck: how often a policy looks must not change how long a replica takes to start.
         self._random = random = Random(f"{setting.seed} sensing")
@@ -67,7 +76,8 @@ class Run:
         self._starts = _starts(setting, list(dict.fromkeys(tenant.index_of)))
         for node in tenant.there:
             self._starts.come(node, 0.0)
-        self._pods = Pods(self._fleet, self._sensors, self._starts, tenant, waits=bool(setting.nodes))
+        seen = self._sensors if part is None else part.seen_by(self._sensors)
+        self._pods = Pods(part or self._fleet, seen, self._starts, tenant, waits=bool(setting.nodes))
         self._pods.serve_from_the_start(setting.replicas_at_start, 0.0)
         self._replicas = setting.replicas_at_start
         self._decisions: list[Change] = []
@@ -86,6 +96,11 @@ class Run:
     def due_s(self) -> float:
         """Where something happens next, if nothing is news before."""
         return self._due_s(self._acts_at_s)
+
+    @property
+    def next_s(self) -> float:
+        """The same, or where its sensors read next: for who moves its fleet with another run."""
+        return min(self.due_s, self._sensors.next_read_s)
 
     @property
     def _acts_at_s(self) -> float:
@@ -146,6 +161,19 @@ class Run:
             prefix_hit_ratio=prefix_hit_ratio(setting, self._fleet),
             startups=self._starts.figures(setting.span_s),
             lost_requests=lost_among(rest),  # these are never taken before
+        )
+
+    def end_pool(self, role: Role) -> PoolUse:
+        """What its replicas came to, where the fleet has others; what is lost with nodes is lost now."""
+        span_s = self._span_s
+        gpu_hours = self._pods.pod_seconds(0.0, span_s) * self._setting.gpus_per_replica / 3600.0
+        self._pods.close(span_s)
+        return PoolUse(
+            role=role,
+            gpu_hours=gpu_hours,
+            starts=self._pods.starts,
+            replicas_at_start=self._setting.replicas_at_start,
+            decisions=tuple(self._decisions),
         )
 
     def _wake(self, now_s: float) -> None:

@@ -17,7 +17,8 @@ from simulations.world.setting import Setting
 
 def fixed_slots(setting: Setting) -> int:
     """Places of replicas that no policy asks for, after those that one does."""
-    return 0 if setting.fixed_pool is None else setting.fixed_pool.replicas
+    pool = setting.fixed_pool
+    return 0 if pool is None or pool.bounds is not None else pool.replicas
 
 
 def make_fleet(setting: Setting, requests: Records, slots: int) -> CompiledFleet:

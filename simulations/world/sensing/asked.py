@@ -1,5 +1,6 @@
 """Sensors of who reads gauges just when it decides: nothing is read in between, and nothing is news."""
 
+import math
 from collections.abc import Sequence
 from random import Random
 
@@ -27,6 +28,11 @@ class AskedSensors:
     def period_s(self) -> float:
         """Between two looks."""
         return self._cadence.scrape_s
+
+    @property
+    def next_read_s(self) -> float:
+        """Only what is asked for is read."""
+        return math.inf
 
     @property
     def held(self) -> tuple[float, float | None]:

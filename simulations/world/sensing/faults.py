@@ -56,6 +56,11 @@ class FaultySensors:
         return self._sound.period_s
 
     @property
+    def next_read_s(self) -> float:
+        """Of the sound ones."""
+        return self._sound.next_read_s
+
+    @property
     def held(self) -> tuple[float, float | None]:
         """Whoever holds requests before the replicas still says so."""
         return self._sound.held

@@ -63,6 +63,11 @@ class PrometheusSensors:
         return self._scrape_s
 
     @property
+    def next_read_s(self) -> float:
+        """When a target is scraped next."""
+        return float(self._scrapes.due_at_s.min())
+
+    @property
     def held(self) -> tuple[float, float | None]:
         """Requests before the replicas as of the latest look, and when they were counted."""
         return self._held

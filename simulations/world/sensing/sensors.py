@@ -39,6 +39,8 @@ class Sensing(Protocol):
     @property
     def period_s(self) -> float: ...
     @property
+    def next_read_s(self) -> float: ...
+    @property
     def held(self) -> tuple[float, float | None]: ...
     def move(self, until_s: float) -> tuple[float, bool]: ...
     def begin(self, slot: int, now_s: float) -> None: ...
@@ -69,6 +71,11 @@ class Sensors:
     def period_s(self) -> float:
         """Between two reads of one replica, as things are."""
         return self._period_s
+
+    @property
+    def next_read_s(self) -> float:
+        """When something is read next, asked or not: for who moves the fleet with other sensors, too."""
+        return float(min(self._sight.eyes["due_at_s"].min(), self._sight.gate["due_at_s"][0]))
 
     @property
     def held(self) -> tuple[float, float | None]:
