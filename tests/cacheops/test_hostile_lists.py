@@ -153,6 +153,19 @@ def test_a_checksum_files_list_is_refused(names: Sequence[str], origin: Origin, 
     assert [path for _method, path, _headers in origin.seen] == ["/m/SHA256SUMS"]
 
 
+@pytest.mark.parametrize("names", SUMMED.values(), ids=SUMMED.keys())
+def test_the_list_of_a_checksum_file_in_a_claim_is_refused(
+    names: Sequence[str], tmp_path: Path, settings: SourceSettings
+) -> None:
+    folder = tmp_path / "hub-files" / "share"
+    folder.mkdir(parents=True)
+    (folder / "SHA256SUMS").write_text("".join(f"{'0' * 64}  {name}\n" for name in names), encoding="utf-8")
+
+    words = refused("pvc://share", replace(settings, claims=tmp_path / "hub-files"))
+
+    assert words.startswith(("file list: ", "SHA256SUMS, line ")) or "a list of more than" in words
+
+
 def test_a_part_file_that_became_a_symlink_is_not_written_through(
     tmp_path: Path, origin: Origin, layout: Layout, settings: SourceSettings
 ) -> None:

@@ -17,13 +17,13 @@ from cacheops.download import Transfer
 from cacheops.inventory import contents
 from cacheops.journal import CHUNK_BYTES as CHUNK_OF_A_COMMAND
 from cacheops.layout import Layout, open_cache
-from cacheops.model import FileEntry
+from cacheops.model import FileEntry, ModelRef
 from cacheops.prefetch import bring
 from cacheops.publish import remove
 from cacheops.sources.file import FolderSource
-from cacheops.sources.folder import Folder
+from cacheops.sources.folder import Folder, folder_of
 from cacheops.transport import RangeStream
-from cacheops.uri import model_ref
+from cacheops.uri import model_ref, parse_uri
 from metrics.clock import WallClock
 from simulations.hub import HubProcess
 from simulations.kills import Fire, endure
@@ -38,8 +38,8 @@ RATE = 200.0 * MIB  # 12 MiB in about 0.06 s: kills fall before, into and after 
 class CountingSource:
     """A folder whose delivered bytes are counted where a killed process cannot take them with it."""
 
-    def __init__(self, folder: Path, counter: mmap.mmap) -> None:
-        self._folder = FolderSource(Folder(root=folder))
+    def __init__(self, folder: Folder, counter: mmap.mmap) -> None:
+        self._folder = FolderSource(folder)
         self._counter = counter
 
     def open(self, entry: FileEntry, start: int, stop: int) -> RangeStream:
@@ -69,13 +69,13 @@ def counted(counter: mmap.mmap) -> int:
     return int(struct.unpack("q", counter[:8])[0])
 
 
-def run_and_kill(root: Path, folder: Path, counter: mmap.mmap, after_s: float) -> bool:
+def run_and_kill(root: Path, ref: ModelRef, folder: Folder, counter: mmap.mmap, after_s: float) -> bool:
     """A fetching process, killed after a while; whether it was done before."""
     child = os.fork()
     if child == 0:
         code = 1
         try:
-            manifest = FolderSource(Folder(root=folder)).resolve(model_ref(f"file://{folder}"))
+            manifest = FolderSource(folder).resolve(ref)
             how = Transfer(
                 workers=WORKERS, bandwidth=Bandwidth(RATE, WallClock()), range_bytes=2 * MIB, chunk_bytes=CHUNK_BYTES
             )
@@ -91,20 +91,26 @@ def run_and_kill(root: Path, folder: Path, counter: mmap.mmap, after_s: float) -
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(("seed", "uri"), [*((seed, "file://{}/model") for seed in range(4)), (4, "pvc://share/model")])
 def test_kills_leave_whole_trees_and_refetch_at_most_a_chunk_per_open_range(
-    tmp_path: Path, layout: Layout, seed: int
+    tmp_path: Path, layout: Layout, seed: int, uri: str
 ) -> None:
-    folder = tmp_path / "model"
-    folder.mkdir()
+    (tmp_path / "share").mkdir()
+    ref = model_ref(uri.format(tmp_path))
+    source = folder_of(parse_uri(ref.uri), tmp_path, local_files=True)
+    folder = source.root / source.path
+    folder.mkdir(parents=True)
     data = {f"m{number}.safetensors": os.urandom(size) for number, size in enumerate((7 * MIB, 4 * MIB + 7, MIB))}
     for name, content in data.items():
         (folder / name).write_bytes(content)
+    if uri.startswith("pvc"):
+        sums = (f"{hashlib.sha256(content).hexdigest()}  {name}\n" for name, content in data.items())
+        (folder / "SHA256SUMS").write_text("".join(sums))
     size_bytes, chance = sum(map(len, data.values())), random.Random(seed)
     counter = mmap.mmap(-1, 8)
     kills = kills_of_this_tree = published = 0
     while kills < KILLS:
-        done = run_and_kill(layout.root, folder, counter, chance.uniform(0.0, 0.15))
+        done = run_and_kill(layout.root, ref, source, counter, chance.uniform(0.0, 0.15))
         kills, kills_of_this_tree = kills + (not done), kills_of_this_tree + (not done)
         held = contents(layout)
         assert held.strangers == ()  # nothing under models/ that is not a whole tree
@@ -121,8 +127,9 @@ def test_kills_leave_whole_trees_and_refetch_at_most_a_chunk_per_open_range(
 
 
 @pytest.mark.slow
-def test_a_command_that_is_killed_over_http_goes_on_where_it_was(hub: HubProcess, layout: Layout) -> None:
-    """`make bench NAME=cache-kills` does this a hundred times."""
+@pytest.mark.parametrize("uri", ["hf://org/name", "pvc://org/name"])
+def test_a_command_that_is_killed_goes_on_where_it_was(hub: HubProcess, layout: Layout, uri: str) -> None:
+    """`make bench NAME=cache-kills` does this a hundred times over HTTP."""
     folder = hub.root / "org" / "name"
     folder.mkdir(parents=True)
     sums = {}
@@ -133,8 +140,8 @@ def test_a_command_that_is_killed_over_http_goes_on_where_it_was(hub: HubProcess
     words = ["--allow-host", "127.0.0.1", "--allow-host", "localhost", "--workers", str(WORKERS)]
     fire = Fire(
         command=[
-            *(sys.executable, "-m", "warmtide", "cache", "prefetch", str(layout.root), "hf://org/name", *words),
-            *("--mib-per-s", "50", "--output", "json"),
+            *(sys.executable, "-m", "warmtide", "cache", "prefetch", str(layout.root), uri, *words),
+            *("--claims", str(hub.root), "--mib-per-s", "50", "--output", "json"),
         ],
         environment={"HF_ENDPOINT": hub.endpoint, "PYTHONPATH": str(Path(__file__).parents[2])},
         layout=layout,

@@ -14,6 +14,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,13 @@ class Stage:
                 with suppress(ApiError):
                     await self.site.api.delete(resource, "", name)
 
+    async def remove(self, roles: list[Path], volume: Object) -> None:
+        """What only one test has."""
+        for obj in [obj for file in roles for obj in yaml.safe_load_all(file.read_text(encoding="utf-8"))]:
+            await self.site.api.delete(ROLE_KINDS[obj["kind"]], "", obj["metadata"]["name"])
+        with suppress(ApiError):  # the controller may have swept it before it stopped
+            await self.site.api.delete(VOLUMES, "", volume["metadata"]["name"])
+
     async def cache(self, **spec: Any) -> None:
         metadata = {"name": "alpha", "namespace": self.site.space}
         whole = {"source": {"uri": ALPHA}, "places": {"min": 2, "selector": {"stage": self.site.space}}} | spec
@@ -115,10 +123,10 @@ class Stage:
         where = ["--kubeconfig", str(self.kubeconfig), "--lease-namespace", NAMESPACE, "--listen", "127.0.0.1:0"]
         return self.process("controller", "autoscaler", *where)
 
-    def agent(self, node: str) -> Any:
+    def agent(self, node: str, *more: str) -> Any:
         own = ["--node", node, "--root", str(self.folder / node), "--listen", "127.0.0.1:0", "--no-kserve"]
         own += ["--kubeconfig", str(self.agents_kubeconfig), "--mount-table", str(self.folder / "mounts")]
-        return self.process(node, "nodeagent", *own, "--look-seconds", "0.1", "--idle-seconds", "0.5")
+        return self.process(node, "nodeagent", *own, "--look-seconds", "0.1", "--idle-seconds", "0.5", *more)
 
 
 @pytest.fixture(params=["embedded", "real"])
@@ -192,10 +200,7 @@ async def test_with_the_opt_in_roles_labels_stand_while_the_model_does_and_pods_
             await stage.until(is_unlabelled)
         log = (stage.folder / "controller.log").read_text(encoding="utf-8")
     assert "Traceback" not in log
-    for obj in [obj for file in components for obj in yaml.safe_load_all(file.read_text(encoding="utf-8"))]:
-        await stage.site.api.delete(ROLE_KINDS[obj["kind"]], "", obj["metadata"]["name"])
-    with suppress(ApiError):  # the controller may have swept it before it stopped
-        await stage.site.api.delete(VOLUMES, "", volume["metadata"]["name"])
+    await stage.remove(components, volume)
 
 
 async def test_a_model_is_on_both_nodes_with_the_role_alone(stage: Stage) -> None:
@@ -219,3 +224,50 @@ async def test_a_model_is_on_both_nodes_with_the_role_alone(stage: Stage) -> Non
     }
     log = (stage.folder / "controller.log").read_text(encoding="utf-8")
     assert "Traceback" not in log
+
+
+async def test_a_model_on_a_share_comes_to_both_nodes_and_a_new_version_when_it_is_asked_for(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`pvc://`: controller and agents have the claim mounted, as manifests/components/claims does it."""
+    uri, model = "pvc://share/models/alpha", stage.folder / "claims" / "share" / "models" / "alpha"
+    monkeypatch.setenv("WARMTIDE_CLAIMS", str(stage.folder / "claims"))
+    write_model(model)
+    sum_up(model)
+    opt_ins = [MANIFESTS / "components" / "model-volumes" / "rbac.yaml"]
+    await apply(stage.site.api, opt_ins)
+    await stage.cache(source={"uri": uri}, volume={"enabled": True})
+    digests: list[str] = []
+
+    async def is_held() -> bool:
+        status = await stage.status()
+        return status.get("summary") == "2/2" and "claim" in status and status["resolved"]["digest"] not in digests
+
+    async with stage.controller(), stage.agent(stage.nodes[0], "--claim"), stage.agent(stage.nodes[1], "--claim"):
+        for seed in (1, 9):
+            (model / "model.safetensors").write_bytes(random.Random(seed).randbytes(3_000_000))
+            sum_up(model)
+            again = {"metadata": {"annotations": {"warmtide.dev/resolve": f"version {seed}"}}}
+            await stage.site.api.patch(MODEL_CACHES, stage.site.space, "alpha", again)
+            await stage.until(is_held)
+            status = await stage.status()
+            digests.append(status["resolved"]["digest"])
+            trees = [stage.folder / node / "models" / storage_key(uri) for node in stage.nodes]
+            held = [(quick(tree)[0].source_digest, content(tree)) for tree in trees]
+            assert held == [(digests[-1], content(model))] * 2
+        claim = await stage.site.api.get(CLAIMS, stage.site.space, status["claim"])
+        volume = await stage.site.api.get(VOLUMES, "", claim["spec"]["volumeName"])
+
+    assert (claim["metadata"]["name"], volume["spec"]["claimRef"]["name"]) == ("alpha", "alpha")
+    assert volume["spec"]["local"]["path"].endswith(f"/models/{storage_key(uri)}")
+    assert status["resolved"]["unsworn"] == 0
+    await stage.remove(opt_ins, volume)
+
+
+def sum_up(folder: Path) -> None:
+    lines = [f"{sha256(file.read_bytes()).hexdigest()}  {file.name}\n" for file in folder.iterdir() if file.suffix]
+    (folder / "SHA256SUMS").write_text("".join(lines), encoding="utf-8")
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {name: (folder / name).read_bytes() for name in ("model.safetensors", "config.json")}
