@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 
 from autoscaler.policy.spec import PolicySpec
 from autoscaler.policy.supply import Fleet
-from autoscaler.policy.types import Capacity
+from autoscaler.policy.types import Capacity, PodSeen
 from metrics.sample import PodSignals
 
 # The newest samples kept; older ones tell of another mix of requests.
@@ -72,7 +72,7 @@ def learn_capacity(record: CapacityRecord, fleet: Fleet, policy: PolicySpec) -> 
             continue
         at_s = min(since_s.get(pod.name, sample.observed_at_s), sample.observed_at_s)
         still.append((pod.name, at_s))
-        if rate and sample.window_s > 0 and sample.observed_at_s - sample.window_s >= max(at_s, record.learned_at_s):
+        if rate and _is_whole(sample, max(at_s, record.learned_at_s)) and _is_typical(pod, sample, limit, policy):
             rates.append(rate)
             regime = limit
     saturated_since_s = tuple(still[:FOLLOWED_MAX])
@@ -81,6 +81,30 @@ def learn_capacity(record: CapacityRecord, fleet: Fleet, policy: PolicySpec) -> 
     if rates:
         record = _with_sample(record, sum(rates) / len(rates), regime, fleet.newest_sample_s)
     return _with_best(record, fleet)
+
+
+def _is_whole(sample: PodSignals, since_s: float) -> bool:
+    """Whether the window lies after that moment, all of it."""
+    return sample.window_s > 0 and sample.observed_at_s - sample.window_s >= since_s
+
+
+def _is_typical(pod: PodSeen, sample: PodSignals, limit: str, policy: PolicySpec) -> bool:
+    """Whether the window shows lasting work at the limit, not the rush to a replica that has just joined.
+
+    Little's law (Operations Research 9(3), 1961) twice. Looks at a queue are moments: as many requests as are too many
+    must have waited for their first token on average. And a replica that has served for less than a request stays
+    still reads prompts for answers that it has not begun to write.
+    """
+    if limit == BATCH and sample.ttft_s is not None and sample.ttft_s.sum < _queue_limit(policy) * sample.window_s:
+        return False
+    finished_per_s, running_requests = sample.finished_requests_per_s, sample.running_requests
+    if pod.ready_at_s is None or finished_per_s is None or running_requests is None:
+        return True
+    return (sample.observed_at_s - pod.ready_at_s) * finished_per_s >= running_requests
+
+
+def _queue_limit(policy: PolicySpec) -> float:
+    return policy.targets.queue_requests or 1.0
 
 
 def _with_best(record: CapacityRecord, fleet: Fleet) -> CapacityRecord:
@@ -111,7 +135,7 @@ def saturation(sample: PodSignals, waiting: float | None, policy: PolicySpec) ->
     objective_s, itl_s = policy.objectives.itl_s, sample.itl_s
     if objective_s is not None and itl_s is not None and itl_s.sum > objective_s * itl_s.count:
         return COMPUTE
-    if waiting is not None and waiting >= (policy.targets.queue_requests or 1.0):
+    if waiting is not None and waiting >= _queue_limit(policy):
         return BATCH
     return None
 

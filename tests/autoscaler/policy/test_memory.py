@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from autoscaler.policy.behavior import Wishes
 from autoscaler.policy.errors import BadMemoryError
-from autoscaler.policy.examples import Load, Service, ready
+from autoscaler.policy.examples import Load, Service, latencies, ready
 from autoscaler.policy.memory import UNWATCHED_S, Memory, caught_up
 from autoscaler.policy.recall import dump, load, load_or_start
 from autoscaler.policy.spec import PolicySpec
@@ -18,9 +18,10 @@ from autoscaler.policy.types import Observation
 NOW_S = 1_000_000.0
 
 
-def lived(*, waiting: list[int], period_s: float = 5.0) -> Memory:
+def lived(*, waiting: list[int], period_s: float = 5.0, ttft_s: float = 0.2) -> Memory:
     """The memory of a service that went through some load."""
     service = Service(policy=PolicySpec(replicas_max=6), replicas=2, startup_s=30.0, period_s=period_s)
+    service.sample_changes = {"ttft_s": latencies(requests=100.0, mean_s=ttft_s)}
     for requests in waiting:
         service.load = Load(waiting_requests=requests, kv_cache_usage=0.2 * requests, tokens_per_s=500.0 * requests)
         service.run(60)
@@ -50,7 +51,7 @@ def _close(one: Any, other: Any) -> bool:
 
 
 def test_what_was_learned_is_kept_to_four_digits() -> None:
-    memory = lived(waiting=[8, 8, 8, 0, 0])
+    memory = lived(waiting=[8, 8, 8, 0, 0], ttft_s=0.6)
     read = load(dump(memory), now_s=NOW_S)
 
     assert read.starts[0].learned.p50_s == pytest.approx(memory.starts[0].learned.p50_s, rel=1e-3)

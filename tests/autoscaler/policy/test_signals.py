@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -227,10 +228,12 @@ def test_what_saturates_a_replica_is_named(changes: dict[str, float | Histogram 
     assert saturation(sample, waiting_requests(sample), spec) == regime
 
 
+WAITED = latencies(requests=100.0, mean_s=0.6)  # over 30 s: two requests at a time wait for their first token
+
+
 def saturated(at_s: float, tokens: float, **changes: float) -> Observation:
-    return fleet(
-        [signals(at_s, waiting_requests=5.0, prompt_tokens_per_s=tokens, generation_tokens_per_s=0.0, **changes)]
-    )
+    work = {"prompt_tokens_per_s": tokens, "generation_tokens_per_s": 0.0, **changes}
+    return fleet([signals(at_s, waiting_requests=5.0, ttft_s=WAITED, **work)])
 
 
 def learned(observations: list[Observation]) -> CapacityRecord:
@@ -261,6 +264,37 @@ def test_a_replica_that_was_calm_in_between_starts_its_window_anew() -> None:
     record = learned([saturated(NOW_S, 900.0), calm, saturated(NOW_S + 31, 900.0), saturated(NOW_S + 60, 900.0)])
 
     assert record.windows == 0
+
+
+@pytest.mark.parametrize(
+    ("since_s", "changes", "windows"),
+    [
+        (-1000.0, {}, 1),
+        (-1000.0, {"ttft_s": latencies(requests=100.0, mean_s=0.59)}, 0),
+        (-1000.0, {"ttft_s": None}, 1),
+        (-1000.0, {"ttft_s": None, "finished_requests_per_s": 0.0}, 0),
+        (5.0, {"finished_requests_per_s": 0.8, "running_requests": 20.0}, 1),
+        (5.1, {"finished_requests_per_s": 0.8, "running_requests": 20.0}, 0),
+        (5.1, {"finished_requests_per_s": 0.8, "running_requests": None}, 1),
+        (-1000.0, {"ttft_s": latencies(requests=9.0, mean_s=0.1), "kv_cache_usage_ratio": 0.9}, 1),
+    ],
+    ids=[
+        "requests waited all along",
+        "moments only",
+        "no latencies to tell by",
+        "nothing was finished",
+        "served for as long as a request stays",
+        "just joined",
+        "nobody knows how long one stays",
+        "a full cache is no moment",
+    ],
+)
+def test_a_window_teaches_where_it_shows_lasting_work(since_s: float, changes: dict[str, Any], windows: int) -> None:
+    def seen(at_s: float) -> Observation:
+        sample = signals(NOW_S + at_s, **{"waiting_requests": 2.0, "ttft_s": WAITED, **changes})
+        return replace(fleet([]), replicas=1, pods=(ready("pod", sample, since_s=NOW_S + since_s),))
+
+    assert learned([seen(0.0), seen(30.0)]).windows == windows
 
 
 def test_the_most_that_was_served_fades_with_the_hours() -> None:

@@ -301,6 +301,7 @@ def test_a_latency_over_its_objective_grows_the_fleet_and_then_waits_for_the_gro
 def test_capacity_is_learned_from_saturated_windows_and_then_holds_the_fleet() -> None:
     policy = quick(targets=LensTargets())
     service = Service(policy=policy, replicas=2, load=Load(waiting_requests=6.0, tokens_per_s=4000.0))
+    service.sample_changes = {"ttft_s": latencies(requests=100.0, mean_s=0.6)}
     service.run(300)
     learned = service.decisions[-1].capacity
 
