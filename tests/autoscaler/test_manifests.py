@@ -19,6 +19,7 @@ from autoscaler.parse import parse_annotation, parse_policy, parse_scaled_servic
 from autoscaler.permissions import CORE, NAMESPACE, OPT_INS, SERVICE_ACCOUNT, main, manifests, rbac
 from autoscaler.settings import ANNOTATION
 from autoscaler.wiring import Options, run
+from cacheops.sources import SourceSettings
 from simulations.cluster.apiserver import ApiServer, User
 from simulations.cluster.apiserver.schema import Schema
 
@@ -108,6 +109,30 @@ def test_components_can_be_added(tmp_path: Path) -> None:
     roles = [obj["metadata"]["name"] for obj in objects if obj["kind"] == "ClusterRole"]
     assert [monitor["metadata"]["namespace"] for monitor in monitors] == [NAMESPACE]
     assert sorted(roles) == sorted([SERVICE_ACCOUNT, *(f"{SERVICE_ACCOUNT}-{name}" for name in OPT_INS)])
+
+
+def test_claims_are_mounted_read_only_where_controller_and_agents_look_for_them(tmp_path: Path) -> None:
+    """Two of them: the component as it is, and a copy for another name, as its own words say."""
+    shutil.copytree(MANIFESTS, tmp_path / "manifests")
+    copied = tmp_path / "overlay" / "weights"
+    shutil.copytree(MANIFESTS / "components" / "claims", copied)
+    patch = copied / "claim.patch.yaml"
+    patch.write_text(patch.read_text(encoding="utf-8").replace("models", "weights"), encoding="utf-8")
+    components = [f"../manifests/components/{name}" for name in ("node-agent", "claims")] + ["weights"]
+    kustomization = {"resources": ["../manifests"], "components": components}
+    (copied.parent / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
+
+    objects = rendered(str(copied.parent))
+
+    pods = [obj["spec"]["template"]["spec"] for obj in objects if obj["kind"] in ("Deployment", "DaemonSet")]
+    assert len(pods) == 2
+    for pod in pods:
+        claims = {v["name"]: v["persistentVolumeClaim"] for v in pod["volumes"] if "persistentVolumeClaim" in v}
+        mounts = {m["name"]: m for m in pod["containers"][0]["volumeMounts"] if m["name"] in claims}
+        assert list(claims.values()) == [{"claimName": name, "readOnly": True} for name in ("models", "weights")]
+        for name, claim in claims.items():
+            assert mounts[name]["mountPath"] == str(SourceSettings().claims / claim["claimName"])
+            assert mounts[name]["readOnly"] is True
 
 
 def test_the_controllers_pod_is_restricted() -> None:
