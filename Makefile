@@ -6,7 +6,7 @@ READY  := $(VENV)/.ready
 ARGS   ?=
 NAME   ?=
 
-.PHONY: help demo test check bench apiserver vllm clean
+.PHONY: help demo test check bench apiserver vllm image clean
 help:            ## what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
 
@@ -38,6 +38,9 @@ apiserver:       ## build a real Kubernetes control plane for the contract tests
 
 vllm:            ## install a CPU build of vLLM for tests and the demo, once (about 5 minutes, 6 GB)
 	@tests/realvllm/install.sh
+
+image:           ## build the container image and run it as its pods do (podman, or buildah as root; a few minutes)
+	@tests/image/build.sh
 
 clean:           ## the venv and everything built
 	rm -rf $(VENV) build
