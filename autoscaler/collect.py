@@ -4,6 +4,7 @@ Every sample enters its pod's window. Most change no answer: a service is woken 
 """
 
 import asyncio
+import contextlib
 import itertools
 import math
 import zlib
@@ -26,6 +27,9 @@ from metrics.window import Window
 FIRST_WORD_S = 4.0
 # A service whose load keeps rising has all its pods read at most so often, in periods under load.
 ROUND_SPACING_PERIODS = 0.5
+# So long a decision waits for what the others say once an edge has them read: pages take milliseconds, an overloaded
+# server's tens. Without it a request that went from one pod to another is counted on both.
+ROUND_WAIT_S = 0.25
 # Places a golden section apart divide a period evenly, however many there are and whichever are free: with random ones
 # a service of ten pods is at times not heard for a third of a period.
 _GOLDEN = (math.sqrt(5.0) - 1.0) / 2.0
@@ -53,6 +57,16 @@ class _Track:
         return self.window.newest is None and self.failure is None and now_s - self.since_s < FIRST_WORD_S
 
 
+@dataclass(slots=True)
+class _Round:
+    """All pods of a service read at once, since one of them crossed an edge."""
+
+    edge_at_s: float  # when the page with the edge was asked for
+    until_s: float  # when the decision waits no longer
+    awaited: set[str]  # uids that have not said anything since
+    is_over: asyncio.Event = field(default_factory=asyncio.Event)
+
+
 class Collector:
     """Windows of all pods of all services. `wake(key)` asks for a pass."""
 
@@ -66,6 +80,7 @@ class Collector:
         self._edges: dict[str, LensTargets] = {}
         self._spacing_s: dict[str, float] = {}  # between two rounds of reading a whole service at once
         self._round_s: dict[str, float] = {}  # when the last one was
+        self._rounds: dict[str, _Round] = {}  # that are under way
         self._owed: set[str] = set()  # services with an edge that came too soon after the last round
         self._changed = asyncio.Event()
         self.on_failure: Callable[[str], None] = lambda _kind: None  # telemetry's hook
@@ -91,7 +106,7 @@ class Collector:
         """A service is no longer enrolled."""
         for uid in self._pods.pop(key, frozenset()):
             self._drop(uid)
-        for table in (self._edges, self._spacing_s, self._round_s):
+        for table in (self._edges, self._spacing_s, self._round_s, self._rounds):
             table.pop(key, None)
         self._owed.discard(key)
 
@@ -111,6 +126,7 @@ class Collector:
         track = self._tracks.get(uid)
         if track is None:
             return
+        is_awaited = self._is_awaited(uid, track.key, result)
         if isinstance(result, ScrapeError):
             track.failure = result.kind.value
             self.on_failure(result.kind.value)
@@ -118,15 +134,39 @@ class Collector:
         track.failure = None
         if not track.window.add(result):
             return
-        level = level_of(result, self._edges[track.key])
-        if track.level is None:
+        before, track.level = track.level, level_of(result, self._edges[track.key])
+        if is_awaited:
+            return  # by a pass that was woken, and sees it
+        if before is None:
             self._wake(track.key)
-        elif is_news(level, track.level):
+        elif is_news(track.level, before):
             self._wake(track.key)
             self._owed.add(track.key)
-        track.level = level
         if track.key in self._owed:
             self._read_the_others(uid, track.key, result.observed_at_s)
+
+    async def heard(self, key: str) -> None:
+        """Wait, for a moment, until the pods that an edge had read have answered: a decision needs all of one time."""
+        if (reads := self._rounds.get(key)) is None:
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(max(0.0, reads.until_s - self._clock.now_s())):
+                await reads.is_over.wait()
+        if self._rounds.get(key) is reads:
+            del self._rounds[key]
+
+    def _is_awaited(self, uid: str, key: str, result: EngineSample | ScrapeError | None) -> bool:
+        """Whether this is a pod's answer to the round; a page asked for before the edge is none."""
+        reads = self._rounds.get(key)
+        if reads is None or uid not in reads.awaited:
+            return False
+        if isinstance(result, EngineSample) and result.observed_at_s < reads.edge_at_s:
+            return False
+        reads.awaited.remove(uid)
+        if not reads.awaited:
+            reads.is_over.set()
+            del self._rounds[key]
+        return True
 
     def _read_the_others(self, uid: str, key: str, now_s: float) -> None:
         """What one pod says, the others may say too: no need to wait for their turns to know how much it is.
@@ -137,7 +177,12 @@ class Collector:
             return
         self._owed.discard(key)
         self._round_s[key] = now_s
-        for other in self._pods.get(key, frozenset()) - {uid}:
+        others = self._pods.get(key, frozenset()) - {uid}
+        # Who failed last time is read, too, and not waited for.
+        awaited = {other for other in others if self._tracks[other].failure is None}
+        if awaited:
+            self._rounds[key] = _Round(now_s, self._clock.now_s() + ROUND_WAIT_S, awaited)
+        for other in others:
             self.hasten(other)
 
     def signals(self, uid: str, now_s: float) -> PodSignals | None:
@@ -197,7 +242,8 @@ class Collector:
         return is_there and (pod.ready_at_s is not None or pod.uid in self._tracks)
 
     def _drop(self, uid: str) -> None:
-        self._tracks.pop(uid, None)
+        if (track := self._tracks.pop(uid, None)) is not None:
+            self._is_awaited(uid, track.key, None)
         if self.targets.pop(uid, None) is not None:
             self._changed.set()
 

@@ -159,6 +159,7 @@ class Controller:
                 # What a term starts from is held against scale-in for a whole window: it must not be an old number.
                 raise RetryLaterError("the caches have not caught up with the API server yet")
             service.memory = self._recall(key)
+        await world.collector.heard(key)
         started_s = world.clock.now_s()
         done = await reconcile(KubeTarget(world, service, target, policy), policy.spec, service.memory, world.clock)
         service.memory = done.memory

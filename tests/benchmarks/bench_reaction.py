@@ -2,8 +2,9 @@
 
 All parts of the controller run as in production but for the network: cluster state with its indexes, collector and
 windows, wake queue, passes, decisions, status. Every pod gives a sample each 2 s (as it must, to be under load); at any
-time 10 % of the services change: within each scrape period the queues of one service in ten jump. The clock runs from
-the moment that the edge's sample enters the collector to the scale patch.
+time 10 % of the services change: within each scrape period the queues of one service in ten jump. An edge has the other
+pods read at once, which takes as long as on a network. The clock runs from the moment that the edge's sample enters the
+collector to the scale patch.
 """
 
 import asyncio
@@ -34,6 +35,7 @@ SERVICES = 500
 PODS = 10
 PERIOD_S = 2.0
 CHANGING_SHARE = 0.1
+READ_S = 0.02  # a page of 50 kB, asked for and answered
 WARM_UP_S = 6.0
 MEASURED_S = 24.0
 EDGE_REQUESTS = 6.0  # waiting per pod: 60 where 20 are the target
@@ -101,6 +103,8 @@ class Bench:
         self.reactions_s: list[float] = []
         self.waiting = [0.0] * SERVICES
         self.steps = 0
+        self.pods: dict[str, tuple[int, int]] = {}  # by uid: service and index
+        self.collector.hasten = self.read_soon
 
     def fill(self) -> None:
         spec = {"mode": "direct", "replicas": {"min": 1, "max": 64}}
@@ -110,7 +114,9 @@ class Bench:
             view = views.deployment_view(deployment(service))
             self.cluster.deployment_changed(view.meta.key, None, view)
             for index in range(PODS):
-                self.cluster.pod_changed(f"bench/{service}/{index}", None, views.pod_view(pod(service, index)))
+                view = views.pod_view(pod(service, index))
+                self.pods[view.uid] = service, index
+                self.cluster.pod_changed(f"bench/{service}/{index}", None, view)
 
     def scaled(self, key: str, _replicas: int) -> None:
         since_s = self.edges.pop(key, None)
@@ -148,9 +154,12 @@ class Bench:
             ),
         )
 
+    def read_soon(self, uid: str) -> None:
+        asyncio.get_running_loop().call_later(READ_S, self.sample, *self.pods[uid])
+
     async def feed(self) -> None:
         """Every pod once per period, spread evenly; the services that change are spread too."""
-        slots = 100
+        slots = 101  # no divisor of 500: the pods of a service have different ones
         pods = [(service, index) for index in range(PODS) for service in range(SERVICES)]
         changing = round(SERVICES * CHANGING_SHARE)
         started_s, slot, turn = self.clock.now_s(), 0, 0

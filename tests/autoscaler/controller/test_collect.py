@@ -1,6 +1,8 @@
 """Which pods are read how often, and which samples are worth a pass."""
 
+import asyncio
 import itertools
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -107,6 +109,60 @@ def test_a_pod_that_crosses_an_edge_has_the_others_read_at_once_and_twice_per_pe
     assert len(hastened) == 4
 
 
+def test_an_edge_that_the_others_say_too_is_one_edge() -> None:
+    it = Watching()
+    hastened: list[str] = []
+    it.collector.hasten = hastened.append
+    it.watch(pod("a"), pod("b"), pod("c"))
+    for name in ("a", "b", "c"):
+        it.collector.on_result(name, sample(100.0))
+    it.woken.clear()
+    for at_s, name in ((101.0, "a"), (101.1, "b"), (101.1, "c"), (102.1, "a")):
+        it.collector.on_result(name, sample(at_s, waiting=5.0))
+
+    assert it.woken == ["default/llm"]
+    assert sorted(hastened) == ["b", "c"]
+
+
+async def test_a_decision_waits_for_pages_that_were_asked_for_after_the_edge() -> None:
+    it = Watching()
+    it.watch(pod("a"), pod("b"), pod("c"), pod("d"))
+    for name in ("a", "b", "c", "d"):
+        it.collector.on_result(name, sample(100.0))
+    it.collector.on_result("d", ScrapeError("d", ScrapeFailure.TIMEOUT, "it hangs"))
+    it.collector.on_result("a", sample(101.0, waiting=5.0))
+
+    async with asyncio.TaskGroup() as group:
+        waiting = group.create_task(it.collector.heard("default/llm"))
+        it.collector.on_result("b", sample(100.9))  # was on its way
+        it.collector.on_result("c", sample(101.1))
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        it.collector.on_result("b", sample(101.1))
+
+
+@pytest.mark.parametrize(
+    "ending",
+    [
+        pytest.param(lambda it: it.watch(pod("a")), id="goes"),
+        pytest.param(
+            lambda it: it.collector.on_result("b", ScrapeError("b", ScrapeFailure.TIMEOUT, "it hangs")), id="fails"
+        ),
+    ],
+)
+async def test_a_pod_that_will_not_answer_is_not_waited_for(ending: Callable[[Watching], None]) -> None:
+    it = Watching()
+    it.watch(pod("a"), pod("b"))
+    for name in ("a", "b"):
+        it.collector.on_result(name, sample(100.0))
+    it.collector.on_result("a", sample(101.0, waiting=5.0))
+    ending(it)
+    waiting = it.collector.heard("default/llm")
+
+    with pytest.raises(StopIteration):  # at once
+        waiting.send(None)
+
+
 def test_an_edge_too_soon_after_a_round_has_the_others_read_a_little_later() -> None:
     it = Watching()
     hastened: list[str] = []
@@ -115,6 +171,8 @@ def test_an_edge_too_soon_after_a_round_has_the_others_read_a_little_later() -> 
     for name in ("a", "b", "c"):
         it.collector.on_result(name, sample(100.0))
     it.collector.on_result("a", sample(101.0, waiting=5.0))
+    for name in ("b", "c"):
+        it.collector.on_result(name, sample(101.1))
     it.collector.on_result("b", sample(101.5, waiting=5.0))
     assert sorted(hastened) == ["b", "c"]
 
