@@ -11,23 +11,28 @@ import re
 import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
+from weakref import WeakValueDictionary
 
 from autoscaler.caching.values import Resolved
 from cacheops.errors import CacheError, FailureReason, InvalidRequestError, SourceUnavailableError, retry_after_s
 from cacheops.model import ModelManifest, ModelRef
 from cacheops.sources import SourceSettings, open_source
 from cacheops.tasks import CacheTask
-from cacheops.uri import parse_uri
+from cacheops.uri import Scheme, parse_uri
 from metrics.clock import Clock
 
-# Listings at a time: each is a few requests, and a source that hangs must not hold up all others.
-RESOLVES_MAX = 4
+# Listings at a time, in all and of one place (a host, a bucket, a claim): each is a few requests, and a source that
+# hangs must not hold up all others. A file server that is away makes who reads it wait for as long as it is.
+RESOLVES_MAX = 8
+RESOLVES_OF_PLACE_MAX = 4
+LISTING_S = 1800.0  # 20,000 questions of 90 ms
 MESSAGE_CHARS = 300
 
 _SECRET_PARTS = (
     (re.compile(r"://[^/@\s]+@"), "://…@"),  # user and password before a host
     (re.compile(r"\?[^\s'\"]+"), "?…"),  # signatures and tokens ride in queries
 )
+_WITH_SUMS = frozenset({Scheme.PVC, Scheme.FILE, Scheme.HTTPS, Scheme.HTTP})
 _SECRET_VARIABLES = ("HF_TOKEN", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 
 List = Callable[[ModelRef], Awaitable[ModelManifest]]
@@ -52,7 +57,8 @@ class Resolver:
         self._list_model = list_model
         self._clock = clock
         self.done: Callable[[], None] = lambda: None  # called when there is something new to `result`
-        self._places = asyncio.Semaphore(RESOLVES_MAX)
+        self._all = asyncio.Semaphore(RESOLVES_MAX)
+        self._by_place: WeakValueDictionary[tuple[str, str], asyncio.Semaphore] = WeakValueDictionary()
         self._running: set[str] = set()
         self._results: dict[str, Resolved | Failed] = {}
 
@@ -82,8 +88,7 @@ class Resolver:
         before = self.result(task.uid, request)
         attempts = before.attempts + 1 if isinstance(before, Failed) else 1
         try:
-            async with self._places:
-                manifest = await self._list_model(_ref(task))
+            manifest = await self._listed(_ref(task))
             self._results[task.uid] = _accepted(task, manifest, request, self._clock.now_s())
         except CacheError as exc:
             self._results[task.uid] = self._failed(task, request, attempts, exc)
@@ -94,6 +99,15 @@ class Resolver:
         finally:
             self._running.discard(task.uid)
             self.done()
+
+    async def _listed(self, ref: ModelRef) -> ModelManifest:
+        uri = parse_uri(ref.uri)
+        place = self._by_place.setdefault((uri.scheme, uri.place), asyncio.Semaphore(RESOLVES_OF_PLACE_MAX))
+        try:
+            async with place, self._all, asyncio.timeout(LISTING_S):
+                return await self._list_model(ref)
+        except TimeoutError as exc:
+            raise SourceUnavailableError(f"{ref.uri}: gave no list within {LISTING_S:g} s") from exc
 
     def _failed(self, task: CacheTask, request: str, attempts: int, exc: CacheError) -> Failed:
         message = without_secrets(str(exc))
@@ -141,7 +155,8 @@ def _accepted(task: CacheTask, manifest: ModelManifest, request: str, now_s: flo
     unsworn = sum(not entry.sworn for entry in manifest.files)
     if unsworn and not task.allow_unverified:
         words = f"{unsworn} of {len(manifest.files)} files have no digest at {task.ref.uri}"
-        raise InvalidRequestError(f"{words}; spec.source.allowUnverified takes them on trust")
+        beside = ", SHA256SUMS beside them gives them some" if parse_uri(task.ref.uri).scheme in _WITH_SUMS else ""
+        raise InvalidRequestError(f"{words}; spec.source.allowUnverified takes them on trust{beside}")
     return Resolved(
         request=request,
         revision=manifest.resolved_revision,

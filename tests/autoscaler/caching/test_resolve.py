@@ -1,10 +1,11 @@
 """Sources asked once: at the revision that was meant, with nothing secret in what is said, whatever goes wrong."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
-from autoscaler.caching.resolve import Failed, Resolver, without_secrets
+from autoscaler.caching.resolve import RESOLVES_MAX, Failed, Resolver, without_secrets
 from autoscaler.caching.values import Resolved
 from cacheops.errors import AccessDeniedError, FailureReason
 from cacheops.model import Algorithm, FileEntry, ModelManifest, ModelRef
@@ -84,6 +85,46 @@ async def test_another_request_is_asked_at_once() -> None:
     assert resolver.is_due("u", "other")
     resolver.forget_all_but(set())
     assert resolver.is_due("u", "r")
+
+
+class Hanging(Source):
+    """A file server that is away."""
+
+    async def __call__(self, ref: ModelRef) -> ModelManifest:
+        if ref.uri.startswith("pvc://"):
+            await asyncio.Event().wait()
+        return await super().__call__(ref)
+
+
+@pytest.mark.looptime
+async def test_a_share_that_hangs_holds_up_no_other_source_and_is_told_at_last() -> None:
+    resolver = Resolver(Hanging(), ManualClock(1000.0))
+    async with asyncio.TaskGroup() as group:
+        for number in range(2 * RESOLVES_MAX):
+            resolver.start(group, replace(task(f"pvc://share/{number}"), uid=f"s{number}"), "r")
+        resolver.start(group, replace(task(), uid="other"), "r")
+        await asyncio.sleep(1.0)
+        in_time = resolver.result("other", "r")
+
+    hung = [resolver.result(f"s{number}", "r") for number in range(2 * RESOLVES_MAX)]
+    assert isinstance(in_time, Resolved)
+    assert {found.reason for found in hung if isinstance(found, Failed)} == {FailureReason.SOURCE_UNAVAILABLE}
+    assert all(isinstance(found, Failed) for found in hung)
+
+
+async def test_who_has_no_digests_is_told_what_to_do() -> None:
+    class Unsworn(Source):
+        async def __call__(self, ref: ModelRef) -> ModelManifest:
+            return ModelManifest(ref=ref, resolved_revision="r", files=(FileEntry(path="a.gguf", size_bytes=7),))
+
+    found = await asked(Unsworn(), task("pvc://share/alpha"))
+
+    assert isinstance(found, Failed)
+    assert found.reason is FailureReason.INVALID_REQUEST
+    assert "SHA256SUMS" in found.message
+    trusting = await asked(Unsworn(), replace(task("pvc://share/alpha"), allow_unverified=True))
+    assert isinstance(trusting, Resolved)
+    assert trusting.unsworn == 1
 
 
 @pytest.mark.parametrize(
