@@ -24,6 +24,8 @@ from simulations.scenarios.startup import StartupPart
 from simulations.traces import FORMATS
 from simulations.traces.reshape import Scale
 from simulations.traffic import load_figures, load_rates
+from simulations.world.starts.phases import Phases
+from simulations.world.starts.shared import check_shared
 
 FILE_BYTES_MAX = 100_000  # a scenario has some thirty lines
 SERVICE_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"  # a folder of results is called so
@@ -115,6 +117,7 @@ def _together(found: _Together, name: str, folder: Path) -> Together:
     if len(set(names)) < len(names):
         raise ValueError(f"services: a name of its own is expected for each, got {', '.join(names)}")
     services = tuple(_scenario(service, found, service.name, folder) for service in found.services)
+    check_shared([service.startup for service in services if isinstance(service.startup, Phases)])
     return Together(name=name, says=found.says, services=services)
 
 

@@ -12,6 +12,9 @@ startup:
     memoryBytes: 64e9 # page cache of each node
     others: # who else wants room there
     - {name: qwen3-32b, bytes: 65.5e9, usesPerHour: 0.5, useSeconds: 600}
+
+Of several services on the same nodes each keeps its weights as it says; they share the disk, the memory and the line of
+each node, so of those all say the same.
 """
 
 from typing import Any

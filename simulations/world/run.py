@@ -1,7 +1,7 @@
 """The course of one policy's world: sensors read, the policy wishes, replicas start and drain."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from random import Random
 
@@ -73,7 +73,7 @@ class Run:
         self._sensors: Sensing = sense(self._fleet, self._cadence, random, slots=slots + fixed_slots(setting))
         if setting.faults:
             self._sensors = FaultySensors(self._sensors, setting.faults)
-        self._starts = _starts(setting, list(dict.fromkeys(tenant.index_of)))
+        self._starts = _starts(setting, tenant)
         for node in tenant.there:
             self._starts.come(node, 0.0)
         seen = self._sensors if part is None else part.seen_by(self._sensors)
@@ -173,7 +173,7 @@ class Run:
             gpu_hours=gpu_hours,
             starts=self._pods.starts,
             replicas_at_start=self._setting.replicas_at_start,
-            decisions=tuple(self._decisions),
+            decisions=tuple(replace(change, pool=role) for change in self._decisions),
         )
 
     def _wake(self, now_s: float) -> None:
@@ -231,10 +231,10 @@ def _sensing_of(cadence: Cadence) -> type[Sensing]:
     return AskedSensors if only_asks else Sensors
 
 
-def _starts(setting: Setting, nodes: Sequence[int]) -> Starts:
+def _starts(setting: Setting, tenant: Tenant) -> Starts:
     random = Random(setting.seed)
     if isinstance(setting.startup, Phases):
-        return PhasedStarts(setting.startup, random, nodes)
+        return PhasedStarts(setting.startup, random, tenant.nodes, holdings=tenant.holdings)
     return DrawnStarts(setting.startup, random)
 
 

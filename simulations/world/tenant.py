@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 
 from simulations.world.nodes import Happening, Node, Nodes
+from simulations.world.starts.holdings import Holdings
 
 
 class Tenants:
@@ -57,6 +58,7 @@ class Tenant:
     ) -> None:
         self.gpus = gpus
         self.waiting = 0  # replicas without a node
+        self.holdings: Holdings | None = None  # on the disks of these nodes, where others have theirs there, too
         self._place, self._nodes, self._before = place, place.nodes, before
         self.usable = frozenset(
             index
@@ -90,9 +92,14 @@ class Tenant:
         return self._nodes.machine(self.index_of[slot])
 
     @property
+    def nodes(self) -> list[int]:
+        """All that may ever be, in the order in which replicas go to them."""
+        return list(dict.fromkeys(self.index_of))
+
+    @property
     def there(self) -> list[int]:
-        """Nodes that are there, in the order in which replicas go to them."""
-        return [index for index in dict.fromkeys(self.index_of) if self._node(index).is_there]
+        """Those that are there, in the same order."""
+        return [index for index in self.nodes if self._node(index).is_there]
 
     def names(self, slot: int) -> tuple[str, str]:
         """Of the node of a slot, and of its GPUs."""

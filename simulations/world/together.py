@@ -1,18 +1,22 @@
 """Services that share nodes, in one virtual time: `simulate_together([(Setting, Policy), ...])`.
 
 They meet at nodes only, every `MEETING_S` and whenever something happens to a node: what one lets go of another has a
-moment later, the first in the list before the second. In between each goes its own way.
+moment later, the first in the list before the second. In between each goes its own way. Where they start by phases,
+their weights share the disk and the memory of each node, and the line to it.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from random import Random
 
 from simulations.policies.base import Policy
 from simulations.world.nodes import NodeUse
 from simulations.world.outcome import Outcome
 from simulations.world.run import PROGRESS_EVERY_S, Run, tenant_of
 from simulations.world.setting import Setting
-from simulations.world.tenant import Tenants
+from simulations.world.starts.phases import Phases
+from simulations.world.starts.shared import shared_holdings
+from simulations.world.tenant import Tenant, Tenants
 
 MEETING_S = 1.0  # less than any start-up or decision that one could make of it
 
@@ -50,8 +54,11 @@ def simulate_together(
     span_s = max(setting.span_s for setting, _ in services)
     nodes = first.make_nodes()
     tenants = Tenants(nodes)
+    places = [tenant_of(setting, tenants) for setting, _ in services]
+    _share_disks([setting for setting, _ in services], places)
     runs = [
-        Run(replace(setting, ends_at_s=span_s), policy, tenant_of(setting, tenants)) for setting, policy in services
+        Run(replace(setting, ends_at_s=span_s), policy, tenant)
+        for (setting, policy), tenant in zip(services, places, strict=True)
     ]
     nodes.meet_others()
     now_s = told_s = 0.0
@@ -66,3 +73,17 @@ def simulate_together(
             progress(now_s / span_s)
             told_s = now_s
     return Shared(outcomes=tuple(run.end() for run in runs), nodes=nodes.use(span_s))
+
+
+def _share_disks(settings: Sequence[Setting], places: Sequence[Tenant]) -> None:
+    """Those that start by phases have their weights on the same disks."""
+    phased = {
+        f"service {number}": (setting.startup, tenant)
+        for number, (setting, tenant) in enumerate(zip(settings, places, strict=True))
+        if isinstance(setting.startup, Phases)
+    }
+    if not phased:
+        return
+    on_nodes = {name: (phases, tenant.nodes) for name, (phases, tenant) in phased.items()}
+    for name, holdings in shared_holdings(on_nodes, Random(f"{settings[0].seed} others")).items():
+        phased[name][1].holdings = holdings

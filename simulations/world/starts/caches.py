@@ -55,11 +55,6 @@ class NodeCaches:
         if len(names := {other.name for other in self.others}) < len(self.others):
             raise ValueError(f"NodeCaches.others need names of their own, got {', '.join(sorted(names))} and one twice")
 
-    @property
-    def reads_ahead(self) -> bool:
-        """Whether a node agent reads weights into memory for a replica that starts."""
-        return self.keep is Keeping.PREFETCH
-
     def is_ahead(self, node_index: int) -> bool:
         """Whether weights come to this node, of all in their order, before a replica needs them."""
         if self.keep is Keeping.PREFETCH:

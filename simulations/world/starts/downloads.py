@@ -8,6 +8,7 @@ from dataclasses import dataclass
 @dataclass(slots=True)
 class _Transfer:
     node: int
+    name: str
     left_bytes: float
     rate_bytes_per_s: float = 0.0
 
@@ -19,7 +20,7 @@ class Downloads:
         self._origin_bytes_per_s, self._node_bytes_per_s = origin_bytes_per_s, node_bytes_per_s
         self._transfers: dict[tuple[int, str], _Transfer] = {}  # by node and name
         self._at_s = 0.0
-        self.moved_bytes = 0.0  # from the origin, since the beginning
+        self._moved_bytes: dict[str, float] = {}  # by name
 
     @property
     def alone_bytes_per_s(self) -> float:
@@ -33,10 +34,19 @@ class Downloads:
             return math.inf
         return self._at_s + min(each.left_bytes / each.rate_bytes_per_s for each in self._transfers.values())
 
+    @property
+    def moved_bytes(self) -> float:
+        """From the origin, since the beginning."""
+        return sum(self._moved_bytes.values())
+
+    def moved_bytes_of(self, name: str) -> float:
+        """The same of what is called so, to all nodes."""
+        return self._moved_bytes.get(name, 0.0)
+
     def begin(self, node: int, name: str, size_bytes: float, now_s: float) -> None:
         """A node starts to fetch; the others are slower from now on."""
         self._move(now_s)
-        self._transfers[node, name] = _Transfer(node, size_bytes)
+        self._transfers[node, name] = _Transfer(node, name, size_bytes)
         self._share()
 
     def stop(self, node: int, name: str, now_s: float) -> None:
@@ -57,7 +67,7 @@ class Downloads:
         while (end_s := self.next_end_s) <= now_s:
             place = min(self._transfers, key=self._left_s)
             self._move(end_s)
-            self.moved_bytes += self._transfers.pop(place).left_bytes  # what rounding left
+            self._count(self._transfers[place], self._transfers.pop(place).left_bytes)  # what rounding left
             self._share()
             ended.append(place)
         return ended
@@ -67,11 +77,16 @@ class Downloads:
         return transfer.left_bytes / transfer.rate_bytes_per_s
 
     def _move(self, now_s: float) -> None:
+        """Never back: of services that share nodes one is ahead of the other by up to a meeting."""
+        passed_s = max(0.0, now_s - self._at_s)
         for transfer in self._transfers.values():
-            moved = min(transfer.left_bytes, (now_s - self._at_s) * transfer.rate_bytes_per_s)
-            transfer.left_bytes -= moved
-            self.moved_bytes += moved
-        self._at_s = now_s
+            moved_bytes = min(transfer.left_bytes, passed_s * transfer.rate_bytes_per_s)
+            transfer.left_bytes -= moved_bytes
+            self._count(transfer, moved_bytes)
+        self._at_s = max(self._at_s, now_s)
+
+    def _count(self, transfer: _Transfer, moved_bytes: float) -> None:
+        self._moved_bytes[transfer.name] = self._moved_bytes.get(transfer.name, 0.0) + moved_bytes
 
     def _share(self) -> None:
         """The busiest nodes first: their transfers are the slowest, and leave something to the others."""

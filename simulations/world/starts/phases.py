@@ -8,8 +8,9 @@ from random import Random
 from autoscaler.policy.types import Tier
 from simulations.world.starts.caches import Keeping, NodeCaches
 from simulations.world.starts.downloads import Downloads
+from simulations.world.starts.holdings import Holdings, alone
 from simulations.world.starts.startup import LOG_DEVIATION, Started, StartFigures, StartLog
-from simulations.world.starts.stores import Arrival, Stores
+from simulations.world.starts.stores import Arrival
 
 _POSITIVE = ("weights_bytes", "origin_bytes_per_s", "node_bytes_per_s", "disk_bytes_per_s", "memory_bytes_per_s")
 _NOT_NEGATIVE = (
@@ -80,6 +81,10 @@ class Phases:
         nodes = self.caches.prefetch_nodes if keep is Keeping.PREFETCH else None
         return replace(self, caches=replace(self.caches, keep=keep, prefetch_nodes=nodes))
 
+    def line(self) -> Downloads:
+        """The way of all bytes to all nodes, with nothing on it."""
+        return Downloads(origin_bytes_per_s=self.origin_bytes_per_s, node_bytes_per_s=self.node_bytes_per_s)
+
     def after_fetch_s(self, *, is_compiled: bool, is_in_memory: bool = False, is_read_ahead: bool = False) -> float:
         """From weights on the node to Ready. Read ahead they leave the disk while the engine starts."""
         compile_s = self.compile_cached_s if is_compiled else self.compile_s
@@ -102,14 +107,16 @@ class _Begun:
 class PhasedStarts:
     """Start-ups under way, on nodes that remember what they hold and what was compiled there."""
 
-    def __init__(self, phases: Phases, random: Random, nodes: Sequence[int] = ()) -> None:
-        """`nodes`: all that may ever be, in the order in which replicas go to them; each is there once it came."""
+    def __init__(
+        self, phases: Phases, random: Random, nodes: Sequence[int] = (), *, holdings: Holdings | None = None
+    ) -> None:
+        """`nodes`: all that may ever be, in the order in which replicas go to them; each is there once it came.
+
+        `holdings`: on nodes that other services use, too.
+        """
         self._phases, self._random = phases, random
-        self._downloads = Downloads(
-            origin_bytes_per_s=phases.origin_bytes_per_s, node_bytes_per_s=phases.node_bytes_per_s
-        )
-        self._stores = Stores(
-            phases.caches, self._downloads, own_bytes=round(phases.weights_bytes), nodes=nodes, random=random
+        self._holdings = holdings or alone(
+            phases.caches, phases.line(), size_bytes=round(phases.weights_bytes), nodes=nodes, random=random
         )
         self._begun: dict[int, _Begun] = {}  # by slot: those whose weights are to come
         self._known: set[int] = set()
@@ -119,17 +126,17 @@ class PhasedStarts:
     @property
     def next_at_s(self) -> float:
         """When something begins or ends next."""
-        return self._stores.next_at_s
+        return self._holdings.next_at_s
 
     def tier(self, node: int) -> Tier:
         """What a start-up on this node would find; weights in its memory are warm as well, and load faster."""
-        return Tier.WARM if self._stores.holds(node) else Tier.COLD
+        return Tier.WARM if self._holdings.holds(node) else Tier.COLD
 
     def hold(self, node: int, slot: int) -> None:
         """A replica has long been ready here."""
         self._known.add(node)
         self._compiled.add(node)
-        self._stores.hold(node, slot)
+        self._holdings.hold(node, slot)
 
     def begin(self, slot: int, node: int, now_s: float) -> float:
         """Start a replica; when it will be Ready, infinite while nobody knows."""
@@ -139,37 +146,37 @@ class PhasedStarts:
         self._known.add(node)
         self._log.begin(slot, self.tier(node), now_s)
         self._begun[slot] = _Begun(node=node, luck=luck, is_compiled=is_compiled)
-        arrival = self._stores.need(slot, node, now_s + before_s, now_s)
+        arrival = self._holdings.need(node, slot, at_s=now_s + before_s, now_s=now_s)
         return math.inf if arrival is None else self._ready_at_s(arrival)
 
     def settle(self, now_s: float) -> list[Started]:
         """Begin and end what is due; who can be told when it will be Ready."""
         return [
-            Started(slot=arrival.slot, ready_at_s=self._ready_at_s(arrival)) for arrival in self._stores.settle(now_s)
+            Started(slot=arrival.slot, ready_at_s=self._ready_at_s(arrival)) for arrival in self._holdings.settle(now_s)
         ]
 
     def end(self, slot: int, now_s: float) -> None:
         """A replica is gone, whether it was Ready or not."""
         self._begun.pop(slot, None)
         self._log.end(slot, now_s)
-        self._stores.leave(slot, now_s)
+        self._holdings.leave(slot, now_s)
 
     def come(self, node: int, now_s: float) -> None:
         """A node is there, and holds nothing."""
-        self._stores.come(node, now_s)
+        self._holdings.come(node, now_s)
 
     def forget(self, node: int, now_s: float) -> None:
         """A node is gone; one that takes its place holds nothing."""
         self._known.discard(node)
         self._compiled.discard(node)
-        self._stores.forget(node, now_s)
+        self._holdings.forget(node, now_s)
 
     def figures(self, now_s: float) -> StartFigures:
         """What came of all of them so far."""
         return StartFigures(
             by_tier=self._log.by_tier(now_s),
-            fetched_bytes=self._downloads.moved_bytes,
-            evictions=self._stores.evictions,
+            fetched_bytes=self._holdings.fetched_bytes,
+            evictions=self._holdings.evictions,
         )
 
     def _ready_at_s(self, arrival: Arrival) -> float:

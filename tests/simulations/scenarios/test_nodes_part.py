@@ -35,6 +35,11 @@ TWO = (
     + "services:\n"
     + "".join(f"  - name: {name}\n" + "".join(f"    {line}\n" for line in SERVICE.splitlines()) for name in ("a", "b"))
 )
+LAST = "    replicas: {max: 4}\n"  # of a service
+TWO_DISKS = "".join(
+    f"{part}{LAST}    startup: {{caches: {{diskBytes: {number}}}}}\n"
+    for number, part in enumerate(TWO.split(LAST)[:2], start=1)
+)
 
 
 def test_a_file_says_which_nodes_there_are(tmp_path: Path) -> None:
@@ -70,6 +75,7 @@ WRONG = {
     "alone": (TWO[: TWO.index("  - name: b\n")], "services: List should have at least 2 items"),
     "no nodes": (TWO.replace(NODES, ""), "nodes: Field required"),
     "no folder": (TWO.replace("name: b\n", "name: ../b\n"), "services.1.name: String should match pattern"),
+    "two disks": (TWO_DISKS, "services that share nodes need the same caches.diskBytes, got 1 and 2"),
     "nameless": (TWO.replace("  - name: a\n    traffic", "  - traffic"), "services.0.name: Field required"),
     "mixed": (TWO + "router: round-robin\n", "router: Extra inputs are not permitted"),
 }

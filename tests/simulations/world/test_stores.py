@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from autoscaler.policy.types import Tier
 from simulations.world.starts.caches import Keeping, NodeCaches, OtherModel
 from simulations.world.starts.downloads import Downloads
+from simulations.world.starts.holdings import Holdings
 from simulations.world.starts.page_cache import PageCache
 from simulations.world.starts.phases import PhasedStarts, Phases
-from simulations.world.starts.stores import OWN, Stores
+from simulations.world.starts.stores import Stores
 
 # 10 s to fetch alone; 20 s from there to Ready, 10 s where it was compiled before; 3 s sooner from memory.
 PHASES = Phases(
@@ -32,6 +33,7 @@ PHASES = Phases(
     log_deviation=0.0,
 )
 GB = 10**9
+OWN = "own"
 
 
 def starts(caches: NodeCaches, nodes: int = 2) -> PhasedStarts:
@@ -248,31 +250,33 @@ def test_no_disk_holds_more_than_it_may_nothing_in_use_is_evicted_and_all_that_l
 ) -> None:
     caches = NodeCaches(keep=keep, disk_bytes=disk_gb * GB, memory_bytes=memory_gb * GB, others=OTHERS)
     downloads = Counted(origin_bytes_per_s=0.1e9, node_bytes_per_s=0.05e9)
-    stores = Stores(caches, downloads, own_bytes=10 * GB, nodes=range(NODES), random=Random(seed))
+    stores = Stores(caches, downloads)
+    stores.await_others(range(NODES), Random(seed))
+    service = Holdings(stores, OWN, size_bytes=10 * GB, caches=caches, nodes=range(NODES))
     slots: dict[int, int] = {}
     there = set(range(NODES))
     for node in range(NODES):
-        stores.come(node, 0.0)
+        service.come(node, 0.0)
     now_s = 0.0
     for what, slot, node, wait_s in orders:
         now_s += wait_s
         while (at_s := stores.next_at_s) <= now_s:
             held, ended = trees(stores), len(downloads.ended)
-            stores.settle(at_s)
+            service.settle(at_s)
             assert trees(stores) - held <= set(downloads.ended[ended:])
             assert_lawful(stores, disk_bytes=disk_gb * GB, memory_bytes=memory_gb * GB)
         if what == "need" and slot not in slots:
             slots[slot] = node
-            stores.need(slot, node, now_s, now_s)
+            service.need(node, slot, at_s=now_s, now_s=now_s)
         elif what == "leave":
-            stores.leave(slot, now_s)
+            service.leave(slot, now_s)
             slots.pop(slot, None)
         elif what == "forget":
-            stores.forget(node, now_s)
+            service.forget(node, now_s)
             there.discard(node)
             slots = {each: place for each, place in slots.items() if place != node}
         elif what == "come" and node not in there:
-            stores.come(node, now_s)
+            service.come(node, now_s)
             there.add(node)
         assert_lawful(stores, disk_bytes=disk_gb * GB, memory_bytes=memory_gb * GB)
 
