@@ -1,13 +1,12 @@
 """`warmtide cache`: what there is to call. The work is in `cacheops.commands`, loaded when it is called.
 
 Each command works on a folder (DIR), and with `--cluster` or `--node NAME` in its place on a cluster.
-Exit codes: 0 fine, 1 something could not be done or is damaged, 2 it was called wrongly.
 """
 
 import argparse
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -30,6 +29,8 @@ A node's model cache in a folder: a model is there whole and verified, or not at
   warmtide cache prefetch ./models hf://org/name   bring a model; resumes what was interrupted
   warmtide cache ls ./models                       what is here, on its way, failed
   warmtide cache ls --cluster                      the same of a cluster's ModelCaches
+
+Exit codes: 0 fine, 1 something could not be done or is damaged, 2 it was called wrongly.
 """
 CREDENTIALS = (
     "Sources read HF_TOKEN and HF_ENDPOINT, and what every AWS client reads (AWS_ACCESS_KEY_ID, AWS_PROFILE, "
@@ -55,7 +56,7 @@ COMMANDS = (
     Command(
         "plan", "looking:plan_folder", "[URI …]", "what would be fetched, kept, evicted, and why", has_dry_run=False
     ),
-    Command("verify", "looking:verify", "", "compare every byte with its digest"),
+    Command("verify", "looking:verify", "", "compare every byte with its digest; exit code 1 when one differs"),
     Command("evict", "keeping:evict", "[MODEL …]", "take models away; what is in use or pinned stays"),
     Command("pin", "keeping:pin", "MODEL …", "keep models whatever the plan says"),
     Command("unpin", "keeping:unpin", "MODEL …", "let the plan decide again"),
@@ -82,7 +83,11 @@ def main(arguments: Sequence[str], connect: Connect | None = None) -> int:
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """The command and its options; leaves the program with 2 and the usage where they make no sense."""
-    return _parser().parse_args(arguments)
+    parser = _parser()
+    if not arguments:
+        parser.print_help(sys.stderr)
+        raise SystemExit(2)
+    return parser.parse_args(arguments)
 
 
 async def _on_cluster(options: argparse.Namespace, connect: Connect | None) -> int:
@@ -128,7 +133,10 @@ def _take_place(options: argparse.Namespace) -> None:
     """The first word is the folder, where no cluster is meant."""
     if not options.words:
         raise InvalidRequestError(f"{options.command.name}: name the cache's folder, or --cluster, or --node NAME")
-    options.root = Path(options.words.pop(0))
+    place = options.words.pop(0)
+    if "://" in place:
+        raise InvalidRequestError(f"{options.command.name}: {place} is a URI; the cache's folder comes before it")
+    options.root = Path(place)
     if options.words and not options.command.words:
         raise InvalidRequestError(f"{options.command.name}: takes no {options.words[0]!r} after the folder")
 
@@ -190,7 +198,7 @@ def _add_prefetch_options(one: argparse.ArgumentParser) -> None:
     one.add_argument("--allow", action="append", metavar="PATTERN", help="files like this instead of the safe kinds")
     one.add_argument("--ignore", action="append", default=[], metavar="PATTERN", help="no files like this")
     one.add_argument(
-        "--workers", type=int, choices=range(1, WORKERS_MAX + 1), default=8, metavar="N", help="connections"
+        "--workers", type=_workers, default=8, metavar="N", help=f"connections, 1 to {WORKERS_MAX} (default: 8)"
     )
     one.add_argument("-o", "--output", choices=("text", "json"), default="text", help="how to print what was done")
     one.add_argument("--name", metavar="NAMESPACE/NAME", help="of the ModelCache, with --cluster")
@@ -212,7 +220,8 @@ def _add_verify_options(one: argparse.ArgumentParser) -> None:
 
 
 def _add_evict_options(one: argparse.ArgumentParser) -> None:
-    one.add_argument("--free-gib", type=_rate, metavar="GIB", help="those worth least, until so much is free")
+    one.add_argument("--free-gib", type=_rate, metavar="GIB", help="those worth least, until so much is freed")
+    one.add_argument("--claim", action="store_true", help="make a folder ours that held other things before the cache")
 
 
 _OWN_OPTIONS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
@@ -224,7 +233,14 @@ _OWN_OPTIONS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
 
 
 def _rate(text: str) -> float:
-    rate = float(text)
-    if not 0 <= rate < float("inf"):
-        raise ValueError(text)
-    return rate
+    with suppress(ValueError):
+        if 0 <= (rate := float(text)) < float("inf"):
+            return rate
+    raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 on")
+
+
+def _workers(text: str) -> int:
+    with suppress(ValueError):
+        if 1 <= (count := int(text)) <= WORKERS_MAX:
+            return count
+    raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to {WORKERS_MAX}")

@@ -30,22 +30,35 @@ class Contents:
     strangers: tuple[Path, ...]  # folders under models/ without a manifest of ours: never counted, never deleted
 
 
-def contents(layout: Layout) -> Contents:
-    """Look at the disk; cheap enough for every pass. What a fetch moves or deletes meanwhile is seen or not seen."""
+def contents(layout: Layout, *, may_be_new: bool = False) -> Contents:
+    """Look at the disk; cheap enough for every pass. What a fetch moves or deletes meanwhile is seen or not seen.
+
+    FileNotFoundError where the folders of a cache are missing, for its disk may be: only one that `may_be_new` is
+    empty then.
+    """
     trees, strangers = [], []
-    for folder in sorted(layout.models.iterdir()):
+    for folder in _inside(layout.models, may_be_new):
         try:
             trees.append(read_published(folder))
         except IntegrityMismatchError:
             strangers.append(folder)
     failures = (read_failure(layout, path.stem) for path in sorted((layout.own / "failures").glob("*.json")))
-    staged = (_staged(folder) for folder in sorted((layout.own / "staging").iterdir()))
+    staged = (_staged(folder) for folder in _inside(layout.own / "staging", may_be_new))
     return Contents(
         trees=tuple(trees),
         staged=tuple(part for part in staged if part is not None),
         failures=tuple(failure for failure in failures if failure is not None),
         strangers=tuple(strangers),
     )
+
+
+def _inside(folder: Path, may_be_new: bool) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except FileNotFoundError:
+        if not may_be_new:
+            raise
+        return []
 
 
 def disk_bytes(folder: Path) -> int:

@@ -18,7 +18,7 @@ import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cacheops.errors import StorageError, from_os
+from cacheops.errors import InvalidRequestError, StorageError, from_os
 from cacheops.guard import MANIFEST_NAME
 from cacheops.mounts import Leases, mounted_names, read_table
 
@@ -90,8 +90,7 @@ def open_cache(root: Path, *, claim: bool | None = None, leases: Leases | None =
     Nothing is ever deleted in a folder that is not claimed. `claim`: True takes it, whatever lies there; False never;
     None only takes a new or empty one.
     """
-    if str(root.absolute()).rstrip("/") in FORBIDDEN_ROOTS or root.is_symlink():
-        raise StorageError(f"cache root {root}: a symlink, or a folder of the system")
+    _check_root(root)
     layout = Layout(root.absolute(), leases or Leases())
     folders = (layout.own / "staging", layout.trash, layout.own / "failures")
     try:
@@ -110,6 +109,25 @@ def open_cache(root: Path, *, claim: bool | None = None, leases: Leases | None =
     return layout
 
 
+def look_at(root: Path, *, may_be_missing: bool = False) -> Layout:
+    """The cache that is, or might be, in a folder; makes nothing, not even where nothing is yet."""
+    _check_root(root)
+    try:
+        is_missing = not root.exists()
+        if not root.is_dir() and not (is_missing and may_be_missing):
+            raise InvalidRequestError(f"cache {root}: {'there is no such folder' if is_missing else 'not a folder'}")
+    except OSError as exc:
+        raise from_os(exc, f"cache {root}: cannot be read") from exc
+    return Layout(root.absolute())
+
+
+def _check_root(root: Path) -> None:
+    if root.is_symlink():
+        raise StorageError(f"cache root {root}: a symlink; name the folder that it leads to")
+    if str(root.absolute()).rstrip("/") in FORBIDDEN_ROOTS:
+        raise StorageError(f"cache root {root}: a folder of the system; name one of your own, below it")
+
+
 def why_unclaimed(layout: Layout) -> str:
     """Why nothing may be deleted under this root; empty: it is ours, on the file system it was claimed on."""
     try:
@@ -122,7 +140,7 @@ def why_unclaimed(layout: Layout) -> str:
 def check_sentinel(layout: Layout) -> None:
     """Refuse to delete under a root that is not ours, or whose file system was mounted away."""
     if why := why_unclaimed(layout):
-        raise StorageError(f"cache root {layout.root}: {why}, nothing is deleted (see `warmtide agent --claim`)")
+        raise StorageError(f"cache root {layout.root}: {why}, nothing is deleted here before --claim")
 
 
 def discard(layout: Layout, path: Path) -> None:

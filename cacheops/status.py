@@ -114,7 +114,7 @@ class ModelStatus(TypedDict, total=False):
     remainingSeconds: int
     """Expected until the fetch is done."""
     fetchSeconds: float
-    """How long the last whole fetch took."""
+    """What fetching all of it takes, by the last fetch that brought at least half of it in one go."""
     lastUsed: str
     """When a pod was last seen to have it mounted."""
     leases: int

@@ -20,6 +20,9 @@ from nodeagent.store import Store
 
 FETCHES_MAX = 2  # models at a time: each has connections enough to fill the line; more only delays the first
 RUNNING_MAX = 16  # those that wait for a peer included
+MEASURED_RATIO = (
+    0.5  # of a model fetched in one go tells how long all of it takes; the end of one that resumed does not
+)
 SPEED_HALF_LIFE_S = 5.0  # of the smoothed speed: remaining seconds that do not jump with every block
 
 log = logging.getLogger(__name__)
@@ -42,6 +45,13 @@ class Fetch:
     def has_begun(self) -> bool:
         """Whether it is ours to bring now: not waiting for others, not asking about them."""
         return self.is_at_origin or bool(self.via)
+
+    def whole_s(self, now_s: float) -> float | None:
+        """What the whole model takes, by what was fetched until now; None: too little was."""
+        size_bytes, fetched_bytes = self.wish.tree.size_bytes, self.transfer.fetched_bytes
+        if fetched_bytes < MEASURED_RATIO * size_bytes:
+            return None
+        return (now_s - self.started_at_s) * max(1.0, size_bytes / max(fetched_bytes, 1))
 
     def sample(self, now_s: float) -> None:
         """Note how far it is."""
@@ -79,7 +89,7 @@ class Fetches:
         self._rate = 0.0
         self.running: dict[str, Fetch] = {}  # by key
         self.manifests: dict[str, ModelManifest] = {}  # resolved by this agent itself, by key
-        self.took_s: dict[str, float] = {}
+        self.took_s: dict[str, float] = {}  # what a whole fetch takes, by key
         self._resolving: set[str] = set()
         self._warming: dict[str, Transfer] = {}
         self._scrub_bytes_per_s = scrub_bytes_per_s
@@ -177,8 +187,11 @@ class Fetches:
             if self._peers is None or not await self._peers.bring(fetch, take):
                 fetch.is_at_origin = True
                 await asyncio.to_thread(self._store.fetch, fetch.wish, fetch.transfer)
-            self.took_s[key] = self._clock.now_s() - fetch.started_at_s
-            log.info("%s: published after %.1f s", ref.uri, self.took_s[key])
+            now_s = self._clock.now_s()
+            if (whole_s := fetch.whole_s(now_s)) is not None:
+                self.took_s[key] = whole_s
+            took_s, fetched_bytes = now_s - fetch.started_at_s, fetch.transfer.fetched_bytes
+            log.info("%s: published after %.1f s, %d bytes of it fetched now", ref.uri, took_s, fetched_bytes)
         except CacheError as exc:
             log.warning("%s: %s: %s", ref.uri, exc.reason, exc)
             self.manifests.pop(key, None)  # the source may have moved on: list it again

@@ -20,6 +20,6 @@ def key_of(word: str, held: Collection[str]) -> str:
         raise InvalidRequestError(f"model {shown(word)}: neither a URI nor a key of hexadecimal digits, see `ls`")
     found = sorted(key for key in held if key.startswith(word))
     if len(found) != 1:
-        words = f"could be {', '.join(found)}" if found else "no model with this key is here"
+        words = f"could be {', '.join(found)}" if found else "no model with this key is here, see `ls`"
         raise InvalidRequestError(f"model {word}: {words}")
     return found[0]

@@ -1,20 +1,33 @@
 """`warmtide cache prefetch --dry-run`: what a prefetch would do with a folder."""
 
+import argparse
 from collections import Counter
+from contextlib import closing
 
+from cacheops.commands.fetching import source_settings, wanted_ref
 from cacheops.commands.folder import Shelved, shelved
 from cacheops.commands.output import say, size
 from cacheops.commands.steps import actions
-from cacheops.layout import Layout
+from cacheops.layout import Layout, look_at
 from cacheops.model import ModelManifest, Trust
 from cacheops.prefetch import check_room, published_as
+from cacheops.sources import open_source
 from cacheops.stock import Action, Cause, Verb
+from metrics.clock import WallClock
 
 FILES_SHOWN = 50
 
 
-def explain(layout: Layout, manifest: ModelManifest) -> None:
-    """What a prefetch would do, file by file."""
+def explain(options: argparse.Namespace) -> int:
+    """What a prefetch would do, file by file. Writes nothing, also where it fails."""
+    clock, ref = WallClock(), wanted_ref(options)
+    layout = look_at(options.root, may_be_missing=True)
+    with closing(open_source(ref.uri, source_settings(options), clock)) as source:
+        _explain(layout, source.resolve(ref))
+    return 0
+
+
+def _explain(layout: Layout, manifest: ModelManifest) -> None:
     trusted = Counter(entry.trust for entry in manifest.files)
     rests_on = ", ".join(f"{trusted[trust]} by {trust}" for trust in Trust if trusted[trust])
     say(f"{manifest.ref.uri} at {manifest.resolved_revision}: {len(manifest.files)} files, {size(manifest.bytes)}")

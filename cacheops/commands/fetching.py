@@ -23,21 +23,20 @@ from metrics.clock import Clock, WallClock
 
 def prefetch(options: argparse.Namespace) -> int:
     """Bring a model into the folder: resumed, verified, published in one step."""
+    if options.dry_run:
+        from cacheops.commands.explaining import explain  # and with it all of the planning
+
+        return explain(options)
     clock, ref = WallClock(), wanted_ref(options)
     layout = open_cache(options.root)
     transfer = Transfer(workers=options.workers, bandwidth=Bandwidth(options.mib_per_s * MIB, clock))
     with ExitStack() as stack:
         with _unexamined():
             source = stack.enter_context(closing(open_source(ref.uri, source_settings(options), clock)))
-            manifest = resolved(layout, source, ref, clock)
-        if options.dry_run:
-            from cacheops.commands.explaining import explain  # and with it all of the planning
-
-            explain(layout, manifest)
-            return 0
+            manifest = _resolved(layout, source, ref, clock)
         with progress("fetching", manifest.bytes, lambda: transfer.staged_bytes, transfer.stop):
             published = bring(layout, manifest, source, transfer, now_s=clock.now_s())
-    _report(published, transfer.fetched_bytes, as_json=options.output == "json")
+    _report(published, transfer, as_json=options.output == "json")
     return 0
 
 
@@ -52,7 +51,8 @@ def _unexamined() -> Iterator[None]:
         gc.enable()
 
 
-def _report(published: Published, fetched_bytes: int, *, as_json: bool) -> None:
+def _report(published: Published, transfer: Transfer, *, as_json: bool) -> None:
+    fetched_bytes = transfer.fetched_bytes
     kept_bytes = max(0, published.manifest.bytes - fetched_bytes)
     if as_json:
         body = {
@@ -65,12 +65,17 @@ def _report(published: Published, fetched_bytes: int, *, as_json: bool) -> None:
         }
         say(json.dumps(body))
         return
-    text = f"fetched {size(fetched_bytes)}" + (f", {size(kept_bytes)} were here" if kept_bytes else "")
-    say(f"{published.path}: {published.manifest.ref.uri}, {text}, verified")
+    if transfer.files:
+        text = f"fetched {size(fetched_bytes)}" + (f", {size(kept_bytes)} were here" if kept_bytes else "")
+        say(f"{published.path}: {published.manifest.ref.uri}, {text}, verified")
+    else:  # names and sizes were looked at, not the bytes
+        say(f"{published.path}: {published.manifest.ref.uri}, here already; `warmtide cache verify` reads its bytes")
 
 
 def wanted_ref(options: argparse.Namespace) -> ModelRef:
     """What the first word after the place names, with its patterns."""
+    if not options.words:
+        raise InvalidRequestError("prefetch: name the model too: hf://ORG/NAME, s3://BUCKET/PREFIX or another URI")
     if len(options.words) != 1:
         raise InvalidRequestError(f"prefetch: takes one URI, got {len(options.words)}")
     return model_ref(options.words[0], allow=tuple(options.allow or ALLOW_DEFAULT), ignore=tuple(options.ignore))
@@ -87,7 +92,7 @@ def source_settings(options: argparse.Namespace) -> SourceSettings:
     return settings_from_environment(rules, local_files=True, claims=options.claims)
 
 
-def resolved(layout: Layout, source: Source, ref: ModelRef, clock: Clock) -> ModelManifest:
+def _resolved(layout: Layout, source: Source, ref: ModelRef, clock: Clock) -> ModelManifest:
     """The model's files; a failure is remembered beside the cache, so that `ls` shows it."""
     try:
         return source.resolve(ref)

@@ -41,6 +41,11 @@ class Shelved:
         """Published trees by their folder's name."""
         return {tree.path.name: tree for tree in self.held.trees}
 
+    @property
+    def staged_bytes(self) -> int:
+        """What unfinished fetches take on disk."""
+        return sum(part.disk_bytes for part in self.held.staged)
+
     def name(self, key: str) -> str:
         """A model's URI where it is known, else its key or the start of its digest."""
         tree = self.by_key.get(key)
@@ -68,12 +73,16 @@ class Shelved:
 
 
 def shelved(layout: Layout, table: Path = MOUNT_TABLE) -> Shelved:
-    """Look at a folder, and at what is mounted from it."""
+    """Look at a folder, and at what is mounted from it. One that no cache was made in yet is an empty one."""
     try:
         mounts = mounted_keys(read_table(table), layout.models)
     except OSError as exc:
         raise from_os(exc, f"mount table {table}") from exc
-    return Shelved(held=contents(layout), pins=pinned_keys(layout), mounts=mounts)
+    try:
+        held = contents(layout, may_be_new=True)
+    except OSError as exc:
+        raise from_os(exc, f"cache {layout.root}: {exc.filename}: cannot be read") from exc
+    return Shelved(held=held, pins=pinned_keys(layout), mounts=mounts)
 
 
 def folder_plan(

@@ -4,13 +4,13 @@ import argparse
 from contextlib import closing
 
 from cacheops.bandwidth import Bandwidth
-from cacheops.commands.fetching import resolved, source_settings
+from cacheops.commands.fetching import source_settings
 from cacheops.commands.folder import Bounds, Shelved, folder_plan, shelved
 from cacheops.commands.output import GIB, MIB, progress, rows, say, size
 from cacheops.commands.steps import actions
 from cacheops.download import Transfer
 from cacheops.inventory import disk_bytes
-from cacheops.layout import Layout, open_cache
+from cacheops.layout import look_at
 from cacheops.manifest_file import Published
 from cacheops.model import ModelManifest, Trust
 from cacheops.sources import open_source
@@ -22,7 +22,7 @@ from metrics.clock import Clock, WallClock
 
 def list_models(options: argparse.Namespace) -> int:
     """What is here, what is on its way, what failed and when it is tried again."""
-    seen = shelved(open_cache(options.root), options.mount_table)
+    seen = shelved(look_at(options.root), options.mount_table)
     now_s = WallClock().now_s()
     lines = [
         (
@@ -44,7 +44,7 @@ def list_models(options: argparse.Namespace) -> int:
         say(f"{options.root}: no model yet; `warmtide cache prefetch {options.root} hf://ORG/NAME` brings one")
     for failure in seen.held.failures:
         wait_s = max(0.0, failure.retry_at_s - now_s)
-        say(f"{failure.uri}: {failure.reason}: {failure.message}; again in {wait_s:.0f} s")
+        say(f"{failure.uri}: {failure.reason}: {failure.message}; a node agent tries again in {wait_s:.0f} s")
     for path in seen.held.strangers:
         say(f"{path.name}: no manifest of ours, left alone")
     return 0
@@ -64,7 +64,9 @@ def _state(seen: Shelved, tree: Published) -> str:
 
 def verify(options: argparse.Namespace) -> int:
     """Compare every published byte with its digest. Exit code 1 when something is damaged."""
-    held = shelved(open_cache(options.root)).held
+    held = shelved(look_at(options.root)).held
+    if not held.trees and not held.strangers:
+        say(f"{options.root}: no model is published here, nothing to verify")
     if options.dry_run:
         for tree in held.trees:
             read_bytes = 0 if options.quick else tree.manifest.bytes
@@ -104,11 +106,12 @@ def _read_all(tree: Published, bytes_per_s: float) -> list[str]:
 
 def du(options: argparse.Namespace) -> int:
     """Bytes on disk, by model; hard links count once."""
-    layout = open_cache(options.root)
-    held = shelved(layout).held
+    layout = look_at(options.root)
+    seen = shelved(layout)
+    held = seen.held
     trees = sorted(held.trees, key=lambda tree: -tree.manifest.bytes)
     lines = [(size(disk_bytes(tree.path)), tree.manifest.ref.uri) for tree in trees]
-    lines.append((size(sum(staged.disk_bytes for staged in held.staged)), "(on its way)"))
+    lines.append((size(seen.staged_bytes), "(on its way)"))
     lines.append((size(disk_bytes(layout.root)), "(all)"))
     rows(("DISK", "WHAT"), lines)
     return 0
@@ -117,8 +120,8 @@ def du(options: argparse.Namespace) -> int:
 def plan_folder(options: argparse.Namespace) -> int:
     """What a node agent would do with this folder: for the models that are named, and for what is here."""
     clock = WallClock()
-    layout = open_cache(options.root)
-    manifests = [_resolved(layout, uri, options, clock) for uri in options.words]
+    layout = look_at(options.root)
+    manifests = [_resolved(uri, options, clock) for uri in options.words]
     bounds = Bounds(
         quota_bytes=None if options.quota_gib is None else int(options.quota_gib * GIB),
         high_ratio=options.high,
@@ -134,9 +137,9 @@ def plan_folder(options: argparse.Namespace) -> int:
     return 0
 
 
-def _resolved(layout: Layout, uri: str, options: argparse.Namespace, clock: Clock) -> ModelManifest:
+def _resolved(uri: str, options: argparse.Namespace, clock: Clock) -> ModelManifest:
     with closing(open_source(uri, source_settings(options), clock)) as source:
-        return resolved(layout, source, model_ref(uri), clock)
+        return source.resolve(model_ref(uri))
 
 
 def _wanted(manifest: ModelManifest) -> WantedTree:

@@ -148,7 +148,7 @@ def _checksum(head: dict[str, Any]) -> tuple[Algorithm, str | None]:
 
 def _refusal(what: str, exc: ClientError | BotoCoreError) -> CacheError:
     if isinstance(exc, NoCredentialsError):
-        return AccessDeniedError(f"{what}: no credentials")
+        return AccessDeniedError(f"{what}: no credentials (AWS_ACCESS_KEY_ID, AWS_PROFILE or a role gives them)")
     if not isinstance(exc, ClientError):
         return SourceUnavailableError(f"{what}: {type(exc).__name__}")
     code = exc.response.get("Error", {}).get("Code", "")

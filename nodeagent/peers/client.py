@@ -4,7 +4,6 @@ Nothing it says is believed: its list of files must have the wanted digest, and 
 """
 
 import json
-import ssl
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -26,8 +25,6 @@ from nodeagent.peers.choice import Peer
 
 STALL_S = 5.0  # within one cluster: an origin gets half a minute, a neighbour that is silent so long is not there
 PROGRESS_BYTES_MAX = 1024
-# Peers speak plain http: the token opens only what every node may read, and each byte is judged by its digest.
-_NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # without the machine's authorities, which take 30 ms to load
 
 
 class PeerLostError(CacheError):
@@ -53,11 +50,12 @@ class PeerSource:
     """One digest at one peer."""
 
     def __init__(self, peer: Peer, digest: str, authorization: str, clock: Clock) -> None:
+        # Plain http: the token opens only what every node may read, and each byte is judged by its digest.
         self._base = f"http://{peer.address}/v1/trees/{digest}"
         self._name = f"peer {peer.node} ({peer.address})"
         self._digest = digest
         self._secret = {"Authorization": authorization}
-        self._http = HttpRanges(AddressRules(hosts=frozenset({peer.address})), clock, tls=_NO_TLS, stall_s=STALL_S)
+        self._http = HttpRanges(AddressRules(hosts=frozenset({peer.address})), clock, stall_s=STALL_S)
         self._index: dict[str, int] = {}
 
     def progress(self) -> Progress:

@@ -99,7 +99,7 @@ def test_the_node_agent_keeps_what_was_pinned_by_hand(say: Say, held: list[str],
 
 
 def test_a_model_may_be_pinned_before_it_is_here(say: Say, uris: list[str]) -> None:
-    assert say("pin", uris[0]) == (SOUND, f"{storage_key(uris[0])} {storage_key(uris[0])}: pinned: no plan evicts it\n")
+    assert say("pin", uris[0]) == (SOUND, f"{storage_key(uris[0])} {uris[0]}: pinned: no plan evicts it\n")
 
     assert "pinned already" in say("pin", uris[0])[1]
 
