@@ -14,7 +14,7 @@ import time
 from asyncio.subprocess import Process
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,7 @@ NODES = ("node-1", "node-2")
 ONE_FETCH_MAX = 1.05
 RSS_MB_MAX = 300
 WAIT_S = 300.0
+LOG_LINES = 40  # of an agent that ended: a traceback and what came before it
 CACHES = Resource("warmtide.dev", "v1alpha1", "nodemodelcaches", "NodeModelCache", namespaced=False)
 KUBELET_MOUNT = "30 25 98:0 /var/lib/kubelet/pods /var/lib/kubelet/pods ro - ext4 /dev/x ro\n"
 
@@ -54,6 +55,7 @@ class Place:
     hub: hubs.ModelHub
     endpoint: str
     kubeconfig: Path
+    agents: dict[str, Process] = field(default_factory=dict)  # by node
 
     @property
     def hosts(self) -> tuple[str, str]:
@@ -142,10 +144,12 @@ async def agent(place: Place, node: str) -> AsyncIterator[Process]:
     environment = os.environ | {"HF_ENDPOINT": place.endpoint, "PYTHONPATH": str(ROOT)}
     with (folder / f"{node}.log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(*command, env=environment, stderr=log, cwd=folder)
+        place.agents[node] = process
         try:
             yield process
         finally:
-            process.send_signal(signal.SIGTERM)
+            if process.returncode is None:
+                process.send_signal(signal.SIGTERM)
             await process.wait()
 
 
@@ -173,11 +177,22 @@ def ready(status: Object, key: str) -> bool:
 
 
 async def until(place: Place, node: str, holds: Any) -> None:
-    async with asyncio.timeout(WAIT_S):
-        while True:
-            if holds((await place.api.get(CACHES, "", node)).get("status") or {}):
-                return
-            await asyncio.sleep(0.1)
+    """Wait for what a node's agent says; an agent that ends, or never says so, is shown with its last words."""
+    began_s, status = time.monotonic(), {}
+    while time.monotonic() - began_s < WAIT_S:
+        status = (await place.api.get(CACHES, "", node)).get("status") or {}
+        if holds(status):
+            return
+        for name, process in place.agents.items():
+            if process.returncode is not None:
+                raise RuntimeError(f"agent {name} ended with {process.returncode}:\n{last_words(place, name)}")
+        await asyncio.sleep(0.1)
+    raise TimeoutError(f"node {node} after {WAIT_S:g} s: {status.get('models')}\n{last_words(place, node)}")
+
+
+def last_words(place: Place, node: str) -> str:
+    lines = (place.folder / f"{node}.log").read_text(encoding="utf-8", errors="replace").splitlines()
+    return "\n".join(lines[-LOG_LINES:])
 
 
 def cpu_s(process: Process) -> float:
