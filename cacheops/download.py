@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 from cacheops.bandwidth import Bandwidth
-from cacheops.errors import CanceledError, IntegrityMismatchError, SourceUnavailableError
+from cacheops.errors import CanceledError, IntegrityMismatchError, SourceUnavailableError, from_os
 from cacheops.journal import CHUNK_BYTES, Journal
 from cacheops.model import FileEntry, ModelManifest
 from cacheops.open_part import ALIGN_BYTES, aligned_buffer
@@ -69,8 +69,11 @@ class Transfer:
 def download(manifest: ModelManifest, source: RangeSource, staging: Path, transfer: Transfer) -> Mapping[str, str]:
     """Stage every file of a manifest whole and verified; the sha256 of each by path."""
     parts = staging / "parts"
-    parts.mkdir(mode=0o700, parents=True, exist_ok=True)
-    journal = Journal(staging / "journal")
+    try:
+        parts.mkdir(mode=0o700, parents=True, exist_ok=True)
+        journal = Journal(staging / "journal")
+    except OSError as exc:
+        raise from_os(exc, f"staging {staging.name}") from exc
     files = tuple(
         PartFile(index, entry, PartStore(parts, journal, transfer.range_bytes))
         for index, entry in enumerate(manifest.files)

@@ -175,8 +175,11 @@ def alone(staging: Path) -> Iterator[None]:
 def check_room(staging: Path, manifest: ModelManifest) -> None:
     """Refuse before the first byte what cannot fit."""
     parts = staging / "parts"
-    staged = sum(path.stat().st_blocks * 512 for path in parts.iterdir()) if parts.is_dir() else 0
-    disk = os.statvfs(next(place for place in (staging, *staging.parents) if place.exists()))
+    try:
+        staged = sum(path.stat().st_blocks * 512 for path in parts.iterdir()) if parts.is_dir() else 0
+        disk = os.statvfs(next(place for place in (staging, *staging.parents) if place.exists()))
+    except OSError as exc:
+        raise from_os(exc, f"staging {staging.name}: cannot be looked at") from exc
     free = disk.f_bavail * disk.f_frsize
     need = manifest.bytes - staged + SPARE_BYTES
     if need > free:

@@ -42,7 +42,10 @@ def mend(layout: Layout, staging: Path, published: Published, fresh: Mapping[str
 
 def remove(layout: Layout, published: Published) -> None:
     """Take a tree and its hub view away, each in one rename."""
-    drop_view(layout, published)
+    try:
+        drop_view(layout, published)
+    except OSError as exc:
+        raise from_os(exc, f"{published.manifest.ref.uri}: its view under {layout.hub} cannot be deleted") from exc
     discard(layout, published.path)
 
 

@@ -94,6 +94,24 @@ def test_a_cache_that_may_not_be_written_needs_a_human() -> None:
         assert in_child(stranger) == 0
 
 
+@pytest.mark.parametrize("obstacle", ["a file for parts", "a folder for journal"])
+def test_staging_that_something_else_lies_in_fails_with_a_reason_and_a_next_try(
+    layout: Layout, folder: Path, obstacle: str
+) -> None:
+    kind, name = obstacle.split(" for ")
+    manifest = FolderSource(Folder(root=folder)).resolve(model_ref(f"file://{folder}"))
+    layout.staging(manifest.digest).mkdir()
+    place = layout.staging(manifest.digest) / name
+    place.touch() if kind == "a file" else place.mkdir()
+
+    with pytest.raises(StorageError, match=f"staging {manifest.digest}"):
+        brought(layout, folder)
+
+    failure = read_failure(layout, manifest.storage_key)
+    assert failure is not None
+    assert (failure.reason, failure.retry_at_s > failure.failed_at_s) == (FailureReason.STORAGE_FAILED, True)
+
+
 def test_a_published_tree_is_read_only_and_says_what_it_holds(tree: Published) -> None:
     modes = {path.relative_to(tree.path): path.stat().st_mode & 0o777 for path in tree.path.rglob("*")}
 
