@@ -64,13 +64,14 @@ class Queries:
     window_s: float = 60.0  # the range of its rates
     is_of_router: bool = False  # all series are of one target, a router that knows its pods at once
     rule_s: float | None = None  # recording rules make the series that is asked for, so often
-    loop_s: float | None = None  # another controller asks, so often; what it says is scraped again
+    is_relayed: bool = False  # another controller asks; what it says is scraped again
     polling_s: float | None = None  # whoever asks keeps the answer so long
+    counts_replicas: bool = False  # series of kube-state-metrics are among what is asked for
 
     def stages_s(self, scrape_s: float) -> tuple[float, ...]:
         """The periods of what follows the first scrape, in the order of the way to the policy."""
-        loop = (self.loop_s, None if self.loop_s is None else scrape_s)
-        return tuple(period_s for period_s in (self.rule_s, *loop, self.polling_s) if period_s is not None)
+        relay_s = scrape_s if self.is_relayed else None
+        return tuple(period_s for period_s in (self.rule_s, relay_s, self.polling_s) if period_s is not None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +118,35 @@ class Pair:
 
     prefill: Policy
     decode: Policy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counts:
+    """Numbers of replicas, as kube-state-metrics exports them."""
+
+    wanted: int  # kube_deployment_spec_replicas
+    present: int  # pods that are not on their way out
+    ready: int
+
+    @property
+    def pending(self) -> int:
+        """There, but not ready."""
+        return self.present - self.ready
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeenWithCounts(Observation):
+    """What is seen where numbers of replicas come through Prometheus, too: as old as its last scrape."""
+
+    counts: Counts
+
+
+def counts(seen: Observation) -> Counts:
+    """As old as what is seen of them; of the moment, where nothing is."""
+    if isinstance(seen, SeenWithCounts):
+        return seen.counts
+    present = sum(pod.phase is not PodPhase.TERMINATING for pod in seen.pods)
+    return Counts(wanted=seen.replicas, present=present, ready=len(ready_pods(seen)))
 
 
 def ready_pods(seen: Observation) -> list[PodSeen]:

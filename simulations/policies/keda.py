@@ -8,12 +8,12 @@ KEDA's known trap is kept: where a series is lost, its prometheus scaler says 0,
 
 import math
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from autoscaler.policy.spec import PolicyType, RateLimit, ScalingRules, default_scale_down
-from autoscaler.policy.types import Observation, PodPhase
+from autoscaler.policy.types import Observation
 
-from .base import Bounds, Queries, Site, ready_pods
+from .base import Bounds, Queries, Site, counts
 from .hpa import ExternalMetric, Hpa, PodsMetric, Total
 from .hpa_limits import TOLERANCE_RATIO, Behavior, Unruled
 from .series import (
@@ -65,13 +65,13 @@ def epp_guard(bounds: Bounds, site: Site) -> Hpa:
 
     def composite(seen: Observation, now_s: float) -> float | None:
         demand = max((trigger.total(seen, now_s) or 0.0) / trigger.target for trigger in _epp_triggers(site))
-        pending = sum(pod.phase is not PodPhase.TERMINATING for pod in seen.pods) - len(ready_pods(seen))
-        return discounted(demand, pending=pending, replicas=seen.replicas)
+        present = counts(seen)
+        return discounted(demand, pending=present.pending, replicas=present.wanted)
 
     up = _rules(0.0, _percent(100, 15.0))
     limits = Behavior(bounds=bounds, up=up, down=default_scale_down())
     metric = ExternalMetric(name="composite", total=composite, target=1.0)
-    return Hpa(metrics=(metric,), limits=limits, queries=OF_ROUTER)
+    return Hpa(metrics=(metric,), limits=limits, queries=replace(OF_ROUTER, counts_replicas=True))
 
 
 def discounted(demand: float, *, pending: int, replicas: int) -> float:
@@ -127,7 +127,8 @@ def slo_aware(bounds: Bounds, site: Site, *, ttft_s: float) -> Hpa:
     signal = _Saturation(ttft_s=ttft_s / site.eagerness_ratio, itl_s=SLO_ITL_S / site.eagerness_ratio)
 
     def composite(seen: Observation, now_s: float) -> float | None:
-        return float(slo_replicas(signal.read(seen, now_s), provisioned=seen.replicas, ready=len(ready_pods(seen))))
+        present = counts(seen)
+        return float(slo_replicas(signal.read(seen, now_s), provisioned=present.wanted, ready=present.ready))
 
     limits = Behavior(
         bounds=bounds,
@@ -135,7 +136,7 @@ def slo_aware(bounds: Bounds, site: Site, *, ttft_s: float) -> Hpa:
         down=_rules(180.0, RateLimit(type=PolicyType.PODS, value=1, period_s=120.0)),
     )
     metrics = (ExternalMetric(name="saturation", total=composite, target=1.0),)
-    queries = Queries(is_of_router=True, rule_s=SLO_RULE_S)
+    queries = Queries(is_of_router=True, rule_s=SLO_RULE_S, counts_replicas=True)
     return Hpa(metrics=metrics, limits=limits, reads_rates=True, queries=queries)
 
 

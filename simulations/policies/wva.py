@@ -1,13 +1,13 @@
 """llm-d's workload-variant-autoscaler 0.5.1 with one variant: by saturation (v1) and by tokens (v2).
 
 After `internal/saturation/analyzer.go` and `internal/engines/{analyzers/saturation_v2,pipeline/cost_aware_optimizer}`
-of llm-d/llm-d-workload-variant-autoscaler. Every 15 s it publishes the number it wants, from peaks of one minute; the
+of llm-d/llm-d-workload-variant-autoscaler. Every minute it publishes the number it wants, from peaks of one minute; the
 HPA of its chart follows that number (AverageValue 1, windows of 240 s, 10 pods per 150 s).
 """
 
 import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from statistics import median_low
 
@@ -15,13 +15,13 @@ from autoscaler.policy.spec import PolicyType, RateLimit, ScalingRules
 from autoscaler.policy.types import Observation
 
 from .base import Bounds, Queries, Site, ready_pods
-from .hpa import ExternalMetric, Hpa, Total
+from .hpa import SYNC_JITTER_S, ExternalMetric, Hpa, Total
 from .hpa_limits import TOLERANCE_RATIO, Behavior
 from .series import OUTPUT_GUESS_TOKENS, PROMPT_GUESS_TOKENS, held_requests, kv_capacity_tokens, mean_lengths_tokens
 
 PEAK_S = 60.0  # max_over_time[1m]
 CHART_WINDOW_S = 240.0
-LOOP_S = 15.0  # GLOBAL_OPT_INTERVAL; the default of 0.5.1 is 60 s, which would only be slower
+LOOP_S = 60.0  # GLOBAL_OPT_INTERVAL of 0.5.1: internal/config/loader.go, and `reconcileInterval` of its chart
 KV_SATURATED, QUEUE_SATURATED = 0.80, 5.0
 KV_SPARE_MIN, QUEUE_SPARE_MIN = 0.10, 3.0
 SCALE_UP_AT, SCALE_DOWN_AT = 0.85, 0.70  # demand ÷ supply
@@ -145,19 +145,20 @@ class _Peaks:
 
 def by_saturation(bounds: Bounds, site: Site) -> Hpa:
     """v1."""
-    peaks, eagerness = _Peaks(site=site), site.eagerness_ratio
+    peaks, loop, eagerness = _Peaks(site=site), _Loop(), site.eagerness_ratio
     kv_ratio = min(1.0, KV_SPARE_MIN + (KV_SATURATED - KV_SPARE_MIN) / eagerness)
     rule = Saturation(kv_ratio=kv_ratio, queued=QUEUE_SPARE_MIN + (QUEUE_SATURATED - QUEUE_SPARE_MIN) / eagerness)
 
     def desired(seen: Observation, now_s: float) -> float | None:
-        return float(rule.target(peaks.read(seen, now_s), current=seen.replicas))
+        found = peaks.read(seen, now_s)
+        return loop.publish(lambda: rule.target(found, current=seen.replicas), now_s)
 
     return _followed(desired, bounds, reads_rates=False)
 
 
 def by_tokens(bounds: Bounds, site: Site) -> Hpa:
     """v2."""
-    config, peaks = site.config, _Peaks(site=site)
+    config, peaks, loop = site.config, _Peaks(site=site), _Loop()
     rule = Tokens(
         max_batched_tokens=config.max_num_batched_tokens,
         max_seqs=config.max_num_seqs,
@@ -166,10 +167,24 @@ def by_tokens(bounds: Bounds, site: Site) -> Hpa:
 
     def desired(seen: Observation, now_s: float) -> float | None:
         lengths = mean_lengths_tokens(seen) or (PROMPT_GUESS_TOKENS, OUTPUT_GUESS_TOKENS)
-        found = peaks.read(seen, now_s)
-        return float(rule.target(found, lengths, current=seen.replicas, held=held_requests(seen)))
+        found, held = peaks.read(seen, now_s), held_requests(seen)
+        return loop.publish(lambda: rule.target(found, lengths, current=seen.replicas, held=held), now_s)
 
     return _followed(desired, bounds, reads_rates=True)
+
+
+@dataclass(slots=True)
+class _Loop:
+    """Looks once in LOOP_S: the number that it publishes stays until then, whatever becomes of the pods."""
+
+    _next_at_s: float = -math.inf
+    _number: float = 0.0
+
+    def publish(self, decide: Callable[[], int], now_s: float) -> float:
+        if now_s >= self._next_at_s:
+            self._number = float(decide())
+            self._next_at_s = now_s + LOOP_S - SYNC_JITTER_S  # the fourth sync from now, not the fifth
+        return self._number
 
 
 def _followed(desired: Total, bounds: Bounds, *, reads_rates: bool) -> Hpa:
@@ -177,4 +192,4 @@ def _followed(desired: Total, bounds: Bounds, *, reads_rates: bool) -> Hpa:
     rules = ScalingRules(tolerance_ratio=TOLERANCE_RATIO, stabilization_window_s=CHART_WINDOW_S, rate_limits=(rate,))
     metric = ExternalMetric(name="wva_desired_replicas", total=desired, target=1.0)
     limits = Behavior(bounds=bounds, up=rules, down=rules)
-    return Hpa(metrics=(metric,), limits=limits, reads_rates=reads_rates, queries=Queries(loop_s=LOOP_S))
+    return Hpa(metrics=(metric,), limits=limits, reads_rates=reads_rates, queries=Queries(is_relayed=True))

@@ -12,6 +12,7 @@ from simulations.world.outcome import SERIES_POINTS, Change, Outcome, PoolUse
 from simulations.world.parts import FleetPart
 from simulations.world.pods import Pods
 from simulations.world.sensing.asked import AskedSensors
+from simulations.world.sensing.counts import counts_of, state_metrics
 from simulations.world.sensing.faults import FaultySensors
 from simulations.world.sensing.prometheus import PrometheusSensors
 from simulations.world.sensing.sensors import Sensing, Sensors
@@ -80,6 +81,8 @@ class Run:
         self._pods = Pods(part or self._fleet, seen, self._starts, tenant, waits=bool(setting.nodes))
         self._pods.serve_from_the_start(setting.replicas_at_start, 0.0)
         self._replicas = setting.replicas_at_start
+        self._counts = state_metrics(self._cadence, setting.seed)
+        self._count(0.0)
         self._decisions: list[Change] = []
         self._span_s = setting.span_s
         self._recorder = Recorder(self._span_s)
@@ -119,6 +122,7 @@ class Run:
         if is_news or now_s >= acts_at_s:
             # Not for the recorder's sake: who watches must not change what happens.
             is_news |= self._pods.sweep(now_s)
+            self._count(now_s)
         if is_news:
             self._wake(now_s)
         if self._decide_at_s <= now_s:
@@ -203,7 +207,7 @@ class Run:
             schedulable_replicas=self._pods.schedulable_replicas,
             budget_replicas=self._pods.budget_replicas,
         )
-        wish = self._policy.wish(seen, now_s)
+        wish = self._policy.wish(seen if self._counts is None else self._counts.told(seen, now_s), now_s)
         self._decide_at_s = self._next_look_s(wish, now_s)
         if wish is None:
             return
@@ -211,6 +215,11 @@ class Run:
             self._decisions.append(_change(wish, self._replicas, now_s))
             self._replicas = wish.replicas
         self._pods.scale_to(wish.replicas, now_s, victim=wish.victim)
+        self._count(now_s)
+
+    def _count(self, now_s: float) -> None:
+        if self._counts is not None:
+            self._counts.note(counts_of(self._replicas, self._pods), now_s)
 
     def _next_look_s(self, wish: Wish | None, now_s: float) -> float:
         events = self._cadence.events

@@ -101,3 +101,12 @@ def test_a_peak_is_remembered_for_a_minute(saw: Saw, site: Site) -> None:
     assert soon is not None
     assert later is not None
     assert (soon.reason, later.reason) == ("wva_desired_replicas asks for 3", "wva_desired_replicas asks for 1")
+
+
+def test_its_number_stays_for_a_minute_whatever_becomes_of_the_pods(saw: Saw, site: Site) -> None:
+    policy = by_saturation(Bounds(low=1, high=10), site)
+    busy = {"kv_cache_usage_ratio": 0.79, "waiting_requests": 0.0}
+
+    asked = [policy.wish(saw(*[busy] * pods), at_s) for at_s, pods in ((0.0, 2), (15.0, 3), (45.0, 3), (60.0, 3))]
+
+    assert [wish.reason.split()[-1] for wish in asked if wish is not None] == ["3", "3", "3", "4"]

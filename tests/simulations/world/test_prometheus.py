@@ -58,9 +58,9 @@ def watched(queries: Queries, shared: Setting) -> Watcher:
     [
         (Queries(), 15.0),
         (Queries(rule_s=30.0), 45.0),
-        (Queries(loop_s=20.0), 15.0 + 20.0 + 15.0),
+        (Queries(is_relayed=True), 15.0 + 15.0),
         (Queries(polling_s=30.0), 45.0),
-        (Queries(rule_s=15.0, loop_s=15.0, polling_s=30.0), 15.0 + 15.0 + 15.0 + 15.0 + 30.0),
+        (Queries(rule_s=15.0, is_relayed=True, polling_s=30.0), 15.0 + 15.0 + 15.0 + 30.0),
     ],
     ids=["scraped", "recording rules", "another controller", "kept answers", "all of them"],
 )
