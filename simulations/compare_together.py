@@ -3,10 +3,11 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from simulations.compare import cost_ratio, smallest_static
+from simulations.compare import cost_ratio
 from simulations.imports.choose import chosen
 from simulations.policies.base import Policy
 from simulations.policies.static import Static
+from simulations.static_fleet import smallest_static
 from simulations.world import Setting, Shared, simulate_together
 
 

@@ -74,7 +74,10 @@ def _known(setting: Setting) -> str:
 def _measures(setting: Setting) -> tuple[Measure, ...]:
     """Those that say something about this setting."""
     of_setting = measures(
-        has_clients=setting.has_clients, has_prefixes=setting.config.caches_prefixes, has_nodes=bool(setting.nodes)
+        has_clients=setting.has_clients,
+        has_prefixes=setting.config.caches_prefixes,
+        has_nodes=bool(setting.nodes),
+        has_pools=setting.scales_both,
     )
     return (replace(of_setting[0], heading=f"TTFT ≤ {setting.ttft_s:g} s", width=11), *of_setting[1:])
 

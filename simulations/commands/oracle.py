@@ -7,11 +7,11 @@ from dataclasses import replace
 
 from simulations.commands.screen import Column, screen
 from simulations.commands.setting import add_setting, make_setting
-from simulations.compare import smallest_static
 from simulations.errors import UsageError
 from simulations.oracle import Bound, Demand, cheapest, demand_of
 from simulations.oracle.foresight import MARGIN_MAX_RATIO, with_hindsight
 from simulations.policies.static import Static
+from simulations.static_fleet import smallest_static
 from simulations.world import Setting, simulate
 from simulations.world.starts.startup import StartupTimes
 

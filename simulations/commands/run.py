@@ -35,8 +35,11 @@ def run(options: argparse.Namespace) -> int:
     if not is_whole:
         return INTERRUPTED
     sys.stdout.writelines(f"{note}\n" for note in notes_of(rows[-1].outcome))
-    for at_s, replicas in rows[-1].outcome.changes:
-        sys.stdout.write(f"{at_s:.0f} s: {replicas} replicas\n")
+    outcome = rows[-1].outcome
+    of_pool = {f"{use.role} ": use.changes for use in outcome.pools} or {"": outcome.changes}
+    for pool, changes in of_pool.items():
+        for at_s, replicas in changes:
+            sys.stdout.write(f"{pool}{at_s:.0f} s: {replicas} replicas\n")
     return left.leave(setting, rows)
 
 

@@ -67,10 +67,17 @@ OF_NODES = (
 )
 
 
-def measures(*, has_clients: bool, has_prefixes: bool, has_nodes: bool) -> tuple[Measure, ...]:
+OF_POOLS = (
+    Measure(name="prefill_gpu_hours", heading="of prefill", width=10, text=lambda value: f"{value:.1f}"),
+    Measure(name="decode_gpu_hours", heading="of decode", width=9, text=lambda value: f"{value:.1f}"),
+)
+
+
+def measures(*, has_clients: bool, has_prefixes: bool, has_nodes: bool, has_pools: bool = False) -> tuple[Measure, ...]:
     """Those that say something of such a world."""
     return (
         *ALWAYS,
+        *(OF_POOLS if has_pools else ()),
         *(OF_CLIENTS if has_clients else ()),
         *(OF_PREFIXES if has_prefixes else ()),
         *(OF_NODES if has_nodes else ()),

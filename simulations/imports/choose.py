@@ -4,8 +4,11 @@ from pathlib import Path
 
 from simulations.errors import UsageError
 from simulations.policies import Policy, Site, build
+from simulations.policies.base import Pair, Role
 from simulations.policies.catalog import FORESIGHT
+from simulations.policies.pairs import paired
 from simulations.world import Setting
+from simulations.world.paired import setting_of_prefill
 
 from .errors import ImportedObjectError
 from .objects import Imported, import_policy
@@ -15,12 +18,29 @@ ENDINGS = (".yaml", ".yml", ".json")
 
 def chosen(name: str, setting: Setting, *, eagerness_ratio: float = 1.0) -> Policy:
     """With a fresh memory; a user's own object is taken as it is. ValueError, UsageError, ImportedObjectError."""
+    if setting.scales_both:
+        raise UsageError("one policy cannot scale both the pool of prefill and that of decoding here")
+    role = None if setting.fixed_pool is None else setting.fixed_pool.scaled
+    return _of_pool(name, setting, eagerness_ratio=eagerness_ratio, role=role)
+
+
+def chosen_for_all(name: str, setting: Setting, *, eagerness_ratio: float = 1.0) -> Policy | Pair:
+    """As `chosen`; where both pools are scaled, one for each, as if that were a service of its own."""
+    if not setting.scales_both:
+        return chosen(name, setting, eagerness_ratio=eagerness_ratio)
+    if name == FORESIGHT:
+        raise UsageError(f"{FORESIGHT} knows what comes to a service, not what of it comes to which pool, and when")
+    prefill = _of_pool(name, setting_of_prefill(setting), eagerness_ratio=eagerness_ratio, role=Role.PREFILL)
+    return paired(prefill, _of_pool(name, setting, eagerness_ratio=eagerness_ratio, role=Role.DECODE))
+
+
+def _of_pool(name: str, setting: Setting, *, eagerness_ratio: float, role: Role | None) -> Policy:
     if name.endswith(ENDINGS):
         return read_object(Path(name), setting).policy
     if name == FORESIGHT and (setting.follows is not None or setting.more is not None):
         raise UsageError(f"{FORESIGHT} must know all traffic before: not of clients who wait, nor of millions in parts")
     known = None if setting.follows is not None else setting.requests  # who waits for answers comes as they come
-    site = Site(config=setting.config, times=setting.times, requests=known, eagerness_ratio=eagerness_ratio)
+    site = Site(config=setting.config, times=setting.times, requests=known, eagerness_ratio=eagerness_ratio, role=role)
     return build(name, setting.bounds, ttft_s=setting.ttft_s, lead_time_s=setting.startup.cold_s, site=site)
 
 

@@ -19,6 +19,9 @@ def notes_of(outcome: Outcome) -> Iterator[str]:
         yield f"{outcome.prefix_hit_ratio:.1%} of the prompt tokens were found in a replica's cache"
     if outcome.fixed_gpu_hours:
         yield f"{outcome.fixed_gpu_hours:.1f} of the GPU-hours are of a pool that nobody scales"
+    if outcome.pools:
+        hours = (f"{use.gpu_hours:.1f} GPU-hours and {use.starts} starts of {use.role}" for use in outcome.pools)
+        yield f"pools: {', '.join(hours)}"
     yield from loss_notes(outcome)
 
 
@@ -56,6 +59,7 @@ def facts_of(outcome: Outcome) -> dict[str, Any]:
         "evictions": figures.evictions,
         "prefix_hit_ratio": outcome.prefix_hit_ratio,
         "fixed_gpu_hours": outcome.fixed_gpu_hours,
+        "pools": [{"role": use.role, "gpu_hours": use.gpu_hours, "starts": use.starts} for use in outcome.pools],
         "lost_requests": outcome.lost_requests,
         "waited_hours": outcome.waited_hours,
         "nodes": [asdict(use) for use in outcome.nodes],

@@ -274,6 +274,5 @@ def _decisions(outcome: Outcome) -> str:
 def _decision(change: Change) -> str:
     minutes, seconds = divmod(int(change.at_s), 60)
     at = f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}"
-    return (
-        f'<tr><td>{at}</td><td>{change.before} → {change.after}</td><td class="why">{escape(change.reason)}</td></tr>'
-    )
+    why = escape(change.reason if change.pool is None else f"{change.pool}: {change.reason}")
+    return f'<tr><td>{at}</td><td>{change.before} → {change.after}</td><td class="why">{why}</td></tr>'

@@ -1,20 +1,25 @@
-"""NVIDIA Dynamo's planner for aggregated workers: its load loop and its throughput loop.
+"""NVIDIA Dynamo's planner: its load loop and its throughput loop, for workers that do all and for prefill and decode.
 
-After `components/src/dynamo/planner/core/{load_scaling,throughput_scaling}.py` and `core/load/predictors.py` of
-ai-dynamo/dynamo 1.6 (0c6da1e). Load (target "throughput"): every 5 s, one more when any worker's KV cache, queued
-prompts counted in, is over 100 %, one fewer when all are under 60 %; nothing while a change is under way. Throughput:
-every 180 s, the next interval's requests and lengths by ARIMA over what one engine serves within the objectives. Dynamo
-learns that from forward passes; here it comes from the same coefficients that the simulated engine runs on.
+After `components/src/dynamo/planner/core/{load_scaling,throughput_scaling}.py`, `core/perf_model/{prefill,decode}.py`
+and `core/load/predictors.py` of ai-dynamo/dynamo 1.6 (0c6da1e). Load (target "throughput"): every 5 s, one more when
+any worker is over its threshold, one fewer when all are under a lower one; nothing while a change is under way, in
+either pool. Decode, and workers that do all: the KV cache, queued prompts counted in, over 100 % and under 60 %.
+Prefill: queued prompts, of the model's context length, at 100 % and under 10 %. Throughput: every 180 s, the next
+interval's requests and lengths by ARIMA over what one engine serves within the objectives. Dynamo learns that from
+forward passes; here it comes from the same coefficients that the simulated engine runs on. Its discount for prompts
+that a prefix cache knows is left out: nobody tells it.
 """
 
 import math
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from autoscaler.policy.types import Observation
+from metrics.sample import PodSignals
 
 from .arima import POINTS_MAX, next_value
-from .base import Bounds, Cadence, Queries, Site, Wish, ready_pods
+from .base import Bounds, Cadence, Queries, Role, Site, Wish, ready_pods
 from .capacity import profile
 from .series import (
     OUTPUT_GUESS_TOKENS,
@@ -27,13 +32,14 @@ from .series import (
 
 LOAD_S, THROUGHPUT_S = 5.0, 180.0
 SCALE_UP_RATIO, SCALE_DOWN_RATIO = 1.0, 0.6
+PREFILL_UP_RATIO, PREFILL_DOWN_RATIO = 1.0, 0.1
 LOOKS = 3  # in an interval; at the last it asks for the increase over all of it
 FRONTEND_SCRAPE_S = 30.0  # of the PodMonitor that its chart has for the frontend
 ITL_S = 0.050  # the planner's default objective
 
 
-def load_replicas(use_ratios: list[float], current: int, *, eagerness_ratio: float = 1.0) -> int:
-    """`_agg_easy_decision`."""
+def load_replicas(use_ratios: Sequence[float], current: int, *, eagerness_ratio: float = 1.0) -> int:
+    """`_agg_easy_decision` and `_decode_easy_decision`."""
     if any(ratio * eagerness_ratio > SCALE_UP_RATIO for ratio in use_ratios):
         return current + 1
     if current > 1 and use_ratios and all(ratio * eagerness_ratio < SCALE_DOWN_RATIO for ratio in use_ratios):
@@ -41,12 +47,34 @@ def load_replicas(use_ratios: list[float], current: int, *, eagerness_ratio: flo
     return current
 
 
+def prefill_replicas(queue_ratios: Sequence[float], current: int, *, eagerness_ratio: float = 1.0) -> int:
+    """`_prefill_easy_decision`: at the threshold it grows, too."""
+    if any(ratio * eagerness_ratio >= PREFILL_UP_RATIO for ratio in queue_ratios):
+        return current + 1
+    if current > 1 and queue_ratios and all(ratio * eagerness_ratio < PREFILL_DOWN_RATIO for ratio in queue_ratios):
+        return current - 1
+    return current
+
+
+@dataclass(slots=True)
+class Settled:
+    """Which pools have all the workers that were asked for, each reporting: else neither pool is changed."""
+
+    unsettled: set[Role] = field(default_factory=set)
+
+    def note(self, role: Role, *, is_settled: bool) -> bool:
+        """Whether both are, as far as is known."""
+        self.unsettled = self.unsettled - {role} if is_settled else self.unsettled | {role}
+        return not self.unsettled
+
+
 @dataclass(slots=True, kw_only=True)
 class DynamoLoad:
-    """The reactive loop alone."""
+    """The reactive loop alone, of one pool."""
 
     bounds: Bounds
     site: Site
+    settled: Settled = field(default_factory=Settled)
     _prompt_tokens: float = PROMPT_GUESS_TOKENS
 
     @property
@@ -61,20 +89,24 @@ class DynamoLoad:
         if lengths is not None:
             self._prompt_tokens = lengths[0]
         workers = [pod.signals for pod in ready_pods(seen) if pod.signals is not None]
-        if not workers or len(workers) != seen.replicas:
+        is_settled = bool(workers) and len(workers) == seen.replicas
+        if not self.settled.note(self.site.role or Role.DECODE, is_settled=is_settled):
             return None  # scaling in progress, or a worker that does not report
-        ratios = []
-        for sample in workers:
-            queued_tokens = (sample.waiting_requests or 0.0) * self._prompt_tokens
-            ratio = (sample.kv_cache_usage_ratio or 0.0) + queued_tokens / kv_capacity_tokens(sample, self.site)
-            ratios.append(ratio)
-        wanted = load_replicas(ratios, seen.replicas, eagerness_ratio=self.site.eagerness_ratio)
-        return Wish(replicas=self.bounds.clamp(wanted), reason=f"KV use at most {max(ratios):.2f}")
+        ratios = [self._ratio(sample) for sample in workers]
+        decide, what = (prefill_replicas, "queue") if self.site.role is Role.PREFILL else (load_replicas, "KV use")
+        wanted = decide(ratios, seen.replicas, eagerness_ratio=self.site.eagerness_ratio)
+        return Wish(replicas=self.bounds.clamp(wanted), reason=f"{what} at most {max(ratios):.2f}")
+
+    def _ratio(self, sample: PodSignals) -> float:
+        queued_tokens = (sample.waiting_requests or 0.0) * self._prompt_tokens
+        if self.site.role is Role.PREFILL:
+            return queued_tokens / self.site.config.max_model_len_tokens
+        return (sample.kv_cache_usage_ratio or 0.0) + queued_tokens / kv_capacity_tokens(sample, self.site)
 
 
 @dataclass(slots=True, kw_only=True)
 class DynamoThroughput:
-    """The predictive loop alone."""
+    """The predictive loop alone, of one pool."""
 
     bounds: Bounds
     site: Site
@@ -106,10 +138,15 @@ class DynamoThroughput:
             past.append(value)
         self._looked = 0
         requests, prompt, output = (next_value(tuple(past)) for past in (self._requests, self._prompts, self._outputs))
-        each = profile(self.site, (max(prompt, 1.0), max(output, 1.0)), ttft_s=self.ttft_s, itl_s=self.itl_s)
+        each_per_s, floor = self._engine(max(prompt, 1.0), max(output, 1.0))
         demand_per_s = self.site.eagerness_ratio * requests / THROUGHPUT_S
-        wanted = self.bounds.clamp(math.ceil(demand_per_s / each.requests_per_s))
-        return Wish(replicas=wanted, reason=f"{demand_per_s:.2f} requests/s expected, {each.requests_per_s:.2f} each")
+        wanted = self.bounds.clamp(max(floor, math.ceil(demand_per_s / each_per_s)))
+        return Wish(replicas=wanted, reason=f"{demand_per_s:.2f} requests/s expected, {each_per_s:.2f} each")
+
+    def _engine(self, prompt: float, output: float) -> tuple[float, int]:
+        """Requests per second of one, and how many `_compute_prefill_replicas` wants where none keeps the TTFT."""
+        each_per_s = profile(self.site, (prompt, output), ttft_s=self.ttft_s, itl_s=self.itl_s).requests_per_s
+        return each_per_s, math.ceil(1.0 / each_per_s / self.ttft_s) if self.site.role is Role.PREFILL else 1
 
     def _arrived(self, finished_per_s: float, outstanding: float) -> float:
         """What ended in the interval, and what more is outstanding since its begin."""

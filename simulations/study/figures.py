@@ -65,6 +65,8 @@ class Comparison:
     lost_requests: Paired | None
     waited_hours: Paired | None
     nodes_cost: Paired | None
+    prefill_gpu_hours: Paired | None  # where both pools are scaled
+    decode_gpu_hours: Paired | None
     curve: CostCurve
 
 
@@ -124,6 +126,8 @@ def _comparison(group: Group, found: Sequence[Figures], fixed: dict[int, float])
         lost_requests=_paired_known([one.lost_requests for one in plain]),
         waited_hours=_paired_known([one.waited_hours for one in plain]),
         nodes_cost=_paired_known([one.nodes_cost for one in plain]),
+        prefill_gpu_hours=_paired_known([one.prefill_gpu_hours for one in plain]),
+        decode_gpu_hours=_paired_known([one.decode_gpu_hours for one in plain]),
         curve=CostCurve(points=tuple(points)),
     )
 

@@ -6,11 +6,11 @@ from functools import lru_cache
 
 import numpy as np
 
-from simulations.compare import smallest_static
-from simulations.imports.choose import chosen
-from simulations.policies.base import Policy
+from simulations.imports.choose import chosen, chosen_for_all
+from simulations.policies.base import Pair, Policy, Role
 from simulations.policies.static import Static
 from simulations.scenarios import Scenario, Together
+from simulations.static_fleet import fixed, resized, sized
 from simulations.world import Outcome, Setting, Shared, simulate, simulate_together
 from simulations.world.tally import ttft_quantile_s
 
@@ -65,12 +65,15 @@ class Figures:
     lost_requests: int | None = None  # with their nodes
     waited_hours: float | None = None  # of replicas without a node
     nodes_cost: float | None = None
+    prefill_gpu_hours: float | None = None  # of all, where both pools are scaled
+    decode_gpu_hours: float | None = None
     services: tuple["Figures", ...] = ()  # of several, each its own; nodes are of all of them
 
 
 def figures_of(key: Key, setting: Setting, outcome: Outcome) -> Figures:
     """Of one run of one service."""
     has_nodes = bool(setting.nodes)
+    of_pool = {use.role: use.gpu_hours for use in outcome.pools}
     return Figures(
         key=key,
         attainment_ratio=outcome.attainment_ratio,
@@ -82,6 +85,8 @@ def figures_of(key: Key, setting: Setting, outcome: Outcome) -> Figures:
         lost_requests=outcome.lost_requests if has_nodes else None,
         waited_hours=outcome.waited_hours if has_nodes else None,
         nodes_cost=sum(use.cost for use in outcome.nodes) if outcome.nodes else None,
+        prefill_gpu_hours=of_pool.get(Role.PREFILL),
+        decode_gpu_hours=of_pool.get(Role.DECODE),
     )
 
 
@@ -108,17 +113,24 @@ def carry_out(trial: Trial) -> Figures:
     """Simulate it. All policies on one traffic begin with the fixed fleet's number and have the same luck."""
     if isinstance(trial.scenario, Together):
         settings = _settings(trial.scenario, trial.seed)
-        shared = simulate_together([_with_policy(setting, trial) for setting in settings.values()])
+        shared = simulate_together([_of_several(setting, trial) for setting in settings.values()])
         return figures_of_all(trial.key, settings, shared)
     setting = _setting(trial.scenario, trial.seed)
     return figures_of(trial.key, setting, simulate(*_with_policy(setting, trial)))
 
 
-def _with_policy(setting: Setting, trial: Trial) -> tuple[Setting, Policy]:
+def _of_several(setting: Setting, trial: Trial) -> tuple[Setting, Policy]:
     if trial.policy != STATIC:
         return setting, chosen(trial.policy, setting, eagerness_ratio=trial.eagerness_ratio)
-    replicas = setting.bounds.clamp(round(setting.replicas_at_start * trial.eagerness_ratio))
-    return replace(setting, replicas_at_start=replicas), Static(replicas)
+    fleet = resized(setting, trial.eagerness_ratio)
+    return fleet, Static(fleet.replicas_at_start)
+
+
+def _with_policy(setting: Setting, trial: Trial) -> tuple[Setting, Policy | Pair]:
+    if trial.policy != STATIC:
+        return setting, chosen_for_all(trial.policy, setting, eagerness_ratio=trial.eagerness_ratio)
+    fleet = resized(setting, trial.eagerness_ratio)
+    return fleet, fixed(fleet)
 
 
 @lru_cache(maxsize=SETTINGS_KEPT)
@@ -135,4 +147,4 @@ def _settings(together: Together, seed: int) -> Mapping[str, Setting]:
 def _sized(scenario: Scenario, seed: int) -> Setting:
     """The traffic of a seed; it starts with as many replicas as the smallest fixed fleet that holds has."""
     setting, _ = scenario.setting(seed)
-    return replace(setting, replicas_at_start=smallest_static(setting))
+    return sized(setting)[0]

@@ -5,13 +5,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from simulations.compare import smallest_static
 from simulations.compiled.layout import Records
 from simulations.compiled.records import forget_course
 from simulations.errors import UsageError
 from simulations.policies.static import Static
 from simulations.scenarios import Scenario
 from simulations.scenarios.draw import Recorded
+from simulations.static_fleet import smallest_static
 from simulations.world import Setting, simulate
 
 DAY_S = 86_400.0

@@ -1,6 +1,5 @@
 """What a policy made of a setting: figures, every change with its reason, and the course over time."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -49,6 +48,7 @@ class Change:
     reason: str = ""
     lens: str = ""  # the largest, where the policy has lenses
     steps: tuple[Step, ...] = ()
+    pool: Role | None = None  # whose, where two are scaled
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,12 +64,7 @@ class PoolUse:
     @property
     def changes(self) -> tuple[tuple[float, int], ...]:
         """(at_s, replicas wanted from then on)."""
-        return changes_of(self.replicas_at_start, self.decisions)
-
-
-def changes_of(replicas_at_start: int, decisions: Sequence[Change]) -> tuple[tuple[float, int], ...]:
-    """(at_s, replicas wanted from then on)."""
-    return ((0.0, replicas_at_start), *((change.at_s, change.after) for change in decisions))
+        return ((0.0, self.replicas_at_start), *((change.at_s, change.after) for change in self.decisions))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,13 +84,14 @@ class Outcome:
     nodes: tuple[NodeUse, ...] = ()  # where nodes were given, and no other service uses them
 
     fixed_gpu_hours: float = 0.0  # of these, what a pool that nobody scales took
-    pools: tuple[PoolUse, ...] = ()  # of prefill and of decoding, where each is scaled; the rest is of the latter
+    pools: tuple[PoolUse, ...] = ()  # of prefill and of decoding, where both are scaled; the series is of decoding
     prefix_hit_ratio: float | None = None  # of prompt tokens, those found in a cache; None: nothing is cached
 
     @property
     def changes(self) -> tuple[tuple[float, int], ...]:
-        """(at_s, replicas wanted from then on)."""
-        return changes_of(self.replicas_at_start, self.decisions)
+        """(at_s, replicas wanted from then on); of decoding, where both pools are scaled."""
+        own = (change for change in self.decisions if change.pool is not Role.PREFILL)
+        return ((0.0, self.replicas_at_start), *((change.at_s, change.after) for change in own))
 
     @property
     def waited_hours(self) -> float:

@@ -45,6 +45,7 @@ def simulate_pair(
         whole,
         gpu_hours=sum(use.gpu_hours for use in uses),
         starts=sum(use.starts for use in uses),
+        decisions=tuple(sorted((change for use in uses for change in use.decisions), key=lambda change: change.at_s)),
         pools=uses,
         nodes=nodes.nodes.use(span_s) if setting.nodes else (),
     )

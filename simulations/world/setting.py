@@ -90,6 +90,11 @@ class Setting:
         return self.follows is not None or self.fixed_pool is not None
 
     @property
+    def scales_both(self) -> bool:
+        """Whether prefill and decoding are apart, and each is scaled by a policy of its own."""
+        return self.fixed_pool is not None and self.fixed_pool.bounds is not None
+
+    @property
     def has_clients(self) -> bool:
         """Whether some come only when others were answered: how many do so is up to the policy."""
         return bool(np.isinf(self.requests["arrived_at_s"]).any())

@@ -14,4 +14,6 @@ def simulate(
     """Run it through the setting; the same seed gives the same outcome, and every policy the same luck."""
     if isinstance(policy, Pair):
         return simulate_pair(setting, policy, progress, sensing=sensing)
+    if setting.scales_both:
+        raise ValueError("a setting that scales prefill and decoding needs a pair of policies")
     return simulate_one(setting, policy, progress, sensing=sensing)

@@ -8,9 +8,9 @@ from dataclasses import replace
 
 from figures import Figure
 
-from simulations.compare import smallest_static
 from simulations.imports.choose import chosen
 from simulations.scenarios import load_scenario
+from simulations.static_fleet import smallest_static
 from simulations.world import Outcome, Setting, simulate
 from simulations.world.starts.caches import Keeping
 from simulations.world.starts.phases import Phases

@@ -11,13 +11,13 @@ from itertools import pairwise
 from figures import Figure
 
 from simulations.commands.setting import add_setting, make_setting
-from simulations.compare import smallest_static
 from simulations.oracle import Bound, Demand, cheapest, demand_of
 from simulations.oracle.foresight import with_hindsight
 from simulations.policies import NAMES, Site, build
 from simulations.policies.catalog import FORESIGHT
 from simulations.policies.static import Static
 from simulations.scenarios import NAMES as SCENARIO_NAMES
+from simulations.static_fleet import smallest_static
 from simulations.world import Outcome, Setting, simulate
 from simulations.world.starts.startup import StartupTimes
 

@@ -7,12 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from simulations import cli
-from simulations.compare import smallest_static
 from simulations.compiled.fleet import Router
 from simulations.errors import ScenarioError
 from simulations.policies.static import Static
 from simulations.scenarios import load_scenario, scenario
 from simulations.scenarios.config import parse_scenario
+from simulations.static_fleet import smallest_static
 from simulations.traces import source
 from simulations.world import simulate
 

@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 import pytest
 
 from autoscaler.policy.types import Tier
-from simulations.compare import smallest_static
 from simulations.imports.choose import chosen
 from simulations.policies import Bounds
 from simulations.scenarios import load_scenario
+from simulations.static_fleet import smallest_static
 from simulations.world import Outcome, simulate
 from simulations.world.nodes import NodeGroup
 from simulations.world.starts.caches import Keeping

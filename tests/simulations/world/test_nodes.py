@@ -10,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autoscaler.policy.types import Observation, PodPhase, PodSeen
-from simulations.compare import ATTAINMENT_RATIO, smallest_static
 from simulations.compiled.fleet import Router, request_records
 from simulations.compiled.loss import LOST
 from simulations.policies import Bounds, Cadence, Wish, build
 from simulations.policies.static import Static
 from simulations.replica import PROFILES, EngineConfig
+from simulations.static_fleet import ATTAINMENT_RATIO, smallest_static
 from simulations.trace import Arrival
 from simulations.world import Outcome, Setting, simulate
 from simulations.world.nodes import UNNOTICED_S, NodeGroup, Nodes
