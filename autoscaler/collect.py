@@ -179,7 +179,7 @@ class Collector:
         self._round_s[key] = now_s
         others = self._pods.get(key, frozenset()) - {uid}
         # Who failed last time is read, too, and not waited for.
-        awaited = {other for other in others if self._tracks[other].failure is None}
+        awaited = {other for other in others if (track := self._tracks.get(other)) and track.failure is None}
         if awaited:
             self._rounds[key] = _Round(now_s, self._clock.now_s() + ROUND_WAIT_S, awaited)
         for other in others:

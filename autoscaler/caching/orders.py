@@ -33,6 +33,7 @@ class Order:
     task: NodeTask
     labels_off: frozenset[str] = frozenset()  # label keys to take away first
     labels_on: Mapping[str, str] = field(default_factory=dict)  # to put on last
+    told_at_s: Mapping[str, float] = field(default_factory=dict)  # by key: since when it is told
 
 
 def orders_of(
@@ -88,7 +89,8 @@ class _Desk(NamedTuple):
             quota_bytes=before.quota_bytes if node.quota_bytes is None else node.quota_bytes,
             generation=0,
         )
-        return self._labelled(Order(node=node.name, task=task), node)
+        told_at_s = {assignment.key: assignment.since_s for assignment in assignments}
+        return self._labelled(Order(node=node.name, task=task, told_at_s=told_at_s), node)
 
     def _labelled(self, order: Order, node: NodeSeen) -> Order:
         if not self.has_labels:
@@ -124,6 +126,7 @@ class _Desk(NamedTuple):
                 is_due=node.name in self.due.get(assignment.key, ()),
             ),
             allow_unverified=any(holding.task.allow_unverified for holding in claim.all),
+            content_digest=resolved.content_digest,
             is_labelled=self.has_labels and bool(self._vouched(node, assignment.key)),
         )
 

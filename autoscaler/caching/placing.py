@@ -42,9 +42,14 @@ def plan_places(
 
 
 def assigned_since(nodes: Iterable[NodeSeen], before: Since, *, now_s: float) -> dict[tuple[str, str], float]:
-    """What the nodes are told now, and since when; of what an earlier leader told them, since now."""
-    told = ((node.name, key) for node in nodes for key in _told(node))
-    return {pair: before.get(pair, now_s) for pair in told}
+    """What the nodes are told now, and since when; of what an earlier leader told them, as it wrote it down."""
+    found = {}
+    for node in nodes:
+        for key in _told(node):
+            written_s = node.order.told_since_s(key) if node.order else None
+            since_s = before.get((node.name, key), now_s if written_s is None else written_s)
+            found[node.name, key] = min(since_s, now_s)
+    return found
 
 
 def _told(node: NodeSeen) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from autoscaler.caching.documents import label_patch, node_model_cache, owners, spec_of
+from autoscaler.caching.documents import label_patch, node_model_cache, owners, spec_of, told_annotation
 from autoscaler.caching.orders import Order, is_urgent
 from autoscaler.caching.report import CacheReport, events_for, render
 from autoscaler.caching.rights import Rights
@@ -66,8 +66,9 @@ class Teller:
         if order.labels_off:
             await self._label(node, label_patch(off=order.labels_off))
         if self._is_due(order, node):
-            self._orders[node.name] = order_view(await self._write(order, node))
-            self._worth_at_s[node.name] = self.clock.now_s()
+            now_s = self.clock.now_s()
+            self._orders[node.name] = order_view(await self._write(order, node, now_s))
+            self._worth_at_s[node.name] = now_s
         if order.labels_on:
             await self._label(node, label_patch(on=order.labels_on))
 
@@ -99,17 +100,19 @@ class Teller:
         is_old = now_s - self._worth_at_s.setdefault(node.name, now_s) >= WORTH_SPACING_S
         return is_old or is_urgent(order.task, before)
 
-    async def _write(self, order: Order, node: NodeSeen) -> Object:
+    async def _write(self, order: Order, node: NodeSeen, now_s: float) -> Object:
         path = NODE_MODEL_CACHES.path(name=node.name)
         owned: Object = {"metadata": {"ownerReferences": owners(node)}}
         try:
             if node.order is not None:
+                metadata = {"annotations": told_annotation(order, now_s)}
                 is_orphan = node.order.owner_uid != node.uid
-                return await self._writer.patch(path, {"spec": spec_of(order.task)} | (owned if is_orphan else {}))
+                metadata |= owned["metadata"] if is_orphan else {}
+                return await self._writer.patch(path, {"metadata": metadata, "spec": spec_of(order.task)})
         except NotFound:
             log.info("NodeModelCache %s is gone: it is made anew", node.name)
         try:
-            return await self._writer.create(NODE_MODEL_CACHES.path(), node_model_cache(order, node))
+            return await self._writer.create(NODE_MODEL_CACHES.path(), node_model_cache(order, node, now_s))
         except Conflict:
             # The watch has not told us yet. What it says is what the node was told: an order made without knowing
             # that would take it all away. The next pass knows it.

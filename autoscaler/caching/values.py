@@ -35,6 +35,7 @@ class Resolved:
     size_bytes: int
     unsworn: int
     at_s: float
+    content_digest: str = ""  # of the bytes that a node found first, where files have no digests
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +72,7 @@ class TreeSeen:
     remaining_s: float | None = None
     used_at_s: float | None = None
     leases: int = 0
+    content_digest: str = ""  # of its bytes, where the source gave none for some files
 
     @property
     def is_published(self) -> bool:
@@ -89,6 +91,7 @@ class NodeOrder:
     observed_generation: int = 0  # of the spec that the agent has read
     heard_at_s: float | None = None  # when its agent last wrote
     limit_bytes: int = 0  # the most that the agent may hold now
+    told_at_s: Mapping[str, float] | None = None  # by key, those of lately only; None: nobody wrote it down
     trees: Mapping[str, TreeSeen] = field(default_factory=dict)  # by key
 
     @property
@@ -97,6 +100,10 @@ class NodeOrder:
         if self.task is None or self.observed_generation < self.task.generation:
             return frozenset()
         return frozenset(wish.tree.key for wish in self.task.wishes if wish.is_labelled)
+
+    def told_since_s(self, key: str) -> float | None:
+        """Since when the node is told to hold a model; None: not known."""
+        return None if self.told_at_s is None else self.told_at_s.get(key, 0.0)
 
     def is_heard(self, now_s: float) -> bool:
         """Whether its agent runs."""

@@ -9,6 +9,7 @@ from typing import Any
 from autoscaler.caching.values import NodeOrder, Resolved, TreeSeen
 from autoscaler.kube.resources import Object
 from autoscaler.kube.views import Meta, at_s, meta_of
+from autoscaler.timestamps import unix_s
 from cacheops.config import parse_model_cache, parse_node_model_cache
 from cacheops.errors import InvalidRequestError
 from cacheops.provision import size_bytes
@@ -16,6 +17,9 @@ from cacheops.tasks import CacheTask
 
 # Any new value of this annotation has the source resolved again: a branch that moved on, and should.
 RESOLVE_ANNOTATION = "warmtide.dev/resolve"
+# On a NodeModelCache: since when, by key in JSON, the node is told what it is told. A new leader holds on to what the
+# old one placed a moment ago for as long as that one would have.
+TOLD_ANNOTATION = "warmtide.dev/told"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +96,7 @@ def order_view(obj: Object) -> NodeOrder:
         heard_at_s=at_s(status.get("time")),
         limit_bytes=int((status.get("disk") or {}).get("limitBytes") or 0),
         trees={tree.key: tree for tree in trees},
+        told_at_s=_told_at_s((metadata.get("annotations") or {}).get(TOLD_ANNOTATION)),
     )
 
 
@@ -106,6 +111,18 @@ def group_view(obj: Object) -> GroupView:
     )
 
 
+def _told_at_s(text: object) -> Mapping[str, float] | None:
+    """The annotation; what cannot be read was not written down."""
+    try:
+        found = json.loads(str(text))
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(found, dict):
+        return None
+    times = {key: unix_s(value) for key, value in found.items()}
+    return None if None in times.values() else {key: time for key, time in times.items() if time is not None}
+
+
 def _resolved(found: Mapping[str, Any]) -> Resolved:
     return Resolved(
         request=str(found.get("request", "")),
@@ -115,6 +132,7 @@ def _resolved(found: Mapping[str, Any]) -> Resolved:
         size_bytes=int(found.get("bytes", 0)),
         unsworn=int(found.get("unsworn", 0)),
         at_s=at_s(found.get("time")) or 0.0,
+        content_digest=str(found.get("contentDigest", "")),
     )
 
 
@@ -131,4 +149,5 @@ def _tree(model: Mapping[str, Any]) -> TreeSeen:
         remaining_s=model.get("remainingSeconds"),
         used_at_s=at_s(model.get("lastUsed")),
         leases=int(model.get("leases", 0)),
+        content_digest=str(model.get("contentDigest", "")),
     )

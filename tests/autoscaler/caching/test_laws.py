@@ -253,7 +253,7 @@ def test_done_once_nothing_is_left_to_do(world: World) -> None:
 @LAW
 def test_what_is_told_is_read_back_as_it_was_meant(world: World) -> None:
     for order in world.orders():
-        document = node_model_cache(order, world.nodes[order.node])
+        document = node_model_cache(order, world.nodes[order.node], NOW_S)
 
         assert order_view(document).task == order.task
         assert not {wish.tree.key for wish in order.task.wishes} & set(order.task.evict)

@@ -4,6 +4,7 @@ from typing import Any
 
 from cacheops.errors import SourceUnavailableError
 from cacheops.model import storage_key
+from cacheops.place import HOLD_S
 from simulations.cluster.api import MODEL_CACHES, NODE_MODEL_CACHES, Resource
 
 NODES = Resource("", "v1", "nodes", "Node", namespaced=False)
@@ -194,6 +195,23 @@ async def test_a_new_leader_takes_over_what_the_nodes_were_told(story: Any) -> N
     assert after == before
     assert story.asked == [uri]
     assert not [path for verb, path in client.requests if verb in ("create", "patch") and "nodemodelcaches" in path]
+
+
+async def test_what_is_held_for_a_while_is_not_held_longer_because_the_leader_changed(story: Any) -> None:
+    async def told() -> int:
+        return sum([bool(await story.order(f"gpu-{i}")) for i in range(3)])
+
+    async with story.played("gpu-0", "gpu-1", "gpu-2"):
+        await story.cache("alpha", story.model("alpha"), places={"min": 3})
+        await story.town.after(0.7 * HOLD_S)
+        await story.change("alpha", spec={"places": {"min": 1}})
+        await story.town.after(0.1 * HOLD_S)
+        assert await told() == 3
+    async with story.agents("gpu-0", "gpu-1", "gpu-2"), story.town.controller("two", list_model=story.list_model):
+        await story.town.after(0.1 * HOLD_S)
+        assert await told() == 3
+        await story.town.after(0.2 * HOLD_S)
+        assert await told() == 1
 
 
 async def test_a_start_on_a_node_that_had_the_weights_is_warm_and_one_before_them_is_cold(story: Any) -> None:
