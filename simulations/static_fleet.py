@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from simulations.compiled.fleet import forget_course, replay_compiled
+from simulations.errors import UsageError
 from simulations.policies.base import Pair, Policy
 from simulations.policies.static import Static
 from simulations.world import Outcome, Setting, simulate
@@ -19,7 +20,10 @@ def smallest_static(setting: Setting) -> int:
     """The fewest replicas, within bounds, of which a fixed number attains the objective; the most where none does.
 
     On nodes: in that world, with what befalls them; where no number holds that, as many as if all nodes stayed.
+    UsageError where it would be two numbers: who asks for one knows nothing of pools.
     """
+    if setting.scales_both:
+        raise UsageError("prefill and decoding are both scaled: run and compare, of one service, take that")
     return _smallest(setting)[0]
 
 

@@ -85,6 +85,16 @@ def test_who_cannot_scale_both_is_told_so(name: str, setting: Setting) -> None:
         simulate(setting, chosen("warmtide", replace(setting, fixed_pool=None)))
 
 
+@pytest.mark.parametrize("word", ["tune", "oracle"])
+def test_what_knows_of_one_number_only_says_so(word: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "own.yaml"
+    path.write_text(SCENARIO, encoding="utf-8")
+
+    assert cli.main([word, "--scenario", str(path)]) == 2
+
+    assert "prefill and decoding are both scaled" in capsys.readouterr().err
+
+
 def test_a_comparison_says_what_each_pool_cost(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "own.yaml"
     path.write_text(SCENARIO, encoding="utf-8")
