@@ -68,7 +68,7 @@ class SourceModel(_Model):
     ignore_patterns: Patterns = []
     """Shell patterns of files to leave out; they win."""
     allow_unverified: bool = False
-    """Take files for which the source has no digest: trusted on first use, compared on every other node."""
+    """Take files for which the source has no digest: trusted on the first node, compared on every other."""
 
 
 class PlacesModel(_Model):
@@ -146,6 +146,8 @@ class WantedModel(_Model):
     """A replica is about to start: bring it into the page cache."""
     allow_unverified: bool = False
     """Take files for which the source has no digest: trusted on first use."""
+    content_digest: str = Field(default="", pattern=r"^([0-9a-f]{64})?$")
+    """What the bytes must come to where the source gives no digests: what the first node found. Empty: not known."""
     labelled: bool = False
     """The node's label says that it is here. The controller takes label and mark away before the tree may go."""
 
@@ -265,7 +267,13 @@ def _wish(model: WantedModel) -> NodeWish:
         is_pinned=model.pinned,
         is_due=model.due,
     )
-    return NodeWish(ref=ref, tree=tree, allow_unverified=model.allow_unverified, is_labelled=model.labelled)
+    return NodeWish(
+        ref=ref,
+        tree=tree,
+        allow_unverified=model.allow_unverified,
+        content_digest=model.content_digest,
+        is_labelled=model.labelled,
+    )
 
 
 def _check_keys(owner: str, models: list[WantedModel]) -> None:

@@ -6,6 +6,7 @@ CacheError                     `reason` is stable: status, metrics and `warmtide
 ├── SourceUnavailableError     retry later: unreachable, too slow, 429 or 5xx past our patience
 │   └── SourceSilentError      it is there, and says nothing in time: dead, or busy
 ├── IntegrityMismatchError     retry later: the bytes are not what the source swore, or changed underway
+│   └── OtherContentError      they are not what another node trusted first
 ├── InsufficientCapacityError  retry later, after an eviction: no space or quota left
 ├── StorageError               a human: the disk refuses (EIO, EACCES, read-only)
 └── CanceledError              nobody: the caller stopped it; what was fetched is kept
@@ -72,6 +73,10 @@ class IntegrityMismatchError(CacheError):
     """The bytes are not those of the manifest."""
 
     reason = FailureReason.INTEGRITY_MISMATCH
+
+
+class OtherContentError(IntegrityMismatchError):
+    """Nobody vouches for the bytes, and they are not those that another node found first."""
 
 
 class InsufficientCapacityError(CacheError):

@@ -22,6 +22,11 @@ class Published:
     published_at_s: float
     path: Path
 
+    @property
+    def content_digest(self) -> str:
+        """Of the bytes, where the source gave no digests for some; empty: `source_digest` says it all."""
+        return "" if self.manifest.digest == self.source_digest else self.manifest.digest
+
 
 def encode(published: Published) -> bytes:
     """The file's text."""

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from fnmatch import fnmatchcase
 
+from cacheops.errors import OtherContentError
+
 STORAGE_KEY_HEX = 16  # KServe's own length: `models/<16 hex of sha256(uri)>`
 # What an engine reads and nothing it would execute; code and pickles (`*.py`, `*.bin`, `*.pt`) are opt-in.
 ALLOW_DEFAULT = ("*.safetensors", "*.gguf", "*.json", "*.txt", "*.jinja", "*.model", "*.tiktoken", "*.md", "LICENSE*")
@@ -123,6 +125,7 @@ class ModelManifest:
     ref: ModelRef
     resolved_revision: str
     files: tuple[FileEntry, ...]
+    content_digest: str = field(default="", compare=False)  # of what its sealed form must come to; empty: not known
     digest: str = field(init=False)
     bytes: int = field(init=False)
 
@@ -139,9 +142,18 @@ class ModelManifest:
         return self.ref.storage_key
 
     def sealed(self, sha256_by_path: Mapping[str, str]) -> "ModelManifest":
-        """Every file under a cryptographic digest: the source's where it has one, else the one we computed."""
+        """Every file under a cryptographic digest: the source's where it has one, else the one we computed.
+
+        OtherContentError: another node that fetched the same found other bytes.
+        """
         files = tuple(entry if entry.sworn else _sealed(entry, sha256_by_path[entry.path]) for entry in self.files)
-        return replace(self, files=files)
+        sealed = replace(self, files=files)
+        if self.content_digest not in ("", sealed.digest):
+            words = (
+                f"the bytes come to {sealed.digest[:16]}, those that were trusted first to {self.content_digest[:16]}"
+            )
+            raise OtherContentError(f"{self.ref.uri}: {words}")
+        return sealed
 
     def as_listed(self) -> "ModelManifest":
         """What was sealed, as the source gave it: its digest names the model everywhere."""

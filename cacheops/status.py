@@ -37,6 +37,8 @@ class ResolvedStatus(TypedDict, total=False):
     """Files that the source gives no digest for: trusted on first use."""
     request: str
     """Hash of what was asked for; what it was resolved to stays in force until this changes."""
+    contentDigest: str
+    """Digest of the bytes that were trusted first, where files have none: every node must find the same."""
     time: str
     """When it was resolved."""
 
@@ -119,6 +121,8 @@ class ModelStatus(TypedDict, total=False):
     """When a pod was last seen to have it mounted."""
     leases: int
     """Mounts right now."""
+    contentDigest: str
+    """Digest of the bytes that are there, where the source gave none for some files."""
     retryAt: str
     """When a failed fetch is tried again."""
 

@@ -15,6 +15,7 @@ class NodeWish:
     ref: ModelRef
     tree: WantedTree
     allow_unverified: bool = False
+    content_digest: str = ""  # of what another node found where the source gives no digests; empty: not known
     is_labelled: bool = False  # the node's label still says that it is here: not to be evicted before that is false
 
 

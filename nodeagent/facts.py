@@ -30,6 +30,7 @@ def _facts(wishes: Wishes, view: View, todo: Plan, fetches: Fetches) -> Iterator
         if action.verb in (Verb.KEEP, Verb.EVICT):
             tree = held[action.key, action.digest]
             fact = _held(tree, action, is_wanted=(tree.key, tree.digest) in wanted, fetches=fetches)
+            fact = replace(fact, content_digest=view.published[tree.key].content_digest)
             yield _damaged(fact, view, fetches.mending.get(tree.key)) if view.faults(tree.key) else fact
     for action in todo.actions:
         if action.verb in (Verb.FETCH, Verb.WAIT):

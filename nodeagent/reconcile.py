@@ -129,6 +129,7 @@ class Agent:
             manifests=self._fetches.manifests,
             retry_at_s={key: failure.retry_at_s for key, failure in view.failures.items()},
         )
+        view = view.bound_to(wishes.ready)
         wanted = [self._fetches.timed(wish.tree) for wish in wishes.ready]
         todo = plan(wanted, view.inventory, self._limits(view), now_s=now_s)
         await self._report(wishes, view, todo, now_s)

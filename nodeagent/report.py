@@ -54,6 +54,7 @@ class ModelFact:
     fetch_s: float | None = None
     used_at_s: float | None = None
     leases: int = 0
+    content_digest: str = ""
     retry_at_s: float | None = None
 
 
@@ -129,6 +130,7 @@ def _model(fact: ModelFact) -> Object:
         "fetchSeconds": None if fact.fetch_s is None else round(fact.fetch_s, 3),
         "lastUsed": None if fact.used_at_s is None else rfc3339(fact.used_at_s),
         "leases": fact.leases or None,
+        "contentDigest": fact.content_digest or None,
         "retryAt": None if fact.retry_at_s is None else rfc3339(fact.retry_at_s),
     }
     return {name: value for name, value in fields.items() if value is not None}

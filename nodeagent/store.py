@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from cacheops.budget import Disk
-from cacheops.download import Transfer
+from cacheops.download import RangeSource, Transfer
 from cacheops.errors import (
     CacheError,
     CanceledError,
@@ -15,13 +15,14 @@ from cacheops.errors import (
     InsufficientCapacityError,
     IntegrityMismatchError,
     InvalidRequestError,
+    OtherContentError,
     StorageError,
     from_os,
 )
 from cacheops.guard import shown
 from cacheops.heal import heal, missing
 from cacheops.inventory import Staged, contents
-from cacheops.layout import Layout, discard, empty_trash, why_unclaimed
+from cacheops.layout import Layout, discard, empty_trash, remove_tree, why_unclaimed
 from cacheops.manifest_file import Published
 from cacheops.model import ModelManifest, ModelRef, Trust
 from cacheops.mounts import Leases as Leases
@@ -53,6 +54,18 @@ class View:
     def faults(self, key: str) -> Mapping[str, str]:
         """What is wrong with a tree, by path."""
         return self.records[key].faults if key in self.records else {}
+
+    def bound_to(self, wishes: Iterable[NodeWish]) -> "View":
+        """With trees of other bytes than were trusted first under those bytes' own digest: not what is wanted."""
+        wanted = {wish.tree.key: wish for wish in wishes if wish.content_digest}
+
+        def judged(tree: HeldTree) -> HeldTree:
+            wish, content = wanted.get(tree.key), self.published[tree.key].content_digest
+            is_other = wish is not None and tree.digest == wish.tree.digest and content != wish.content_digest
+            return replace(tree, digest=content) if is_other and content else tree
+
+        inventory = replace(self.inventory, trees=tuple(judged(tree) for tree in self.inventory.trees))
+        return replace(self, inventory=inventory)
 
     def scrub_due(self, now_s: float) -> Published | None:
         """The tree to be read again, if it is time."""
@@ -131,15 +144,24 @@ class Store:
                 words = f"the source lists digest {manifest.digest[:16]}, wanted is {digest[:16]}"
                 raise IntegrityMismatchError(f"{ref.uri}: {words}")
             check_trust(manifest, allow_unverified=wish.allow_unverified)
-            return stage_and_publish(self._layout, manifest, source, transfer, now_s=self._clock.now_s())
+            return self._publish(replace(manifest, content_digest=wish.content_digest), digest, source, transfer)
 
     def take(self, wish: NodeWish, transfer: Transfer, source: PeerSource) -> Published:
         """Bring one model from a peer. Only what our own disk refuses is remembered: there are others to ask."""
         manifest = source.manifest(wish.ref)
         check_trust(manifest, allow_unverified=wish.allow_unverified)
-        now_s, digest = self._clock.now_s(), wish.tree.digest
+        if wish.content_digest not in ("", manifest.digest):
+            raise OtherContentError(f"{wish.ref.uri}: a peer holds other bytes than were trusted first")
         with self._remembering(wish.ref, (InsufficientCapacityError, StorageError)):
+            return self._publish(manifest, wish.tree.digest, source, transfer)
+
+    def _publish(self, manifest: ModelManifest, digest: str, source: RangeSource, transfer: Transfer) -> Published:
+        now_s = self._clock.now_s()
+        try:
             return stage_and_publish(self._layout, manifest, source, transfer, now_s=now_s, source_digest=digest)
+        except OtherContentError:
+            remove_tree(self._layout.staging(digest) / "parts")  # whole, and wrong: all of it comes again
+            raise
 
     @contextmanager
     def _remembering(self, ref: ModelRef, what: tuple[type[CacheError], ...] = (CacheError,)) -> Iterator[None]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from autoscaler.caching.claims import Claim, claims_of
+from autoscaler.caching.first_use import bound, kept
 from autoscaler.caching.gather import Decided, nodes_seen, uses_of
 from autoscaler.caching.orders import Order, orders_of
 from autoscaler.caching.placing import Plan, assigned_since, plan_places
@@ -51,6 +52,7 @@ class Found:
     """What one pass sees and decides."""
 
     views: Mapping[str, CacheView]  # by namespace/name
+    resolved: Mapping[str, Resolved]  # likewise
     claims: Mapping[str, Claim]  # by key
     decided_by: Mapping[str, str]  # ModelCache → the one that decides
     plan: Plan
@@ -182,16 +184,18 @@ class Keeper:
 
     async def _decide(self, views: Mapping[str, CacheView]) -> Found:
         now_s, cluster = self._clock.now_s(), self._cluster
-        holdings = [holding for view in views.values() if (holding := self._holding(view)) is not None]
-        claims, decided_by = claims_of(holdings)
         nodes = self._teller.newest_nodes(nodes_seen(cluster, views.values(), self._tools.quota_bytes))
         nodes = [node for node in nodes if node.order is not None or views]
+        held = [holding for view in views.values() if (holding := self._holding(view)) is not None]
+        holdings = [bound(holding, nodes) for holding in held]
+        claims, decided_by = claims_of(holdings)
         uses = uses_of(cluster, self._decided)
         self._since = assigned_since(nodes, self._since, now_s=now_s)
         plan = await self._placed(claims, uses, nodes, now_s)
         orders = orders_of(plan, claims, uses, nodes, has_labels=self._teller.rights.labels)
         return Found(
             views=views,
+            resolved={holding.name: holding.resolved for holding in holdings},
             claims=claims,
             decided_by=decided_by,
             plan=plan,
@@ -217,7 +221,7 @@ class Keeper:
     def _resolved(self, view: CacheView) -> Resolved | None:
         """What is in force: by its status, or what the source has just said."""
         result = self._resolver.result(view.meta.uid, view.request)
-        return result if isinstance(result, Resolved) else view.resolved
+        return kept(result, view.resolved) if isinstance(result, Resolved) else view.resolved
 
     def _holding(self, view: CacheView) -> Holding | None:
         resolved = self._resolved(view)
@@ -237,7 +241,7 @@ class Keeper:
             is_placed = name not in found.decided_by and key in found.claims
             yield CacheReport(
                 view=view,
-                resolved=self._resolved(view),
+                resolved=found.resolved.get(name, view.resolved),
                 failure=result if isinstance(result, Failed) else None,
                 decided_by=found.decided_by.get(name, ""),
                 assignments=assignments[key] if is_placed else (),

@@ -170,7 +170,8 @@ def _counts(places: Sequence[PlaceStatus]) -> dict[str, int]:
 
 
 def _resolved_status(resolved: Resolved) -> dict[str, Any]:
-    return {
+    content = {"contentDigest": resolved.content_digest} if resolved.content_digest else {}
+    return content | {
         "request": resolved.request,
         "revision": resolved.revision,
         "digest": resolved.digest,

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,12 @@ class Story:  # reached by tests through the fixture: nothing under tests/ is im
         for stem, content in (files or {"model": name.encode() * 1000}).items():
             (folder / f"{stem}.safetensors").write_bytes(content)
         return f"file://{folder}"
+
+    def sum_up(self, uri: str) -> None:
+        """Digests beside a model's files."""
+        folder = Path(uri.removeprefix("file://"))
+        lines = [f"{sha256(file.read_bytes()).hexdigest()}  {file.name}\n" for file in folder.glob("*.safetensors")]
+        (folder / "SHA256SUMS").write_text("".join(lines), encoding="utf-8")
 
     async def list_model(self, ref: ModelRef) -> ModelManifest:
         """The source as the controller asks it."""
