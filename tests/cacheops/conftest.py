@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -40,3 +41,19 @@ def hub(tmp_path: Path) -> Iterator[HubProcess]:
     (tmp_path / "hub").mkdir()
     with hub_process(tmp_path / "hub") as made:
         yield made
+
+
+@pytest.fixture
+def share(tmp_path: Path) -> Path:
+    """The claim `share`, with a model `m`."""
+    folder = tmp_path / "claims" / "share" / "m"
+    (folder / "sub").mkdir(parents=True)
+    (folder / "model.safetensors").write_bytes(os.urandom(1 << 20))
+    (folder / "sub" / "config.json").write_text("{}")
+    (folder / "train.py").write_text("import os")
+    return folder.parent
+
+
+@pytest.fixture
+def mounted(settings: SourceSettings, share: Path) -> SourceSettings:
+    return replace(settings, claims=share.parent)
