@@ -6,11 +6,11 @@ hundreds of services is then a few rebuilds and not hundreds.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TypeVar
 
 from autoscaler.caching.published import Published
-from autoscaler.caching.values import NodeOrder
+from autoscaler.caching.values import Folder, NodeOrder
 from autoscaler.caching.views import CacheView, GroupView
 from autoscaler.conflicts import Rivals, version_of
 from autoscaler.enrol import Objects, Target, is_ours, targets
@@ -51,6 +51,7 @@ class Cluster:
         self.node_orders: dict[str, NodeOrder] = {}
         self.node_groups: dict[str, GroupView] = {}
         self.published = Published()
+        self.folders: Mapping[str, Folder] = {}  # by service, as of the last pass over the caches
         self._quotas: dict[str, dict[str, QuotaView]] = {}  # by namespace
         self._caches_by_namespace: dict[str, dict[str, CacheView]] = {}
         self.caches_changed: Callable[[], None] = lambda: None  # of those three, and of nodes

@@ -4,10 +4,10 @@ A folder holds one revision. The oldest ModelCache of a source decides which; an
 revision of the same source is told so, and nothing of it is placed.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from autoscaler.caching.values import Holding
+from autoscaler.caching.values import Folder, Holding, ModelUse
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,3 +60,23 @@ def claims_of(holdings: Iterable[Holding]) -> tuple[dict[str, Claim], dict[str, 
         else:
             refused[holding.name] = claim.holder.name
     return claims, refused
+
+
+def folders_of(claims: Mapping[str, Claim], refused: Collection[str], uses: Iterable[ModelUse]) -> dict[str, Folder]:
+    """By service, the folder that it reads; who reads through a ModelCache that lost out reads other bytes."""
+    readers: dict[str, list[str]] = {}
+    for use in uses:
+        if use.key in claims and use.cache not in refused:
+            readers.setdefault(use.key, []).append(use.service)
+    found: dict[str, Folder] = {}
+    for key, services in readers.items():
+        claim = claims[key]
+        folder = Folder(
+            key=key,
+            digest=claim.holder.resolved.digest,
+            cache=claim.holder.name,
+            is_pinned=claim.is_pinned,
+            services=tuple(services),
+        )
+        found |= dict.fromkeys(services, folder)
+    return found

@@ -43,7 +43,7 @@ def uses_of(cluster: Cluster, decided: Decided) -> list[ModelUse]:
         names = (name.rstrip("/") for name in (target.model_uri, *deployment.models) if name)
         view = view or next((elsewhere[name] for name in names if name in elsewhere), None)
         if view is not None and view.task is not None:
-            found.append(_use(target, deployment, view.task.ref.storage_key, cluster, decided(target.key)))
+            found.append(_use(target, deployment, view, cluster, decided(target.key)))
     return found
 
 
@@ -99,7 +99,9 @@ def _is_in(view: NodeView, group: GroupView) -> bool:
     return group.limit_bytes > 0 and any(selector_of(term).selects(view.labels) for term in group.terms)
 
 
-def _use(target: Target, deployment: DeploymentView, key: str, cluster: Cluster, decision: Decision | None) -> ModelUse:
+def _use(
+    target: Target, deployment: DeploymentView, view: CacheView, cluster: Cluster, decision: Decision | None
+) -> ModelUse:
     pods = [pod for pod in cluster.pods_of(deployment) if not pod.is_over]
     most = [deployment.replicas]
     if decision is not None:
@@ -109,7 +111,8 @@ def _use(target: Target, deployment: DeploymentView, key: str, cluster: Cluster,
     bound = target.native_max if decision is None else decision.replicas_max
     return ModelUse(
         service=target.key,
-        key=key,
+        key=view.task.ref.storage_key if view.task else "",
+        cache=view.meta.key,
         replicas=deployment.replicas,
         expected=max(deployment.replicas, min(expected, bound)) if bound else expected,
         gpus=sum(count for _resource, count in deployment.gpus),

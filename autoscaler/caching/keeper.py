@@ -12,7 +12,7 @@ from collections.abc import Coroutine, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from autoscaler.caching.claims import Claim, claims_of
+from autoscaler.caching.claims import Claim, claims_of, folders_of
 from autoscaler.caching.first_use import bound, kept
 from autoscaler.caching.gather import Decided, nodes_seen, uses_of
 from autoscaler.caching.orders import Order, orders_of
@@ -133,6 +133,7 @@ class Keeper:
         views = self._teller.newest_caches(self._cluster.model_caches)
         self._ask_sources(views, resolving)
         if not views and not self._cluster.node_orders:
+            self._cluster.folders = {}
             return True
         await self._teller.rights.learn()
         found = await self._decide(views)
@@ -190,6 +191,7 @@ class Keeper:
         holdings = [bound(holding, nodes) for holding in held]
         claims, decided_by = claims_of(holdings)
         uses = uses_of(cluster, self._decided)
+        cluster.folders = folders_of(claims, decided_by, uses)
         self._since = assigned_since(nodes, self._since, now_s=now_s)
         plan = await self._placed(claims, uses, nodes, now_s)
         orders = orders_of(plan, claims, uses, nodes, has_labels=self._teller.rights.labels)

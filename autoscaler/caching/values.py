@@ -136,6 +136,7 @@ class ModelUse:
 
     service: str  # namespace/name
     key: str
+    cache: str = ""  # namespace/name of the ModelCache that it reads through
     replicas: int  # now
     expected: int  # the most that may soon run: decided, forecast, and one more
     gpus: int  # per replica
@@ -143,3 +144,14 @@ class ModelUse:
     running: Mapping[str, int] = field(default_factory=dict)  # pods by node
     starting: frozenset[str] = frozenset()  # nodes on which a pod is starting
     is_growing: bool = False  # more replicas are decided than there are
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Folder:
+    """One model as all namespaces share it."""
+
+    key: str
+    digest: str
+    cache: str  # namespace/name of the ModelCache that decides
+    is_pinned: bool  # by any of its ModelCaches
+    services: tuple[str, ...]  # that read it

@@ -26,6 +26,8 @@ PODS = (
         pytest.param(ModelSight(key="k", is_pinned=True, since_s={"n": 0.0}), {"old"}, id="its only node is away"),
         pytest.param(ModelSight(key="k", is_pinned=True, usable=frozenset({"n"})), set(), id="a node holds it"),
         pytest.param(ModelSight(key="k"), set(), id="not pinned"),
+        pytest.param(ModelSight(key="k", is_pinned=True, elder=(0.0, "b", "x")), set(), id="another service has it"),
+        pytest.param(ModelSight(key="k", is_pinned=True, elder=(2e9, "b", "x")), {"old"}, id="another's is younger"),
     ],
 )
 def test_the_last_copy_of_a_pinned_model_is_its_oldest_replica_where_no_node_holds_it(

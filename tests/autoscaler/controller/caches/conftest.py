@@ -93,9 +93,9 @@ class Story:  # reached by tests through the fixture: nothing under tests/ is im
             raise self.trouble
         return open_source(ref.uri, self.settings, self.town.clock).resolve(ref)
 
-    async def cache(self, name: str, uri: str, **spec: Any) -> None:
+    async def cache(self, name: str, uri: str, *, namespace: str = "default", **spec: Any) -> None:
         source = {"uri": uri, "allowUnverified": True} | spec.pop("source", {})
-        metadata = {"name": name, "namespace": "default"}
+        metadata = {"name": name, "namespace": namespace}
         body = {"apiVersion": "warmtide.dev/v1alpha1", "kind": "ModelCache", "metadata": metadata}
         await self.town.api.create(MODEL_CACHES, body | {"spec": {"source": source} | spec})
 

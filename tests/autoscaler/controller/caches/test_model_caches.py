@@ -5,7 +5,7 @@ from typing import Any
 from cacheops.errors import SourceUnavailableError
 from cacheops.model import storage_key
 from cacheops.place import HOLD_S
-from simulations.cluster.api import MODEL_CACHES, NODE_MODEL_CACHES, Resource
+from simulations.cluster.api import MODEL_CACHES, NAMESPACES, NODE_MODEL_CACHES, Resource
 
 NODES = Resource("", "v1", "nodes", "Node", namespaced=False)
 
@@ -235,6 +235,18 @@ async def test_a_start_on_a_node_that_had_the_weights_is_warm_and_one_before_the
         "nextNodeClass": "H100",
     }
     assert {lead["tier"]: lead["starts"] for lead in status["leadTimes"]} == {"cold": 1, "warm": 2}
+
+
+async def test_a_service_knows_of_the_cache_of_another_namespace_that_brings_its_model(story: Any) -> None:
+    uri = story.model("alpha")
+    async with story.played("gpu-0", "gpu-1", "gpu-2"):
+        await story.town.api.create(NAMESPACES, {"metadata": {"name": "ops"}})
+        await story.cache("alpha", uri, places={"min": 3}, namespace="ops")
+        await story.town.deploy(replicas=1, model=uri)
+        await story.town.after(400)
+        status = await story.town.status()
+
+    assert (status["model"]["cache"], status["model"]["warmNodes"]) == ("ops/alpha", 3)
 
 
 async def test_an_order_that_the_watch_has_not_told_yet_is_not_overwritten(story: Any) -> None:
