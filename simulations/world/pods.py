@@ -102,7 +102,7 @@ class Pods:
     def serve_from_the_start(self, replicas: int, now_s: float) -> None:
         """Replicas that have long been ready, and whose cost begins now; those without room wait for it."""
         self._wanted = replicas
-        while self.replicas < replicas and self._tenant.admits() and (slot := self._place()) is not None:
+        while self.replicas < replicas and self._tenant.admits() and (slot := self._place(now_s)) is not None:
             self._starts.hold(self._tenant.index_of[slot], slot)
             pod = self._create(now_s - LONG_AGO_S)
             self._put(pod, slot, now_s, is_ready=True)
@@ -173,20 +173,21 @@ class Pods:
 
     def _place_first(self, now_s: float) -> bool:
         """Whether the one that waits longest found a node."""
-        slot = self._place()
+        slot = self._place(now_s)
         if slot is None:
             return False
         self.starts += 1
         self._put(self.waiting.pop(0), slot, now_s)
         return True
 
-    def _place(self) -> int | None:
-        """Where the next one goes: to weights that are there, else where it may; None where there is no room."""
+    def _place(self, now_s: float) -> int | None:
+        """Where the next one goes: to an engine that sleeps, to weights that are there, else where there is room."""
         free = {slot for slot in self._free if self._tenant.is_free(slot)}
+        hot = {slot for slot in free if self._starts.is_hot(slot, now_s)}
         warm = {slot for slot in free if self._starts.tier(self._tenant.index_of[slot]) is Tier.WARM}
         # Low numbers: the kernel looks at all up to the highest in use. So groups are used in their order, and
         # one node after the other, as under a scheduler that packs GPUs (NodeResourcesFit's MostAllocated).
-        return min(warm or free, default=None)
+        return min(hot or warm or free, default=None)
 
     def _create(self, now_s: float) -> Pod:
         self._made += 1
@@ -201,7 +202,8 @@ class Pods:
         pod.node, pod.node_class = self._tenant.names(slot)
         pod.held_from_s = now_s
         node = self._tenant.index_of[slot]
-        pod.tier = Tier.COLD if is_ready else self._starts.tier(node)
+        if not is_ready:
+            pod.tier = Tier.HOT if self._starts.is_hot(slot, now_s) else self._starts.tier(node)
         pod.ready_at_s = now_s if is_ready else self._starts.begin(slot, node, now_s)
         self._fleet.add(slot, ready_at_s=pod.ready_at_s)
         self.starting.append(pod)

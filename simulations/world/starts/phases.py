@@ -9,9 +9,20 @@ from autoscaler.policy.types import Tier
 from simulations.world.starts.caches import Keeping, NodeCaches
 from simulations.world.starts.downloads import Downloads
 from simulations.world.starts.holdings import Holdings, alone
-from simulations.world.starts.startup import LOG_DEVIATION, Started, StartFigures, StartLog
+from simulations.world.starts.sleepers import Sleepers
+from simulations.world.starts.startup import (
+    HOT_MEDIAN_S,
+    LOG_DEVIATION,
+    Deviations,
+    Started,
+    StartFigures,
+    StartLog,
+    deviations,
+)
 from simulations.world.starts.stores import Arrival
 
+# What varies is what follows the fetch: the same work whether weights came or were there. The fetch has its own luck.
+SAME_WORK = Deviations(cold=LOG_DEVIATION, warm=LOG_DEVIATION)
 _POSITIVE = ("weights_bytes", "origin_bytes_per_s", "node_bytes_per_s", "disk_bytes_per_s", "memory_bytes_per_s")
 _NOT_NEGATIVE = (
     "provision_s",
@@ -21,7 +32,8 @@ _NOT_NEGATIVE = (
     "compile_cached_s",
     "graphs_s",
     "warm_up_s",
-    "log_deviation",
+    "hot_s",
+    "sleep_s",
 )
 
 
@@ -48,7 +60,9 @@ class Phases:
     compile_cached_s: float = 7.5  # where the node has compiled it before
     graphs_s: float = 17.0
     warm_up_s: float = 3.0
-    log_deviation: float = LOG_DEVIATION
+    hot_s: float = HOT_MEDIAN_S  # to wake an engine that sleeps
+    sleep_s: float = 0.0  # so long one sleeps where its replica was; 0: it ends
+    log_deviation: Deviations | float = SAME_WORK
     caches: NodeCaches = field(default_factory=NodeCaches)
 
     def __post_init__(self) -> None:
@@ -58,7 +72,7 @@ class Phases:
         for name in _NOT_NEGATIVE:
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"Phases.{name} must be ≥ 0 and finite, got {getattr(self, name)}")
-
+        deviations(self.log_deviation)
         if self.provision_s and self.caches.keep in (Keeping.PREFETCH, Keeping.ALL_NODES):
             raise ValueError(
                 f"Phases.provision_s must be 0 with caches that keep {self.caches.keep}: "
@@ -119,6 +133,7 @@ class PhasedStarts:
             phases.caches, phases.line(), size_bytes=round(phases.weights_bytes), nodes=nodes, random=random
         )
         self._begun: dict[int, _Begun] = {}  # by slot: those whose weights are to come
+        self._sleepers = Sleepers(phases.sleep_s)
         self._known: set[int] = set()
         self._compiled: set[int] = set()
         self._log = StartLog()
@@ -126,31 +141,41 @@ class PhasedStarts:
     @property
     def next_at_s(self) -> float:
         """When something begins or ends next."""
-        return self._holdings.next_at_s
+        return min(self._holdings.next_at_s, self._sleepers.next_at_s)
 
     def tier(self, node: int) -> Tier:
         """What a start-up on this node would find; weights in its memory are warm as well, and load faster."""
         return Tier.WARM if self._holdings.holds(node) else Tier.COLD
 
+    def is_hot(self, slot: int, now_s: float) -> bool:
+        """Whether an engine sleeps there."""
+        return self._sleepers.is_asleep(slot, now_s)
+
     def hold(self, node: int, slot: int) -> None:
         """A replica has long been ready here."""
         self._known.add(node)
         self._compiled.add(node)
+        self._sleepers.run(slot, node, -math.inf)
         self._holdings.hold(node, slot)
 
     def begin(self, slot: int, node: int, now_s: float) -> float:
         """Start a replica; when it will be Ready, infinite while nobody knows."""
-        luck = math.exp(self._phases.log_deviation * self._random.gauss(0.0, 1.0))
+        tier = Tier.HOT if self._sleepers.wake(slot, now_s) else self.tier(node)
+        luck = deviations(self._phases.log_deviation).luck(tier, self._random)
+        self._log.begin(slot, tier, now_s)
+        if tier is Tier.HOT:
+            return self._is_ready_at(slot, node, now_s + luck * self._phases.hot_s)
         before_s = 0.0 if node in self._known else luck * (self._phases.provision_s + self._phases.image_s)
         is_compiled = node in self._compiled and self._phases.caches.keep is not Keeping.NONE
         self._known.add(node)
-        self._log.begin(slot, self.tier(node), now_s)
         self._begun[slot] = _Begun(node=node, luck=luck, is_compiled=is_compiled)
         arrival = self._holdings.need(node, slot, at_s=now_s + before_s, now_s=now_s)
         return math.inf if arrival is None else self._ready_at_s(arrival)
 
     def settle(self, now_s: float) -> list[Started]:
         """Begin and end what is due; who can be told when it will be Ready."""
+        for slot in self._sleepers.expire(now_s):
+            self._holdings.leave(slot, now_s)
         return [
             Started(slot=arrival.slot, ready_at_s=self._ready_at_s(arrival)) for arrival in self._holdings.settle(now_s)
         ]
@@ -159,7 +184,8 @@ class PhasedStarts:
         """A replica is gone, whether it was Ready or not."""
         self._begun.pop(slot, None)
         self._log.end(slot, now_s)
-        self._holdings.leave(slot, now_s)
+        if not self._sleepers.rest(slot, now_s):  # who sleeps has its weights mounted
+            self._holdings.leave(slot, now_s)
 
     def come(self, node: int, now_s: float) -> None:
         """A node is there, and holds nothing."""
@@ -167,6 +193,7 @@ class PhasedStarts:
 
     def forget(self, node: int, now_s: float) -> None:
         """A node is gone; one that takes its place holds nothing."""
+        self._sleepers.forget(node)
         self._known.discard(node)
         self._compiled.discard(node)
         self._holdings.forget(node, now_s)
@@ -186,5 +213,9 @@ class PhasedStarts:
             is_compiled=begun.is_compiled, is_in_memory=arrival.is_in_memory, is_read_ahead=arrival.is_read_ahead
         )
         ready_at_s = arrival.at_s + begun.luck * after_s
-        self._log.expect(arrival.slot, ready_at_s, from_memory=arrival.is_in_memory)
-        return ready_at_s
+        return self._is_ready_at(arrival.slot, begun.node, ready_at_s, from_memory=arrival.is_in_memory)
+
+    def _is_ready_at(self, slot: int, node: int, at_s: float, *, from_memory: bool = False) -> float:
+        self._log.expect(slot, at_s, from_memory=from_memory)
+        self._sleepers.run(slot, node, at_s)
+        return at_s

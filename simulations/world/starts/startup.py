@@ -1,20 +1,49 @@
 """How long a replica takes from being asked for to Ready, drawn per tier."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from random import Random
 from statistics import median
 from typing import Protocol
 
 from autoscaler.policy.types import Tier
+from simulations.world.starts.sleepers import Sleepers
 
 # Measured by llm-d's workload-variant-autoscaler (issue 1433): 110 s, and 52 s with the weights on the node's disk.
 COLD_MEDIAN_S = 110.0
 WARM_MEDIAN_S = 52.0
 HOT_MEDIAN_S = 3.0  # waking from vLLM's sleep level 1
-# Load times of base models in production (GenTD26: alibaba/clusterdata, cluster-trace-v2026-GenAI, 7,531 of them) have
-# P99 = 2.3 x P50: ln(2.3) / 2.326 of a lognormal. Nobody publishes them by tier, so it is one for all.
+# Load times in production (GenTD26: alibaba/clusterdata, cluster-trace-v2026-GenAI; Stable Diffusion), as a lognormal,
+# whose P99 is P50 x exp(2.326 deviation). Base models, 7,531 of them: P50 22.7 s, P99 51.9 s. Their adapters, which are
+# small and mostly near: 4.4 s and 8.2 s. Neither is said to be from elsewhere or from the node: the nearest there is.
 LOG_DEVIATION = 0.358
+WARM_LOG_DEVIATION = 0.268
+# llm-d's fast-model-actuation (issue 445) tells of 2 to 3 s for a wake-up: P5 and P95.
+HOT_LOG_DEVIATION = 0.123
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deviations:
+    """Of the logarithm of start-up times, by tier."""
+
+    cold: float = LOG_DEVIATION
+    warm: float = WARM_LOG_DEVIATION
+    hot: float = HOT_LOG_DEVIATION
+
+    def __post_init__(self) -> None:
+        for name in ("cold", "warm", "hot"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"log_deviation must be ≥ 0, got {getattr(self, name)} of {name} starts")
+
+    def luck(self, tier: Tier, random: Random) -> float:
+        """A factor of a start-up's time, of median 1."""
+        deviation = {Tier.COLD: self.cold, Tier.WARM: self.warm, Tier.HOT: self.hot}[tier]
+        return math.exp(deviation * random.gauss(0.0, 1.0))
+
+
+def deviations(given: Deviations | float) -> Deviations:
+    """One for all tiers, or one for each."""
+    return given if isinstance(given, Deviations) else Deviations(cold=given, warm=given, hot=given)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,19 +53,21 @@ class StartupTimes:
     cold_s: float = COLD_MEDIAN_S
     warm_s: float = WARM_MEDIAN_S
     hot_s: float = HOT_MEDIAN_S
-    log_deviation: float = LOG_DEVIATION
+    sleep_s: float = 0.0  # so long an engine sleeps where its replica was, and is woken by a start; 0: it ends
+    log_deviation: Deviations | float = field(default_factory=Deviations)
 
     def __post_init__(self) -> None:
         for name in ("cold_s", "warm_s", "hot_s"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"StartupTimes.{name} must be > 0 and finite, got {getattr(self, name)}")
-        if not 0 <= self.log_deviation < math.inf:
-            raise ValueError(f"StartupTimes.log_deviation must be ≥ 0, got {self.log_deviation}")
+        if not 0 <= self.sleep_s < math.inf:
+            raise ValueError(f"StartupTimes.sleep_s must be ≥ 0 and finite, got {self.sleep_s}")
+        deviations(self.log_deviation)
 
     def draw_s(self, tier: Tier, random: Random) -> float:
         """One start-up."""
         median_s = {Tier.COLD: self.cold_s, Tier.WARM: self.warm_s, Tier.HOT: self.hot_s}[tier]
-        return median_s * math.exp(self.log_deviation * random.gauss(0.0, 1.0))
+        return median_s * deviations(self.log_deviation).luck(tier, random)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +138,7 @@ class Starts(Protocol):
     @property
     def next_at_s(self) -> float: ...
     def tier(self, node: int) -> Tier: ...
+    def is_hot(self, slot: int, now_s: float) -> bool: ...
     def hold(self, node: int, slot: int) -> None: ...
     def begin(self, slot: int, node: int, now_s: float) -> float: ...
     def settle(self, now_s: float) -> list[Started]: ...
@@ -122,6 +154,7 @@ class DrawnStarts:
     def __init__(self, times: StartupTimes, random: Random) -> None:
         self._times, self._random = times, random
         self._warm: set[int] = set()
+        self._sleepers = Sleepers(times.sleep_s)
         self._log = StartLog()
 
     @property
@@ -133,16 +166,21 @@ class DrawnStarts:
         """What a start-up on this node would find."""
         return Tier.WARM if node in self._warm else Tier.COLD
 
+    def is_hot(self, slot: int, now_s: float) -> bool:
+        """Whether an engine sleeps there."""
+        return self._sleepers.is_asleep(slot, now_s)
+
     def hold(self, node: int, slot: int) -> None:
         """A replica has long been ready here."""
-        del slot
         self._warm.add(node)
+        self._sleepers.run(slot, node, -math.inf)
 
     def begin(self, slot: int, node: int, now_s: float) -> float:
         """Start a replica; when it will be Ready."""
-        tier = self.tier(node)
+        tier = Tier.HOT if self._sleepers.wake(slot, now_s) else self.tier(node)
         ready_at_s = now_s + self._times.draw_s(tier, self._random)
         self._warm.add(node)
+        self._sleepers.run(slot, node, ready_at_s)
         self._log.begin(slot, tier, now_s)
         self._log.expect(slot, ready_at_s, from_memory=False)
         return ready_at_s
@@ -155,6 +193,7 @@ class DrawnStarts:
     def end(self, slot: int, now_s: float) -> None:
         """A replica is gone, whether it was Ready or not."""
         self._log.end(slot, now_s)
+        self._sleepers.rest(slot, now_s)
 
     def come(self, node: int, now_s: float) -> None:
         """A node is there, and holds nothing: as one that nobody used yet."""
@@ -163,6 +202,7 @@ class DrawnStarts:
         """A node is gone; one that takes its place holds nothing."""
         del now_s
         self._warm.discard(node)
+        self._sleepers.forget(node)
 
     def figures(self, now_s: float) -> StartFigures:
         """What came of all of them so far."""

@@ -9,10 +9,10 @@ from simulations import cli
 from simulations.errors import ScenarioError
 from simulations.scenarios import Scenario
 from simulations.scenarios.config import parse_scenario
-from simulations.scenarios.startup import PhasesPart
+from simulations.scenarios.startup import PhasesPart, StartupPart
 from simulations.world.starts.caches import Keeping, NodeCaches, OtherModel
 from simulations.world.starts.phases import Phases
-from simulations.world.starts.startup import StartupTimes
+from simulations.world.starts.startup import Deviations, StartupTimes
 
 FILE = """\
 traffic: {rates: azure_2023_code, endSeconds: 60}
@@ -32,9 +32,10 @@ def test_phases_of_a_file_are_those_of_the_world_and_what_it_leaves_out_is_as_ev
 
 
 def test_every_figure_of_a_phase_can_be_said() -> None:
-    said = {name.replace("_seconds", "_s").replace("_per_second", "_per_s") for name in PhasesPart.model_fields}
+    names = {*PhasesPart.model_fields, *StartupPart.model_fields} - {"phases", "cold_seconds", "warm_seconds"}
+    said = {name.replace("_seconds", "_s").replace("_per_second", "_per_s") for name in names}
 
-    assert said == {field.name for field in fields(Phases)} - {"caches"}
+    assert said == {field.name for field in fields(Phases)}
 
 
 def test_caches_of_a_file_are_those_of_the_world() -> None:
@@ -109,3 +110,21 @@ def test_an_option_that_does_not_go_with_the_scenario_is_refused(
     assert cli.main(["run", "--scenario", str(path), *arguments]) == 2
 
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ("0.5", 0.5),
+        ("{warm: 0.1}", Deviations(warm=0.1)),
+        ("{cold: 0, warm: 0, hot: 0}", Deviations(cold=0, warm=0, hot=0)),
+    ],
+    ids=["one", "one of three", "three"],
+)
+def test_deviations_and_sleep_can_be_said_of_tiers_and_of_phases(said: str, expected: Deviations | float) -> None:
+    more = f"sleepSeconds: 900, hotSeconds: 2, logDeviation: {said}"
+
+    plain, phased = scenario(f"{{{more}}}").startup, scenario(f"{{{more}, phases: {{initSeconds: 1}}}}").startup
+
+    assert plain == StartupTimes(sleep_s=900.0, hot_s=2.0, log_deviation=expected)
+    assert phased == Phases(sleep_s=900.0, hot_s=2.0, log_deviation=expected, init_s=1.0)
