@@ -3,7 +3,8 @@
 import math
 from dataclasses import dataclass
 
-from autoscaler.policy.types import PodPhase, PodSeen, Tier
+from autoscaler.caching.landing import SettledLanding, landing_of
+from autoscaler.policy.types import Landing, PodPhase, PodSeen, Tier
 from metrics.sample import PodSignals
 from simulations.compiled.fleet import CompiledFleet
 from simulations.world.nodes import NODE_CLASS, Fate, Happening
@@ -71,6 +72,7 @@ class Pods:
         self.draining: list[Pod] = []
         self.ready_at_s = math.inf  # of the next one
         self._silent_seen: tuple[PodSeen, ...] | None = None
+        self._landing = SettledLanding()
         self.starts = 0
         self.gone_pod_seconds = 0.0
 
@@ -98,6 +100,15 @@ class Pods:
     def budget_replicas(self) -> int | None:
         """The most that a quota allows."""
         return self._tenant.budget(self._wanted, self.replicas)
+
+    def landing(self, now_s: float) -> Landing | None:
+        """What the next one would find, as the controller has it of node agents; None: nobody tells it."""
+        if not self._starts.are_told:
+            return None
+        free = {self._tenant.index_of[slot]: slot for slot in self._free if self._tenant.is_free(slot)}
+        roomy = {str(node): self._tenant.names(slot)[1] for node, slot in free.items()}
+        warm = {str(node) for node in free if self._starts.tier(node) is Tier.WARM}
+        return self._landing.settle(landing_of(roomy, warm), now_s)
 
     def serve_from_the_start(self, replicas: int, now_s: float) -> None:
         """Replicas that have long been ready, and whose cost begins now; those without room wait for it."""

@@ -206,6 +206,7 @@ class Run:
             upstream_observed_at_s=counted_at_s,
             schedulable_replicas=self._pods.schedulable_replicas,
             budget_replicas=self._pods.budget_replicas,
+            landing=self._pods.landing(now_s),
         )
         wish = self._policy.wish(seen if self._counts is None else self._counts.told(seen, now_s), now_s)
         self._decide_at_s = self._next_look_s(wish, now_s)

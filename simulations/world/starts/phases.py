@@ -143,6 +143,11 @@ class PhasedStarts:
         """When something begins or ends next."""
         return min(self._holdings.next_at_s, self._sleepers.next_at_s)
 
+    @property
+    def are_told(self) -> bool:
+        """Whether a controller knows where weights lie: node agents tell it."""
+        return self._phases.caches.keep is not Keeping.NONE
+
     def tier(self, node: int) -> Tier:
         """What a start-up on this node would find; weights in its memory are warm as well, and load faster."""
         return Tier.WARM if self._holdings.holds(node) else Tier.COLD

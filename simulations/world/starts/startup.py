@@ -137,6 +137,8 @@ class Starts(Protocol):
 
     @property
     def next_at_s(self) -> float: ...
+    @property
+    def are_told(self) -> bool: ...
     def tier(self, node: int) -> Tier: ...
     def is_hot(self, slot: int, now_s: float) -> bool: ...
     def hold(self, node: int, slot: int) -> None: ...
@@ -161,6 +163,11 @@ class DrawnStarts:
     def next_at_s(self) -> float:
         """Nothing happens between the beginning and the end."""
         return math.inf
+
+    @property
+    def are_told(self) -> bool:
+        """Whether a controller knows where weights lie: nobody tells it."""
+        return False
 
     def tier(self, node: int) -> Tier:
         """What a start-up on this node would find."""
