@@ -60,7 +60,8 @@ class SourceModel(_Model):
     """Where the model comes from. Resolved once, so that every node holds the same bytes."""
 
     uri: str = Field(min_length=6, max_length=1024, pattern=URI)
-    """hf://org/name, s3://bucket/prefix, https://host/path, pvc://claim/path or file:///path. As the service has it."""
+    """hf://org/name, s3://bucket/prefix, https://host/path, pvc://claim/path or file:///path. As the service has it;
+    but a claim is one that Warmtide's own pods have mounted (manifests/components/claims)."""
     revision: str | None = Field(default=None, min_length=1, max_length=128, pattern=r"^[-._/A-Za-z0-9]+$")
     """Branch, tag or commit. Absent: the source's default; a branch is pinned to its commit of now."""
     allow_patterns: Patterns = list(ALLOW_DEFAULT)

@@ -19,7 +19,10 @@ from autoscaler.parse import parse_annotation, parse_policy, parse_scaled_servic
 from autoscaler.permissions import CORE, NAMESPACE, OPT_INS, SERVICE_ACCOUNT, main, manifests, rbac
 from autoscaler.settings import ANNOTATION
 from autoscaler.wiring import Options, run
+from cacheops.config import parse_model_cache
+from cacheops.crds import model_cache
 from cacheops.sources import SourceSettings
+from cacheops.uri import parse_uri
 from simulations.cluster.apiserver import ApiServer, User
 from simulations.cluster.apiserver.schema import Schema
 
@@ -173,6 +176,15 @@ def test_sample_policies_are_good(policy: Object) -> None:
     assert parse_policy(policy).name == f"team-a/{policy['metadata']['name']}"
     assert schema.check(policy, None) == []
     assert schema.prune(policy) == []
+
+
+@pytest.mark.parametrize("cache", samples("ModelCache"), ids=lambda cache: cache["metadata"]["name"])
+def test_sample_caches_are_good(cache: Object) -> None:
+    schema = Schema(model_cache()["spec"]["versions"][0]["schema"]["openAPIV3Schema"])
+
+    assert parse_uri(parse_model_cache(cache).ref.uri).place
+    assert schema.check(cache, None) == []
+    assert schema.prune(cache) == []
 
 
 def test_samples_enrol_with_policies_that_there_are() -> None:
