@@ -16,6 +16,7 @@ from simulations.commands.together import checked, run_together, together_of
 from simulations.compare import Row, compare
 from simulations.errors import INTERRUPTED
 from simulations.policies import NAMES
+from simulations.policies.catalog import FORESIGHT, MENDED
 from simulations.scenarios import Together
 from simulations.study import Key, figures_of
 from simulations.world import Setting
@@ -23,7 +24,8 @@ from simulations.world import Setting
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Policies, and what they are set to."""
-    parser.add_argument("--policies", default=",".join(NAMES), metavar="A,B", help="default: all")
+    mended = f"{FORESIGHT}, and without known bugs {', '.join(MENDED)}"
+    parser.add_argument("--policies", default=",".join(NAMES), metavar="A,B", help=f"default: all; also {mended}")
     add_import(parser)
     add_setting(parser)
     add_reach(parser)

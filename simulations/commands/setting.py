@@ -10,7 +10,7 @@ from simulations.calibration.profile_file import read_profile
 from simulations.derive_figures import lengths_from
 from simulations.errors import UsageError
 from simulations.policies import NAMES, Bounds
-from simulations.policies.catalog import FORESIGHT
+from simulations.policies.catalog import FORESIGHT, MENDED
 from simulations.replica import PROFILES, profile_gpus
 from simulations.scenarios import NAMES as SCENARIO_NAMES
 from simulations.scenarios import TOGETHER, Scenario, load_scenario
@@ -130,9 +130,8 @@ def setting_of(scenario: Scenario, seed: int) -> Setting:
 def policy_names(given: str) -> tuple[str, ...]:
     """Names of policies, separated by commas."""
     names = tuple(name.strip() for name in given.split(",") if name.strip())
-    unknown = [name for name in names if name not in (*NAMES, FORESIGHT)]
+    known = (*NAMES, FORESIGHT, *MENDED)
+    unknown = [name for name in names if name not in known]
     if unknown or not names:
-        raise UsageError(
-            f"no policy named {', '.join(unknown) or repr(given)}; there are: {', '.join((*NAMES, FORESIGHT))}"
-        )
+        raise UsageError(f"no policy named {', '.join(unknown) or repr(given)}; there are: {', '.join(known)}")
     return names

@@ -8,6 +8,9 @@ Prefill: queued prompts, of the model's context length, at 100 % and under 10 %.
 interval's requests and lengths by ARIMA over what one engine serves within the objectives. Dynamo learns that from
 forward passes; here it comes from the same coefficients that the simulated engine runs on. Its discount for prompts
 that a prefix cache knows is left out: nobody tells it.
+
+`as_released` holds also what could go while a worker cannot start (issue 14251); since pull request 14671 that is let
+go, here by the serving workers' say at once, there once they said so for a while.
 """
 
 import math
@@ -75,6 +78,7 @@ class DynamoLoad:
     bounds: Bounds
     site: Site
     settled: Settled = field(default_factory=Settled)
+    as_released: bool = True
     _prompt_tokens: float = PROMPT_GUESS_TOKENS
 
     @property
@@ -90,11 +94,14 @@ class DynamoLoad:
             self._prompt_tokens = lengths[0]
         workers = [pod.signals for pod in ready_pods(seen) if pod.signals is not None]
         is_settled = bool(workers) and len(workers) == seen.replicas
-        if not self.settled.note(self.site.role or Role.DECODE, is_settled=is_settled):
+        is_settled = self.settled.note(self.site.role or Role.DECODE, is_settled=is_settled)
+        if not workers or (self.as_released and not is_settled):
             return None  # scaling in progress, or a worker that does not report
         ratios = [self._ratio(sample) for sample in workers]
         decide, what = (prefill_replicas, "queue") if self.site.role is Role.PREFILL else (load_replicas, "KV use")
         wanted = decide(ratios, seen.replicas, eagerness_ratio=self.site.eagerness_ratio)
+        if not is_settled and wanted >= seen.replicas:
+            return None
         return Wish(replicas=self.bounds.clamp(wanted), reason=f"{what} at most {max(ratios):.2f}")
 
     def _ratio(self, sample: PodSignals) -> float:

@@ -3,7 +3,8 @@
 Sources: vLLM production-stack `helm/templates/scaledobject.yaml`; llm-d `guides/workload-autoscaling/`:
 `keda-epp/optimized-baseline/overlays/k8s/{queue,queue-guard}`, `keda-epp-token-aware`, `README.slo-aware.md`
 (June to September 2026); the HPA's part is KEDA 2.20's `controllers/keda/hpa.go`.
-KEDA's known trap is kept: where a series is lost, its prometheus scaler says 0, not unknown.
+KEDA's known trap is kept where `is_zero_when_lost`: where a series is lost, its prometheus scaler says 0, not unknown,
+as long as nobody writes `ignoreNullValues: "false"`.
 """
 
 import math
@@ -42,29 +43,32 @@ SLO_RULE_S = 15.0  # `interval` of its recording rules
 OF_ROUTER = Queries(is_of_router=True)
 
 
-def external(name: str, total: Total, target: float) -> ExternalMetric:
+def external(name: str, total: Total, target: float, *, is_zero_when_lost: bool = True) -> ExternalMetric:
     """A prometheus trigger of type AverageValue."""
-    return ExternalMetric(name=name, total=zero_if_lost(total), target=target)
+    return ExternalMetric(name=name, total=zero_if_lost(total) if is_zero_when_lost else total, target=target)
 
 
-def production_stack(bounds: Bounds, site: Site) -> Hpa:
+def production_stack(bounds: Bounds, site: Site, *, is_zero_when_lost: bool = True) -> Hpa:
     """Waiting requests, threshold 5, no `behavior`."""
     target = PRODUCTION_STACK_WAITING / site.eagerness_ratio
-    return Hpa(metrics=(external("waiting", sum_of(waiting_requests), target),), limits=Unruled(bounds=bounds))
+    trigger = external("waiting", sum_of(waiting_requests), target, is_zero_when_lost=is_zero_when_lost)
+    return Hpa(metrics=(trigger,), limits=Unruled(bounds=bounds))
 
 
-def epp_windows(bounds: Bounds, site: Site) -> Hpa:
+def epp_windows(bounds: Bounds, site: Site, *, is_zero_when_lost: bool = True) -> Hpa:
     """Queue of the endpoint picker 1 and running 16 per replica; 300 s of stabilisation in both directions."""
     up = _rules(EPP_WINDOW_S, _percent(100, 15.0))
     limits = Behavior(bounds=bounds, up=up, down=default_scale_down())
-    return Hpa(metrics=_epp_triggers(site), limits=limits, queries=OF_ROUTER)
+    triggers = _epp_triggers(site, is_zero_when_lost=is_zero_when_lost)
+    return Hpa(metrics=triggers, limits=limits, queries=OF_ROUTER)
 
 
 def epp_guard(bounds: Bounds, site: Site) -> Hpa:
     """The same demand without a window upwards; what already starts is taken off, never below the present number."""
 
     def composite(seen: Observation, now_s: float) -> float | None:
-        demand = max((trigger.total(seen, now_s) or 0.0) / trigger.target for trigger in _epp_triggers(site))
+        triggers = _epp_triggers(site, is_zero_when_lost=True)
+        demand = max((trigger.total(seen, now_s) or 0.0) / trigger.target for trigger in triggers)
         present = counts(seen)
         return discounted(demand, pending=present.pending, replicas=present.wanted)
 
@@ -79,15 +83,15 @@ def discounted(demand: float, *, pending: int, replicas: int) -> float:
     return demand if demand <= replicas else max(demand - pending, replicas)
 
 
-def _epp_triggers(site: Site) -> tuple[ExternalMetric, ...]:
+def _epp_triggers(site: Site, *, is_zero_when_lost: bool) -> tuple[ExternalMetric, ...]:
     eagerness = site.eagerness_ratio
     return (
-        external("queue", epp_queue, EPP_QUEUED / eagerness),
-        external("running", epp_running, EPP_RUNNING / eagerness),
+        external("queue", epp_queue, EPP_QUEUED / eagerness, is_zero_when_lost=is_zero_when_lost),
+        external("running", epp_running, EPP_RUNNING / eagerness, is_zero_when_lost=is_zero_when_lost),
     )
 
 
-def epp_tokens(bounds: Bounds, site: Site) -> Hpa:
+def epp_tokens(bounds: Bounds, site: Site, *, is_zero_when_lost: bool = True) -> Hpa:
     """Seconds of prompts not yet computed, and replicas' worth of full KV cache; a pod up per 180 s, down per 300 s."""
     speed, lengths = prefill_tokens_per_s(site), _Lengths()
 
@@ -103,8 +107,8 @@ def epp_tokens(bounds: Bounds, site: Site) -> Hpa:
     )
     eagerness = site.eagerness_ratio
     triggers = (
-        external("prefill backlog", backlog_s, TOKEN_BACKLOG_S / eagerness),
-        external("KV cache", sum_of(kv_cache_usage), TOKEN_KV_RATIO / eagerness),
+        external("prefill backlog", backlog_s, TOKEN_BACKLOG_S / eagerness, is_zero_when_lost=is_zero_when_lost),
+        external("KV cache", sum_of(kv_cache_usage), TOKEN_KV_RATIO / eagerness, is_zero_when_lost=is_zero_when_lost),
     )
     return Hpa(metrics=triggers, limits=limits, reads_rates=True, queries=OF_ROUTER)
 
