@@ -16,7 +16,7 @@ from simulations.prefixes import load_prefixes
 from simulations.replica import PROFILES, BadEngineConfigError, EngineConfig, profile_gpus
 from simulations.scenarios.draw import Generated, Recorded, Traffic, Window
 from simulations.scenarios.nodes import NodesPart, check_fits, made_nodes
-from simulations.scenarios.parts import Count, Part, Positive, Ratio, Seconds
+from simulations.scenarios.parts import Burstiness, Count, Part, Positive, Ratio, Seconds
 from simulations.scenarios.scenario import Scenario, Together
 from simulations.scenarios.sensors import SensorsPart
 from simulations.scenarios.serving import AdaptersPart, ClientsPart, PoolsPart
@@ -40,6 +40,7 @@ class _Traffic(Part):
     waves: str | None = None
     prefixes: str | None = None
     requests_per_second: Positive | None = None
+    burstiness: Burstiness = 1.0
     begin_seconds: Seconds = 0.0
     end_seconds: Positive | None = None
     rate_ratio: Ratio = 1.0
@@ -177,6 +178,8 @@ def _recorded(found: _Traffic, window: Window, path: Path) -> Recorded:
     for field in ("waves", "prefixes", "requests_per_second"):
         if getattr(found, field) is not None:
             raise ValueError(f"traffic.{to_camel(field)} goes with rates, not with a trace")
+    if found.burstiness != 1.0:
+        raise ValueError("traffic.burstiness goes with rates, not with a trace")
     scale = Scale(rate_ratio=found.rate_ratio, prompt_ratio=found.prompt_ratio, output_ratio=found.output_ratio)
     name = None if found.format is None else _known("traffic.format", found.format, FORMATS)
     lengths = None if found.lengths is None else lengths_from(found.lengths)
@@ -203,6 +206,7 @@ def _generated(found: _Traffic, window: Window) -> Generated:
         prompt_ratio=found.prompt_ratio,
         output_ratio=found.output_ratio,
         prefixes=prefixes,
+        burstiness=found.burstiness,
     )
 
 

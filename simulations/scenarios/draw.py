@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -15,6 +16,7 @@ from simulations.traces.reshape import Scale, cut, scaled
 from simulations.traffic import RateFigures, TrafficFigures
 
 PIECE_S = 3600.0  # drawn at once
+GAPS_AT_ONCE = 4096
 AS_IT_IS = Scale()
 
 
@@ -31,6 +33,8 @@ class Generated:
     """Requests at the rates of one trace, as long as those of the same or another.
 
     `waves` gives coarse rates the ups and downs within an hour that another trace has; its span is repeated.
+    `burstiness` is that of `vllm bench serve`: the shape of the gaps' Gamma distribution, in a time in which the rate
+    is always the same. 1 is a Poisson process, whose gaps vary as much as their mean; 0.25 has twice that.
     """
 
     rates: RateFigures
@@ -41,9 +45,10 @@ class Generated:
     prompt_ratio: float = 1.0
     output_ratio: float = 1.0
     prefixes: PrefixFigures | None = None
+    burstiness: float = 1.0
 
     def chunks(self, seed: int) -> Iterator[Chunk]:
-        """A Poisson process of these rates."""
+        """A renewal process of these rates."""
         rng = np.random.default_rng(seed)
         pieces = self._pieces(rng)
         if self.prefixes is None:
@@ -70,13 +75,10 @@ class Generated:
         per_s, width_s = self.per_s()
         bins = max(1, round(PIECE_S / width_s))
         lengths = lengths_of(self.lengths, prompt_ratio=self.prompt_ratio, output_ratio=self.output_ratio)
-        for begin in range(0, len(per_s), bins):
-            counts = rng.poisson(per_s[begin : begin + bins] * width_s)
-            if not counts.any():
-                continue
-            begins_s = (begin + np.arange(len(counts))) * width_s
-            at_s = np.sort(np.repeat(begins_s, counts) + rng.random(counts.sum()) * width_s)
-            yield self._with_lengths(at_s, lengths, rng)
+        drawn = _poisson if self.burstiness == 1 else partial(_in_bursts, self.burstiness)
+        for at_s in drawn(per_s, width_s, bins, rng):
+            if len(at_s):
+                yield self._with_lengths(at_s, lengths, rng)
 
     def _with_lengths(self, at_s: Floats, lengths: Lengths, rng: np.random.Generator) -> Chunk:
         """As long as at that time in the trace, where rates and lengths are of one; else as on the whole."""
@@ -117,6 +119,30 @@ class Traffic(Protocol):
     def chunks(self, seed: int) -> Iterator[Chunk]:
         """In order of time, from 0 on."""
         ...
+
+
+def _poisson(per_s: Floats, width_s: float, bins: int, rng: np.random.Generator) -> Iterator[Floats]:
+    """Arrivals of so many bins at a time, at these rates."""
+    for begin in range(0, len(per_s), bins):
+        counts = rng.poisson(per_s[begin : begin + bins] * width_s)
+        begins_s = (begin + np.arange(len(counts))) * width_s
+        yield np.sort(np.repeat(begins_s, counts) + rng.random(counts.sum()) * width_s)
+
+
+def _in_bursts(
+    burstiness: float, per_s: Floats, width_s: float, bins: int, rng: np.random.Generator
+) -> Iterator[Floats]:
+    """The same with Gamma gaps, of a mean of 1 in the number of requests expected by then."""
+    expected = np.concatenate([np.zeros(1), np.cumsum(per_s * width_s)])
+    marks_s = np.arange(len(expected)) * width_s
+    ahead = np.cumsum(rng.gamma(burstiness, 1 / burstiness, GAPS_AT_ONCE))
+    for begin in range(0, len(per_s), bins):
+        end = expected[min(begin + bins, len(per_s))]
+        while ahead[-1] < end:
+            ahead = np.concatenate([ahead, ahead[-1] + np.cumsum(rng.gamma(burstiness, 1 / burstiness, GAPS_AT_ONCE))])
+        inside = int(np.searchsorted(ahead, end))
+        yield np.interp(ahead[:inside], expected, marks_s)
+        ahead = ahead[inside:]
 
 
 def _at(figures: RateFigures, at_s: Floats, *, is_smooth: bool) -> Floats:
