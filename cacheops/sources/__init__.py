@@ -83,4 +83,5 @@ def open_source(uri: str, settings: SourceSettings, clock: Clock, *, resolved_re
             from cacheops.sources.file import FolderSource
             from cacheops.sources.folder import folder_of
 
-            return FolderSource(folder_of(parsed, settings.claims, local_files=settings.local_files))
+            folder = folder_of(parsed, settings.claims, local_files=settings.local_files)
+            return FolderSource(folder, revision=resolved_revision)

@@ -38,12 +38,15 @@ Listed = tuple[str, Sum, int | None]  # path, digest, and the size where the lis
 class FolderSource:
     """A model in a folder."""
 
-    def __init__(self, folder: Folder) -> None:
-        self._folder = folder
+    def __init__(self, folder: Folder, *, revision: str | None = None) -> None:
+        """`revision`: what somebody resolved it to before, who keeps the manifest."""
+        self._top = self._folder = folder
+        self._entered: str | None = None
+        self._revision = revision
 
     def resolve(self, ref: ModelRef) -> ModelManifest:
         try:
-            commit = self._enter_snapshot(ref)
+            commit = self._enter(ref.revision)
             files = self._files(ref)
         except OSError as exc:
             raise refused(exc, f"source {ref.uri}") from exc
@@ -53,6 +56,8 @@ class FolderSource:
     def open(self, entry: FileEntry, start: int, stop: int) -> RangeStream:
         what = f"source file {shown(entry.path)}"
         try:
+            if self._entered is None:
+                self._enter(self._revision)
             with self._folder.look(entry.path) as place:
                 # What has a digest is judged by it: a file that was merely touched is still itself.
                 is_same = place.found.st_size == entry.size_bytes and (_is_vouched(entry) or place.etag == entry.etag)
@@ -67,17 +72,11 @@ class FolderSource:
     def close(self) -> None:
         """Nothing stays open."""
 
-    def _enter_snapshot(self, ref: ModelRef) -> str:
+    def _enter(self, revision: str | None) -> str:
         """In a repository of the hub's cache go to the commit that is asked for; empty: this is none."""
-        if not (self._folder.has_folder("snapshots") and self._folder.has_folder("refs")):
-            return ""
-        revision = ref.revision or _MAIN
-        if ".." in revision.split("/"):
-            raise InvalidRequestError(f"source {ref.uri}: revision {shown(revision)}")
-        commit = (self._folder.text(f"refs/{revision}", REVISION_BYTES_MAX) or revision).strip()
-        if "/" in commit or not self._folder.has_folder(f"snapshots/{commit}"):
-            raise InvalidRequestError(f"source {ref.uri}: revision {shown(revision)} is not in this cache of the hub")
-        self._folder = self._folder.inner(f"snapshots/{commit}")
+        commit = _commit_of(self._top, revision or _MAIN)
+        self._folder = self._top.inner(f"snapshots/{commit}") if commit else self._top
+        self._entered = commit
         return commit
 
     def _files(self, ref: ModelRef) -> tuple[FileEntry, ...]:
@@ -131,6 +130,19 @@ class FolderSource:
             return found
         record = self._folder.text(HUB_RECORD.format(path=path), HUB_RECORD_BYTES_MAX)
         return None if record is None else sum_of_record(record, modified_at_s=place.found.st_mtime)
+
+
+def _commit_of(repository: Folder, revision: str) -> str:
+    """By a branch, a tag or itself; empty: this is no repository of the hub's cache."""
+    if not (repository.has_folder("snapshots") and repository.has_folder("refs")):
+        return ""
+    what = f"revision {shown(revision)} of {shown(repository.path)}"
+    if ".." in revision.split("/"):
+        raise InvalidRequestError(f"{what}: climbs")
+    commit = (repository.text(f"refs/{revision}", REVISION_BYTES_MAX) or revision).strip()
+    if "/" in commit or not repository.has_folder(f"snapshots/{commit}"):
+        raise InvalidRequestError(f"{what}: is not in this cache of the hub")
+    return commit
 
 
 class FileStream:

@@ -159,6 +159,21 @@ def test_a_cache_of_the_hub_is_at_the_revision_that_is_asked_for(
             resolved(URI, mounted, revision)
 
 
+def test_a_file_of_a_tree_from_a_cache_of_the_hub_can_be_mended(
+    share: Path, hub: HubProcess, mounted: SourceSettings
+) -> None:
+    """By who keeps the manifest, and lists nothing anew."""
+    cache_of_the_hub(share / "m", hub)
+    manifest = resolved(URI, mounted)
+
+    with closing(open_source(URI, mounted, WallClock(), resolved_revision=manifest.resolved_revision)) as source:
+        stream = source.open(manifest.files[0], 0, 5)
+        count = stream.readinto(buffer := memoryview(bytearray(5)))
+        stream.close()
+
+    assert (count, bytes(buffer)) == (5, WEIGHTS[:5])
+
+
 def test_a_list_of_digests_is_the_list_of_files(share: Path, mounted: SourceSettings) -> None:
     sum_up(share / "m")
     (share / "m" / "other.safetensors").write_bytes(b"not of this model")
