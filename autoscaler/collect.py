@@ -25,14 +25,17 @@ from metrics.window import Window
 
 # A pod that is read for the first time has said its word or failed by then: within a second, and its deadline.
 FIRST_WORD_S = 4.0
-# A service whose load keeps rising has all its pods read at most so often, in periods under load.
-ROUND_SPACING_PERIODS = 0.5
+# A service whose load keeps rising has all its pods read at most so often, in periods under load; an edge waits for
+# that, so never for long, however seldom its pods are read else.
+ROUND_SPACING_PERIODS, ROUND_SPACING_MAX_S = 0.5, 1.0
 # So long a decision waits for what the others say once an edge has them read: pages take milliseconds, an overloaded
 # server's tens. Without it a request that went from one pod to another is counted on both.
 ROUND_WAIT_S = 0.25
 # Places a golden section apart divide a period evenly, however many there are and whichever are free: with random ones
 # a service of ten pods is at times not heard for a third of a period.
 _GOLDEN = (math.sqrt(5.0) - 1.0) / 2.0
+# Before its first word a pod is nothing but there: requests that it has then may have been another's before.
+_UNHEARD: Level = (0, 0, 0, 0, 1)
 # Targets are handed to the scrape loop at most so often: a rollout changes hundreds of pods within a second.
 HAND_OVER_S = 0.2
 
@@ -92,7 +95,8 @@ class Collector:
         Where nobody will decide on the samples (a standby, a refusal), the idle period keeps the windows warm.
         """
         self._edges[key] = policy.spec.targets
-        self._spacing_s[key] = max(ROUND_SPACING_PERIODS * policy.endpoint.period_s, self._period_min_s)
+        spacing_s = min(ROUND_SPACING_PERIODS * policy.endpoint.period_s, ROUND_SPACING_MAX_S)
+        self._spacing_s[key] = max(spacing_s, self._period_min_s)
         period_s = self.period_s(key, policy) if may_decide else policy.endpoint.idle_period_s
         wanted = {pod.uid: pod for pod in pods if self._is_readable(pod)}
         for uid in self._pods.get(key, frozenset()) - wanted.keys():
@@ -137,12 +141,13 @@ class Collector:
         before, track.level = track.level, level_of(result, self._edges[track.key])
         if is_awaited:
             return  # by a pass that was woken, and sees it
-        if before is None:
-            self._wake(track.key)
-        elif is_news(track.level, before):
-            self._wake(track.key)
+        if is_news(track.level, before or _UNHEARD):
             self._owed.add(track.key)
-        if track.key in self._owed:
+        elif before is None:
+            self._wake(track.key)
+        if track.key in self._owed and self._may_read_all(track.key, result.observed_at_s):
+            self._owed.discard(track.key)
+            self._wake(track.key)
             self._read_the_others(uid, track.key, result.observed_at_s)
 
     async def heard(self, key: str) -> None:
@@ -168,14 +173,17 @@ class Collector:
             del self._rounds[key]
         return True
 
-    def _read_the_others(self, uid: str, key: str, now_s: float) -> None:
-        """What one pod says, the others may say too: no need to wait for their turns to know how much it is.
+    def _may_read_all(self, key: str, now_s: float) -> bool:
+        """Whether an edge may have the other pods read now.
 
-        An edge soon after the last round is remembered until a later sample of any pod, which comes soon under load.
+        Soon after the last round it may not, and waits for a later sample of any pod, which comes soon under load: a
+        decision on one new page and old ones counts what moved twice. Who is alone has nobody to wait for.
         """
-        if now_s - self._round_s.get(key, -math.inf) < self._spacing_s[key]:
-            return
-        self._owed.discard(key)
+        is_alone = len(self._pods.get(key, ())) <= 1
+        return is_alone or now_s - self._round_s.get(key, -math.inf) >= self._spacing_s[key]
+
+    def _read_the_others(self, uid: str, key: str, now_s: float) -> None:
+        """What one pod says, the others may say too: no need to wait for their turns to know how much it is."""
         self._round_s[key] = now_s
         others = self._pods.get(key, frozenset()) - {uid}
         # Who failed last time is read, too, and not waited for.

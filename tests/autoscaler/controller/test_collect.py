@@ -97,7 +97,7 @@ def test_a_pod_that_crosses_an_edge_has_the_others_read_at_once_and_twice_per_pe
     it.collector.hasten = hastened.append
     it.watch(pod("a"), pod("b"), pod("c"))
     it.collector.on_result("a", sample(100.0))
-    assert hastened == []  # the first word of a pod is no edge
+    assert hastened == []  # the first word of an idle pod is no edge
 
     it.collector.on_result("a", sample(101.0, waiting=5.0))
     assert sorted(hastened) == ["b", "c"]
@@ -122,6 +122,27 @@ def test_an_edge_that_the_others_say_too_is_one_edge() -> None:
 
     assert it.woken == ["default/llm"]
     assert sorted(hastened) == ["b", "c"]
+
+
+def test_who_is_alone_waits_for_nobody() -> None:
+    it = Watching()
+    it.watch(pod("a"))
+    for at_s in (100.0, 100.1, 100.2):
+        it.collector.on_result("a", sample(at_s, waiting=100.0 * at_s - 9990.0))
+
+    assert len(it.woken) == 3
+
+
+def test_a_new_pod_that_has_requests_may_have_them_from_another() -> None:
+    it = Watching()
+    hastened: list[str] = []
+    it.collector.hasten = hastened.append
+    it.watch(pod("a"))
+    it.collector.on_result("a", sample(100.0, waiting=5.0))
+    it.watch(pod("a"), pod("new"))
+    it.collector.on_result("new", sample(103.0, waiting=2.0))
+
+    assert hastened == ["a"]
 
 
 async def test_a_decision_waits_for_pages_that_were_asked_for_after_the_edge() -> None:
@@ -173,11 +194,14 @@ def test_an_edge_too_soon_after_a_round_has_the_others_read_a_little_later() -> 
     it.collector.on_result("a", sample(101.0, waiting=5.0))
     for name in ("b", "c"):
         it.collector.on_result(name, sample(101.1))
+    it.woken.clear()
     it.collector.on_result("b", sample(101.5, waiting=5.0))
     assert sorted(hastened) == ["b", "c"]
+    assert it.woken == []  # what the others said may be no longer true
 
     it.collector.on_result("c", sample(102.0))  # no edge itself
     assert sorted(hastened) == ["a", "b", "b", "c"]
+    assert it.woken == ["default/llm"]
 
     it.collector.on_result("c", sample(104.0))
     assert len(hastened) == 4
