@@ -20,7 +20,7 @@ def seats_at(replica: Record) -> int:
 @inner_apart
 def first_that_fits(world: World, replica: Record) -> int:
     """Of those that wait, the first whose adapter serves, or may serve, too; NOBODY where there is none."""
-    seats, most = seats_at(replica), world.machine[replica["pool"]]["max_loras"]
+    seats, most = seats_at(replica), world.loras[0]["max_loras"]
     number = replica["wait_head"]
     while number != NOBODY:
         adapter = world.follows[number]["adapter"]
@@ -50,22 +50,22 @@ def bring_forward(world: World, replica: Record) -> float:
 @inner
 def _take(world: World, replica: Record, number: int) -> float:
     """A request runs."""
-    adapter, machine = world.follows[number]["adapter"], world.machine[replica["pool"]]
+    adapter, lora = world.follows[number]["adapter"], world.loras[0]
     if adapter == 0:
         return 0.0
-    seats, adapters = seats_at(replica), machine["adapters"]
+    seats, adapters = seats_at(replica), lora["adapters"]
     users, used_at = seats + EACH + adapter - 1, seats + EACH + adapters + adapter - 1
     if world.rows[users] == 0:
         world.rows[seats + SERVING] += 1
     world.rows[users] += 1
     if world.rows[used_at]:
         return 0.0
-    if world.rows[seats + LOADED] == machine["max_loras"]:
+    if world.rows[seats + LOADED] == lora["max_loras"]:
         _unload(world, seats, adapters)
     else:
         world.rows[seats + LOADED] += 1
     world.rows[used_at] = 1
-    return float(machine["adapter_load_s"])
+    return float(lora["load_s"])
 
 
 @inner
@@ -85,7 +85,7 @@ def drop_adapter(world: World, replica: Record, number: int) -> None:
     adapter = world.follows[number]["adapter"]
     if adapter == 0:
         return
-    seats, adapters = seats_at(replica), world.machine[replica["pool"]]["adapters"]
+    seats, adapters = seats_at(replica), world.loras[0]["adapters"]
     users = seats + EACH + adapter - 1
     world.rows[users] -= 1
     if world.rows[users] == 0:

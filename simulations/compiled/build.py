@@ -15,6 +15,7 @@ from .gaps import GAP_BUCKETS
 from .layout import (
     COURSE,
     FOLLOW,
+    LORA,
     MACHINE,
     NOBODY,
     NODE,
@@ -50,12 +51,10 @@ def make_world(machines: Machines, *, slots: int, router: Router, adapters: Adap
     course["now_s"] = -math.inf
     course["takes_turns"] = router is Router.ROUND_ROBIN
     machine = _machines(machines, adapters)
-    is_guided = router is Router.PREFIX_AWARE
-    course["indexes_at"] = slots if is_guided else 0
-    # Behind the replicas, for each the router's index of what it sent there.
-    replicas = np.zeros(2 * slots if is_guided else slots, REPLICA)
+    replicas = np.zeros(slots, REPLICA)
     replicas["event_at_s"] = math.inf
-    caching_places = len(replicas) if is_guided or machine["caches_prefixes"][0] else 0
+    indexes = np.zeros(slots if router is Router.PREFIX_AWARE else 0, REPLICA)
+    caching_places = slots + len(indexes) if len(indexes) or machine["caches_prefixes"][0] else 0
     return World(
         course=course,
         machine=machine,
@@ -66,21 +65,23 @@ def make_world(machines: Machines, *, slots: int, router: Router, adapters: Adap
         gaps=np.zeros((0, GAP_BUCKETS), np.int32),
         follows=np.zeros(0, FOLLOW),
         due=np.zeros(0, np.int32),
+        loras=np.zeros(0, LORA) if adapters is None else _lora(adapters),
         prefixes=np.zeros(0, PREFIX),
         names=np.zeros(0, np.int64),
         held=np.zeros(0, np.int32),
         # Zeros cost no memory before they are written.
         nodes=np.zeros(caching_places * int(machine["nodes"][0]), NODE),
         table=np.zeros(caching_places * (int(machine["table_mask"][0]) + 1), np.int32),
+        indexes=indexes,
     )
 
 
 def place_replica(world: World, slot: int, *, ready_at_s: float, pool: int) -> None:
     """A new replica, with all its blocks empty."""
     machine, replica, course = world.machine[pool], world.replicas[slot], world.course[0]
-    _clear(world, slot, pool)
-    if course["indexes_at"]:  # a router knows nothing of a new replica
-        _clear(world, int(course["indexes_at"]) + slot, pool)
+    _clear(world, world.replicas, slot, share=slot, pool=pool)
+    if len(world.indexes):  # a router knows nothing of a new replica
+        _clear(world, world.indexes, slot, share=len(world.replicas) + slot, pool=pool)
     replica["ready_at_s"] = ready_at_s
     replica["accepts"] = 1
     replica["free_blocks"] = replica["blank_blocks"] = machine["usable_blocks"]
@@ -94,15 +95,15 @@ def place_replica(world: World, slot: int, *, ready_at_s: float, pool: int) -> N
     replica["gaps_at"] = replica["ttft_at"] + TTFT_BUCKETS
 
 
-def _clear(world: World, place: int, pool: int) -> None:
-    """A record that has, and is, nothing yet."""
-    record, machine = world.replicas[place], world.machine[pool]
+def _clear(world: World, records: Records, slot: int, *, share: int, pool: int) -> None:
+    """A record that has, and is, nothing yet; `share` is which one of `nodes` and of `table` it has."""
+    record, machine = records[slot], world.machine[pool]
     entries = int(machine["table_mask"]) + 1
     if record["nodes_used"]:
-        world.table[place * entries : (place + 1) * entries] = 0
-    world.replicas[place] = BLANK
+        world.table[share * entries : (share + 1) * entries] = 0
+    records[slot] = BLANK
     record["pool"] = pool
-    record["nodes_at"], record["table_at"] = place * int(machine["nodes"]), place * entries
+    record["nodes_at"], record["table_at"] = share * int(machine["nodes"]), share * entries
 
 
 def with_requests(world: World, requests: Records, names: BlockNames | None) -> World:
@@ -181,9 +182,15 @@ def _machines(machines: Machines, adapters: Adapters | None) -> Records:
             raise ValueError(f"pools must have the same {field}, got {records[field].tolist()}")
     seats = 0
     if adapters is not None:
-        records["max_loras"], records["adapter_load_s"] = adapters.limits.max_loras, adapters.limits.load_s
-        records["adapters"], seats = adapters.count, EACH + 2 * adapters.count
+        seats = EACH + 2 * adapters.count
     _share_out(records, seats)
+    return records
+
+
+def _lora(adapters: Adapters) -> Records:
+    records = np.zeros(1, LORA)
+    records["max_loras"], records["load_s"] = adapters.limits.max_loras, adapters.limits.load_s
+    records["adapters"] = adapters.count
     return records
 
 

@@ -25,7 +25,7 @@ from .build import (
 from .follows import firsts_of, hang_up
 from .gaps import GAP_BUCKETS
 from .kernel import advance, run_under_way
-from .layout import POOLS, Counts, Records, World
+from .layout import POOLS, Counts, Records, World, without_parts
 from .loss import lose_replica, stop_replica
 from .names import BlockNames
 from .records import check_order, check_requests, forget_course, request_records, requests_of
@@ -88,6 +88,9 @@ class CompiledFleet:
         machines = ((config, times), *(others or ((config, times),) * (POOLS - 1)))
         self._narrowest = min((one for one, _ in machines), key=lambda one: one.max_model_len_tokens)
         self._world = make_world(machines, slots=slots, router=router, adapters=adapters)
+        has_course = follows is not None or keeps_gaps or adapters is not None
+        if not (has_course or router is Router.PREFIX_AWARE or config.caches_prefixes):
+            self._world = without_parts(self._world)
         self._was_fed = False
         self._accept(requests, names, follows)
         if keeps_gaps:
@@ -222,7 +225,7 @@ class CompiledFleet:
 
     def _accept(self, requests: Records, names: BlockNames | None, follows: Records | None) -> None:
         check_requests(requests, self._narrowest)
-        if follows is None and self._world.machine["max_loras"][0]:
+        if follows is None and len(self._world.loras):
             raise ValueError("which request has which adapter is said by what follows them")
         if follows is not None and len(follows) != len(requests):
             raise ValueError(f"there are {len(follows)} records of what follows {len(requests)} requests")

@@ -57,7 +57,7 @@ def _remember(world: World, slot: int, number: int) -> None:
 
 @inner
 def _index_of(world: World, slot: int) -> Record:
-    index: Record = world.replicas[world.course[0]["indexes_at"] + slot]
+    index: Record = world.indexes[slot]
     return index
 
 
@@ -71,7 +71,7 @@ def _sent_blocks(world: World, number: int) -> int:
 @inner
 def _matched_ratio(world: World, slot: int, number: int) -> float:
     blocks, matched = _sent_blocks(world, number), 0
-    if blocks == 0 or len(world.prefixes) == 0:
+    if blocks == 0 or not len(world.prefixes):
         return 0.0
     prefix, index = world.prefixes[number], _index_of(world, slot)
     shared = min(blocks, prefix["given"])

@@ -61,7 +61,7 @@ def inner(function: Callable[P, R]) -> Callable[P, R]:
 
 def inner_apart(function: Callable[P, R]) -> Callable[P, R]:
     """The same for what is long and called from several places. It has no way in from Python: that would crash."""
-    return _compiled(function, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+    return _compiled(function, no_cpython_wrapper=True)
 
 
 def _compiled(function: Callable[P, R], **options: bool | str) -> Callable[P, R]:
@@ -69,6 +69,7 @@ def _compiled(function: Callable[P, R], **options: bool | str) -> Callable[P, R]
         return function
     settings: dict[str, Any] = {
         "cache": True,
+        "no_cfunc_wrapper": True,  # nobody calls it from C
         "error_model": "numpy",  # no divisor here can be 0
         "_nrt": False,  # nothing here makes an array: counting references to those that there are took 9/10 of the time
         **options,

@@ -60,10 +60,10 @@ def advance(world: World, until_s: float) -> None:
 def _hand_out(world: World, number: int, chosen: int) -> None:
     """The first to come joins the queue of a replica."""
     course = world.course[0]
-    if course["next_request"] < len(world.order) and world.order[course["next_request"]] == number:
-        course["next_request"] += 1
-    else:
+    if len(world.due) and course["due"] and world.due[0] == number:
         take_due(course, world.requests, world.due)
+    else:
+        course["next_request"] += 1
     world.requests[number]["replica"] = chosen
     enqueue(world.requests, world.replicas[chosen], number)
 
@@ -74,7 +74,7 @@ def _next_arrival(world: World) -> int:
     course, number = world.course[0], NOBODY
     if course["next_request"] < len(world.order):
         number = world.order[course["next_request"]]
-    if course["due"]:
+    if len(world.due) and course["due"]:
         other = world.due[0]
         if number == NOBODY or comes_before(world.requests, other, number):
             number = other
@@ -128,7 +128,7 @@ def _route(world: World, replicas: Records, number: int, at_s: float) -> int:
     """The replica that gets a request; NOBODY where none is ready."""
     course, pool = world.course[0], _pool_of(world, number)
     chosen, smallest, slots = NOBODY, 0, len(replicas)
-    if course["indexes_at"]:
+    if len(world.indexes):
         return best_scored(world, replicas, number, pool, at_s)
     machine = world.machine[pool]
     for index in range(slots):
@@ -169,7 +169,7 @@ def _react(world: World, replica: Record, at_s: float) -> None:
         replica["event_at_s"] = at_s
     elif (
         replica["jump_steps"] > 1
-        and (replica["waiting"] == 1 or machine["max_loras"])  # who waits for a seat is passed over
+        and (replica["waiting"] == 1 or len(world.loras))  # who waits for a seat is passed over
         and replica["decoding"] < machine["max_num_seqs"]
     ):
         set_run(machine, replica, steps_started(machine, replica, at_s))
@@ -257,7 +257,7 @@ def _end_prefills(world: World, replica: Record) -> None:
             heap_push(rows, replica["heap_at"], replica["decoding"], key)
             replica["decoding"] += 1
             replica["kv_tokens"] += tokens
-            if world.machine[0]["caches_prefixes"]:
+            if len(world.prefixes):
                 begin_telling(world, replica, number)
             rows[replica["growth_at"] + (replica["steps"] + 1 - tokens) % size] += 1
         number = following
@@ -266,7 +266,7 @@ def _end_prefills(world: World, replica: Record) -> None:
 @inner
 def _note_first_token(world: World, replica: Record, number: int) -> None:
     request = world.requests[number]
-    if world.machine[0]["caches_prefixes"]:
+    if len(world.prefixes):
         replica["cached_prompt_tokens"] += world.prefixes[number]["cached_tokens"]
     request["first_token_at_s"] = replica["started_at_s"]
     ttft_s = request["first_token_at_s"] - request["arrived_at_s"]

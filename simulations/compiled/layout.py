@@ -150,9 +150,15 @@ MACHINE = np.dtype(
         ("table_mask", np.int64),
         ("nodes", np.int64),  # that a replica has of `World.nodes`
         ("row_cells", np.int64),  # that it has of `World.rows`
-        ("max_loras", np.int64),  # 0: no request has an adapter
+    ]
+)
+
+# What every replica does with adapters.
+LORA = np.dtype(
+    [
+        ("max_loras", np.int64),
         ("adapters", np.int64),
-        ("adapter_load_s", np.float64),
+        ("load_s", np.float64),
     ]
 )
 
@@ -162,7 +168,6 @@ COURSE = np.dtype(
         ("next_request", np.int64),  # place in `World.order` of the first one that is not yet with a replica
         ("slots", np.int64),  # of the replicas that ever served; those after them are not looked at
         ("takes_turns", np.int64),  # round robin instead of the fewest outstanding
-        ("indexes_at", np.int64),  # in `World.replicas`, of a router that looks at prefixes; 0: it does not
         ("due", np.int64),  # how many are in `World.due`
     ]
 )
@@ -180,10 +185,13 @@ class World(NamedTuple):
     `order` names the requests in the order of their arrival. `rows` holds five stretches per replica: the heap of
     the decoding requests (finish_step << 32 | request), how many of them need a block at which step (mod block size),
     and counts of TTFT, of steps and of times between tokens per bucket; then who uses which adapter, where there are
-    any. `gaps` has the times between tokens per request, or nothing. `follows` is empty, or has a record per request;
-    `due` is a heap of those whose time has been set by the end of another one. The last five are for the prefix cache:
-    `names` has a stretch per request, beside it `held` the nodes of those blocks; `nodes` and a hash `table` of their
-    names (1 + the first of a chain of them) have one per replica, and one per index of a router that looks at prefixes.
+    any.
+
+    The others are empty where nobody needs them. `gaps` has the times between tokens per request. `follows` has a
+    record per request; `due` is a heap of those whose time has been set by the end of another one. `loras` has one
+    record. The last six are for prefixes: `names` has a stretch per request, beside it `held` the nodes of those
+    blocks; `nodes` and a hash `table` of their names (1 + the first of a chain of them) have one per replica, and,
+    after those, one per index of a router that looks at prefixes; `indexes` has a record per slot for such a router.
     """
 
     course: Records
@@ -195,8 +203,18 @@ class World(NamedTuple):
     gaps: Counts
     follows: Records
     due: Order
+    loras: Records
     prefixes: Records
     names: Rows
     held: Order
     nodes: Records
     table: Order
+    indexes: Records
+
+
+PARTS = World._fields[World._fields.index("gaps") :]
+
+
+def without_parts(world: World) -> World:
+    """A world in which nobody needs them: what is an empty tuple is known to be empty to the compiler."""
+    return World._make(() if name in PARTS else value for name, value in zip(World._fields, world, strict=True))

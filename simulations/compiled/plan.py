@@ -52,7 +52,7 @@ def plan_next(world: World, machine: Record, replica: Record) -> None:
 def _begin(world: World, machine: Record, replica: Record, count: int) -> float:
     """The one that was found admissible runs; the time that its adapter and its first tokens add to the step."""
     load_s = 0.0
-    if machine["max_loras"]:
+    if len(world.loras):
         load_s = bring_forward(world, replica)
     return load_s + _compute(world, machine, replica, _admit(world, replica, count), count)
 
@@ -78,8 +78,8 @@ def _run(world: World, machine: Record, replica: Record, prepaid_blocks: int) ->
     """As many equal steps as there are before something changes."""
     replica["prepaid_blocks"] = prepaid_blocks
     steps = longest_run(machine, replica, world.rows)
-    if replica["tellers"] and replica["waiting"]:
-        number = first_that_fits(world, replica) if machine["max_loras"] else replica["wait_head"]
+    if len(world.prefixes) and replica["tellers"] and replica["waiting"]:
+        number = first_that_fits(world, replica) if len(world.loras) else replica["wait_head"]
         if number != NOBODY and will_be_told(world, replica, number):
             steps = 1
     set_run(machine, replica, steps)
@@ -95,9 +95,9 @@ def pay_for_run(world: World, replica: Record, steps: int) -> None:
 @inner
 def release(world: World, replica: Record, number: int, computed_tokens: int) -> None:
     """A request that has computed so many tokens lets go of its blocks, and of its adapter."""
-    if world.machine[0]["max_loras"]:
+    if len(world.loras):
         drop_adapter(world, replica, number)
-    if world.machine[0]["caches_prefixes"]:
+    if len(world.prefixes):
         release_blocks(world, replica, number, computed_tokens)
     else:
         replica["free_blocks"] += blocks_for(computed_tokens, world.machine[0]["block_size_tokens"])
@@ -105,7 +105,7 @@ def release(world: World, replica: Record, number: int, computed_tokens: int) ->
 
 @inner
 def _take(world: World, replica: Record, blocks: int) -> None:
-    if world.machine[0]["caches_prefixes"]:
+    if len(world.prefixes):
         take_blocks(world, replica, blocks)
     else:
         replica["free_blocks"] -= blocks
@@ -115,7 +115,7 @@ def _take(world: World, replica: Record, blocks: int) -> None:
 def _admissible(world: World, machine: Record, replica: Record, used_tokens: int) -> int:
     """Tokens of the first waiting request that the step can compute, 0 where it must wait on."""
     number = replica["wait_head"]
-    if machine["max_loras"]:
+    if len(world.loras):
         number = first_that_fits(world, replica)
     budget = machine["max_num_batched_tokens"] - used_tokens
     if number == NOBODY or budget <= 0 or replica["outstanding"] - replica["waiting"] >= machine["max_num_seqs"]:
@@ -123,7 +123,7 @@ def _admissible(world: World, machine: Record, replica: Record, used_tokens: int
     size, request = machine["block_size_tokens"], world.requests[number]
     tokens = request["prompt_tokens"] + request["generated_tokens"]
     hits = free_hits = 0
-    if machine["caches_prefixes"]:
+    if len(world.prefixes):
         if replica["tellers"]:
             tell(world, replica)
         hits = look_up(world, replica, number, tokens)
@@ -151,7 +151,7 @@ def _admit(world: World, replica: Record, count: int) -> int:
     machine = world.machine[0]
     number, size = admit_first(world.requests, replica), machine["block_size_tokens"]
     request = world.requests[number]
-    if not machine["caches_prefixes"]:
+    if not len(world.prefixes):
         request["computed_tokens"] = _known_tokens(world, number, 0)
         replica["free_blocks"] -= blocks_for(request["computed_tokens"] + count, size)
         return number
@@ -178,7 +178,7 @@ def _compute(world: World, machine: Record, replica: Record, number: int, count:
         replica["partial"] = NOBODY
         if replica["prefilled_from"] == NOBODY:
             replica["prefilled_from"] = number
-    if machine["caches_prefixes"]:
+    if len(world.prefixes):
         name_full_blocks(world, replica, number, computed + count, replica["steps"])
     if count == 1 and computed >= request["prompt_tokens"]:  # a recomputed last token costs what decoding it costs
         return float(machine["decode_sequence_s"] + machine["kv_token_s"] * (computed + 1))

@@ -13,7 +13,7 @@ from autoscaler import rhythm
 from metrics.window import KEEP_S, SAMPLES_MAX
 
 from .blocks import growth_within
-from .jit import jit
+from .jit import inner, inner_apart, jit
 from .kernel import advance
 from .layout import TTFT_BOUNDS_S, Record, Records, Rows, World
 from .timing import steps_started
@@ -113,7 +113,7 @@ def watch(
             return due_at_s, why
 
 
-@jit
+@inner
 def _next_due_s(world: World, sight: Sight) -> float:
     due_at_s = sight.gate[0]["due_at_s"]
     for slot in range(world.course[0]["slots"]):
@@ -121,7 +121,7 @@ def _next_due_s(world: World, sight: Sight) -> float:
     return float(due_at_s)
 
 
-@jit
+@inner
 def _read_due(world: World, sight: Sight, at_s: float, periods_s: tuple[float, float], firsts: Firsts) -> int:
     """Read what is due, and say what that means."""
     gate, why = sight.gate[0], REACHED
@@ -149,7 +149,7 @@ def read_all(world: World, sight: Sight, at_s: float, firsts: Firsts) -> None:
             read(world, sight, slot, at_s, firsts)
 
 
-@jit
+@inner_apart
 def read_gate(world: World, sight: Sight, at_s: float) -> bool:
     """Count what is held before the replicas; True where it grew."""
     gate, held = sight.gate[0], held_at(world, at_s)
@@ -158,12 +158,13 @@ def read_gate(world: World, sight: Sight, at_s: float) -> bool:
     return bool(grew)
 
 
-@jit
+@inner_apart
 def held_at(world: World, at_s: float) -> int:
     """Requests that arrived by then and found no replica yet."""
     order, requests, called = world.order, world.requests, 0
-    for place in range(world.course[0]["due"]):
-        called += requests[world.due[place]]["arrived_at_s"] <= at_s
+    if len(world.due):
+        for place in range(world.course[0]["due"]):
+            called += requests[world.due[place]]["arrived_at_s"] <= at_s
     first, high = world.course[0]["next_request"], len(order)
     if first == high or requests[order[first]]["arrived_at_s"] > at_s:
         return int(called)
@@ -177,7 +178,7 @@ def held_at(world: World, at_s: float) -> int:
     return int(called + low - first)
 
 
-@jit
+@inner_apart
 def read(world: World, sight: Sight, slot: int, at_s: float, firsts: Firsts) -> bool:
     """One replica's page; True where a lens went a step up, or on its first page."""
     eye, replica = sight.eyes[slot], world.replicas[slot]
@@ -213,12 +214,12 @@ def gauges_at(world: World, slots: Rows, at_s: float, found: Floats) -> int:
     return held_at(world, at_s)
 
 
-@jit
+@inner_apart
 def _steps_started(world: World, replica: Record, at_s: float) -> int:
     return steps_started(world.machine[replica["pool"]], replica, at_s) if replica["jump_steps"] else 0
 
 
-@jit
+@inner_apart
 def _usage(world: World, replica: Record, started: int) -> float:
     """Share of the KV blocks in use."""
     free = replica["free_blocks"]
@@ -240,7 +241,7 @@ def total_load(world: World) -> tuple[int, int, int, float]:
     return running, waiting, held_at(world, at_s), usage
 
 
-@jit
+@inner_apart
 def _note_level(sight: Sight, slot: int, new: Level) -> bool:
     old = sight.levels[slot]
     news = not sight.eyes[slot]["has_level"] or is_news(new, (old[0], old[1], old[2], old[3], old[4]))
@@ -249,7 +250,7 @@ def _note_level(sight: Sight, slot: int, new: Level) -> bool:
     return bool(news)
 
 
-@jit
+@inner_apart
 def _next_place(sight: Sight, slot: int, at_s: float) -> int:
     """Room for a page: of pages that are close together only the newest stays, and old ones go."""
     eye, kept_at_s = sight.eyes[slot], sight.kept_at_s[slot]
@@ -279,7 +280,7 @@ def summarize(sight: Sight, slots: Rows, span_s: float, summaries: Floats) -> No
             _compare(sight, slots[index], span_s, found)
 
 
-@jit
+@inner
 def _compare(sight: Sight, slot: int, span_s: float, found: Floats) -> None:
     """Rates and TTFT between a slot's newest page and the one that they are counted from."""
     eye, kept_at_s = sight.eyes[slot], sight.kept_at_s[slot]
@@ -304,7 +305,7 @@ def _compare(sight: Sight, slot: int, span_s: float, found: Floats) -> None:
     found[COUNTS + TTFT_BUCKETS] = max(0.0, new[WIDTH - 1] - old[WIDTH - 1])
 
 
-@jit
+@inner
 def _base(eye: Records, kept_at_s: Floats, span_s: float) -> int:
     """The page that rates are counted from: the oldest of the span, else the one before the newest."""
     last = (eye["first"] + eye["kept"] - 1) % PAGES
