@@ -40,7 +40,7 @@ INTERVALS_MAX = 10_080
 QUANTA_PER_INTERVAL = 8
 # The grid holds twice what may be on time with the most replicas: beyond, more work changes nothing for long.
 GRID_RATIO = 2.0
-# Cells of a table (interval x replicas x work), two bytes each; four tables live at once.
+# Cells of a table (interval x replicas x work), two bytes each; three tables live at once.
 CELLS_MAX = 100_000_000
 COARSER_RATIO = 1.2
 

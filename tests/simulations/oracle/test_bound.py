@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -9,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simulations.oracle import Demand, cheapest
+from simulations.oracle import Demand, Oracle, cheapest
 from simulations.oracle.demand import CELLS_MAX, QUANTA_PER_INTERVAL, grid_of, intervals_for
-from simulations.oracle.kernel import best_steps, late_share
+from simulations.oracle.kernel import Costs, Task, best_steps, late_share
 from simulations.policies.base import Bounds
 
 INTERVAL_S = 10.0
@@ -29,21 +30,26 @@ def demand(work_quanta: list[int], *, begun: int = 1, high: int = 3, allowed: fl
     )
 
 
-def exhaustive(of: Demand, *, lead_time_s: float, price_s: float, allowed: float) -> float:
-    """Every plan there is; work piles up without end."""
+def plans(of: Demand, lead_time_s: float) -> Iterator[tuple[float, float]]:
+    """Cost and late requests of every plan there is; work piles up without end."""
     lead = math.ceil(lead_time_s / INTERVAL_S)
-    best = math.inf
     for plan in itertools.product(range(of.bounds.low, of.bounds.high + 1), repeat=len(of.work_quanta)):
         if any(replicas > of.replicas_at_start for replicas in plan[:lead]):
             continue
-        cost, level, before = 0.0, 0, of.replicas_at_start
+        cost_s, late, level, before = 0.0, 0.0, 0, of.replicas_at_start
         for replicas, work, requests in zip(plan, of.work_quanta, of.requests, strict=True):
             served = replicas * QUANTA_PER_INTERVAL
-            cost += replicas * INTERVAL_S + max(0, replicas - before) * lead_time_s
-            cost += price_s * requests * late_share(level, int(work), served, replicas * allowed)
+            cost_s += replicas * INTERVAL_S + max(0, replicas - before) * lead_time_s
+            late += requests * late_share(level, int(work), served, replicas * of.allowed_quanta)
             level, before = max(0, level + int(work) - served), replicas
-        best = min(best, cost)
-    return best
+        yield cost_s, late
+
+
+def cheapest_plan_s(of: Demand, *, lead_time_s: float, attainment_ratio: float) -> float:
+    """Replica-seconds; infinite where no plan keeps the objective. A quantum more may be there, as work is rounded."""
+    allowed = (1.0 - attainment_ratio) * float(of.requests.sum())
+    rounded = replace(of, allowed_quanta=of.allowed_quanta + 1.0)
+    return min((cost_s for cost_s, late in plans(rounded, lead_time_s) if late <= allowed), default=math.inf)
 
 
 @given(
@@ -57,14 +63,47 @@ def test_the_programme_finds_what_an_exhaustive_search_finds(
 ) -> None:
     of = demand(work, begun=begun)
     lead = math.ceil(lead_time_s / INTERVAL_S)
-    limits = np.array([1, 3, begun, lead, QUANTA_PER_INTERVAL], dtype=np.int64)
+    most = np.array([begun if interval < lead else 3 for interval in range(len(work))], dtype=np.int64)
+    task = Task(
+        requests=of.requests,
+        work=of.work_quanta,
+        fewest=np.ones_like(most),
+        most=most,
+        begun=begun,
+        served=QUANTA_PER_INTERVAL,
+        allowed=4.0,
+    )
     grid = 5 * 31  # nothing is cut off
     steps = np.zeros((len(work), 4, grid), dtype=np.uint16)
-    costs = np.array([INTERVAL_S, lead_time_s, price_s])
 
-    value = best_steps(of.requests, of.work_quanta, 4.0, limits, costs, np.zeros((3, 4, grid)), steps)
+    value = best_steps(task, Costs(INTERVAL_S, lead_time_s, price_s), np.zeros((3, 4, grid)), steps)
 
-    assert value == pytest.approx(exhaustive(of, lead_time_s=lead_time_s, price_s=price_s, allowed=4.0))
+    assert value == pytest.approx(min(cost_s + price_s * late for cost_s, late in plans(of, lead_time_s)))
+
+
+@given(
+    work=st.lists(st.integers(0, 16), min_size=2, max_size=6),
+    begun=st.integers(1, 3),
+    late_requests=st.integers(0, 12),
+)
+def test_without_a_gap_both_bounds_are_what_the_cheapest_of_all_plans_costs(
+    work: list[int], begun: int, late_requests: int
+) -> None:
+    of = demand(work, begun=begun, allowed=20.0)  # with so much allowed, nothing is cut off
+    attainment_ratio = 1.0 - late_requests / (len(work) * 16)
+    costs = []
+    for lead_s in (0.0, 10.0, 25.0):
+        least_s = cheapest_plan_s(of, lead_time_s=lead_s, attainment_ratio=attainment_ratio)
+        if least_s == math.inf:
+            with pytest.raises(ValueError, match="are late with the most replicas"):
+                cheapest(of, lead_time_s=lead_s, attainment_ratio=attainment_ratio)
+            continue
+        bound = cheapest(of, lead_time_s=lead_s, attainment_ratio=attainment_ratio, gap_ratio=0.0)
+        costs.append(bound.lower_hours)
+
+        assert (bound.lower_hours * 3600, bound.feasible_hours * 3600) == pytest.approx((least_s, least_s))
+
+    assert all(shorter <= longer * (1 + 1e-9) for shorter, longer in itertools.pairwise(costs))
 
 
 @given(
@@ -74,17 +113,21 @@ def test_the_programme_finds_what_an_exhaustive_search_finds(
 def test_longer_lead_times_cost_more_and_no_bound_is_above_its_plan(work: list[int], attainment_ratio: float) -> None:
     of = demand(work, begun=3)
 
-    bounds = [cheapest(of, lead_time_s=lead_s, attainment_ratio=attainment_ratio) for lead_s in (0.0, 60.0, 180.0)]
+    oracles = [Oracle(of, lead_s) for lead_s in (0.0, 60.0, 180.0)]
 
-    assert bounds[0].lower_hours <= bounds[1].lower_hours + 1e-9 <= bounds[2].lower_hours + 2e-9
+    lower = [oracle.lower_hours(attainment_ratio) for oracle in oracles]
+    assert lower[0] <= lower[1] + 1e-9 <= lower[2] + 2e-9
+    bounds = [oracle.bound(attainment_ratio, gap_ratio=1.0) for oracle in oracles]
+    assert all(least <= bound.lower_hours + 1e-9 for least, bound in zip(lower, bounds, strict=True))
     assert all(bound.lower_hours <= bound.feasible_hours + 1e-9 for bound in bounds)
 
 
 @given(work=st.lists(st.integers(0, 20), min_size=20, max_size=60))
 def test_a_stricter_objective_never_costs_less(work: list[int]) -> None:
     of = demand(work, begun=3)
+    oracle = Oracle(of, 60.0)
 
-    lax, strict = (cheapest(of, lead_time_s=60.0, attainment_ratio=ratio).lower_hours for ratio in (0.8, 0.99))
+    lax, strict = (oracle.lower_hours(ratio) for ratio in (0.8, 0.99))
 
     assert lax <= strict + 1e-9
 
@@ -113,9 +156,17 @@ def test_too_few_replicas_are_said_to_be_too_few() -> None:
         cheapest(demand([80] * 60), lead_time_s=60.0, attainment_ratio=0.99)
 
 
-@pytest.mark.parametrize(("lead_time_s", "attainment_ratio"), [(-1.0, 0.9), (60.0, 0.0), (60.0, 1.1), (math.inf, 0.9)])
-def test_nonsense_is_refused(lead_time_s: float, attainment_ratio: float) -> None:
-    with pytest.raises(ValueError, match="attainment must be in"):
+@pytest.mark.parametrize(
+    ("lead_time_s", "attainment_ratio", "message"),
+    [
+        (-1.0, 0.9, "the lead time must be ≥ 0 s and finite, got -1.0"),
+        (math.inf, 0.9, "the lead time must be ≥ 0 s and finite, got inf"),
+        (60.0, 0.0, r"attainment must be in \(0, 1\], got 0.0"),
+        (60.0, 1.1, r"attainment must be in \(0, 1\], got 1.1"),
+    ],
+)
+def test_nonsense_is_refused(lead_time_s: float, attainment_ratio: float, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         cheapest(demand([1]), lead_time_s=lead_time_s, attainment_ratio=attainment_ratio)
 
 
