@@ -121,19 +121,23 @@ def replay_static(
     pools: Sequence[int] = (),
     router: Router = Router.LEAST_OUTSTANDING,
     others: Sequence[tuple[EngineConfig, StepTimes]] = (),
+    kinds: Sequence[tuple[EngineConfig, StepTimes]] = (),
+    kind_of: Sequence[int | None] = (),
     adapters: AdapterLimits | None = None,
 ) -> FleetResult:
     """Send arrivals, sorted by time, through a fleet of a fixed size until all have all their tokens.
 
     `block_names` are those of each request's leading blocks (`Request.prefix_block_ids`). With `follows`, one that
     follows another has no time of its own. `pools` are those of the replicas; 0 for all where there are none. `others`
-    are the machines of the pools after the first.
+    are the machines of the pools after the first; `kinds` those that single replicas are on instead, as `kind_of` says.
     """
     if replicas < 1:
         raise ValueError(f"a fleet of {replicas} replicas serves nobody")
     homes = list(pools) or [0] * replicas
     machines = ((engine_config, step_times), *others)
-    fleet = [Replica(*machines[min(pool, len(machines) - 1)], adapters) for pool in homes]
+    of_pools = [machines[min(pool, len(machines) - 1)] for pool in homes]
+    own = [None if kind is None else kinds[kind] for kind in kind_of] or [None] * replicas
+    fleet = [Replica(*(one or of_pool), adapters) for one, of_pool in zip(own, of_pools, strict=True)]
     blocks, size = [one.engine.config.usable_blocks for one in fleet], engine_config.block_size_tokens
     gateways = {pool: Gateway(router, blocks, block_size_tokens=size) for pool in set(homes)}
     planned = list(arrivals)

@@ -54,6 +54,8 @@ class SmallWorld:
     times: StepTimes
     router: Router = Router.LEAST_OUTSTANDING
     others: tuple[tuple[EngineConfig, StepTimes], ...] = ()
+    kinds: tuple[tuple[EngineConfig, StepTimes], ...] = ()
+    kind_of: tuple[int | None, ...] = ()
     adapters: AdapterLimits | None = None
 
 
@@ -66,6 +68,7 @@ class Verdict:
     cached_tokens: int
     following: int  # requests that came when another one ended
     has_adapters: bool
+    has_kinds: bool  # replicas on machines of their own
 
 
 def small_world(random: np.random.Generator) -> SmallWorld:
@@ -87,6 +90,9 @@ def small_world(random: np.random.Generator) -> SmallWorld:
             replace(follow, adapter=int(random.integers(ADAPTERS + 1)))
             for follow in follows or (Follow(),) * len(arrivals)
         )
+    others = ((replace(_config(random), caches_prefixes=config.caches_prefixes), TIMES[0]),) if pools else ()
+    times, router = TIMES[random.integers(len(TIMES))], ROUTERS[random.integers(len(ROUTERS))]
+    kinds, kind_of = _kinds(random, config, replicas)
     return SmallWorld(
         arrivals=tuple(arrivals),
         block_names=tuple(names),
@@ -94,10 +100,12 @@ def small_world(random: np.random.Generator) -> SmallWorld:
         pools=pools,
         replicas=replicas,
         config=config,
-        times=TIMES[random.integers(len(TIMES))],
-        router=ROUTERS[random.integers(len(ROUTERS))],
+        times=times,
+        router=router,
         adapters=adapters,
-        others=((replace(_config(random), caches_prefixes=config.caches_prefixes), TIMES[0]),) if pools else (),
+        others=others,
+        kinds=kinds,
+        kind_of=kind_of,
     )
 
 
@@ -121,6 +129,7 @@ def judge(world: SmallWorld) -> Verdict:
         preemptions=sum(preemptions),
         cached_tokens=sum(cached_tokens),
         has_adapters=world.adapters is not None,
+        has_kinds=any(kind is not None for kind in world.kind_of),
         following=sum(follow.next_request is not None for follow in world.follows),
     )
 
@@ -136,6 +145,8 @@ def _plainly(world: SmallWorld) -> FleetResult:
         pools=world.pools,
         router=world.router,
         others=world.others,
+        kinds=world.kinds,
+        kind_of=world.kind_of,
         adapters=world.adapters,
     )
 
@@ -151,6 +162,8 @@ def _compiled(world: SmallWorld) -> CompiledFleet:
         pools=world.pools,
         router=world.router,
         others=world.others,
+        kinds=world.kinds,
+        kind_of=world.kind_of,
         adapters=None if world.adapters is None else Adapters(count=ADAPTERS, limits=world.adapters),
         keeps_gaps=True,
     )
@@ -213,6 +226,19 @@ def _names(random: np.random.Generator, families: int, number: int) -> tuple[int
     family = int(random.integers(families)) << 10
     own = (families + number % 3) << 10
     return tuple((family if index < branches_at else own) + index for index in range(known))
+
+
+def _kinds(
+    random: np.random.Generator, config: EngineConfig, replicas: int
+) -> tuple[tuple[tuple[EngineConfig, StepTimes], ...], tuple[int | None, ...]]:
+    """In half of the worlds single replicas are on machines of two other kinds."""
+    if random.random() < 0.5:
+        return (), ()
+    kinds = tuple(
+        (replace(_config(random), caches_prefixes=config.caches_prefixes), TIMES[random.integers(len(TIMES))])
+        for _ in range(2)
+    )
+    return kinds, tuple((None, 0, 1)[random.integers(3)] for _ in range(replicas))
 
 
 def _config(random: np.random.Generator) -> EngineConfig:

@@ -100,9 +100,10 @@ def _startup(startup: StartupTimes | Phases, options: argparse.Namespace) -> Sta
 
 
 def _on_profile(scenario: Scenario, given: str | None) -> Scenario:
-    """On another machine: a shipped one has the scenario's limits, a measured one its own."""
+    """On another machine, on all nodes: a shipped one has the scenario's limits, a measured one its own."""
     if given is None:
         return scenario
+    scenario = replace(scenario, on_class=())
     if given in PROFILES:
         return replace(scenario, profile=given, times=PROFILES[given], gpus_per_replica=profile_gpus(given) or 1)
     if not given.endswith((".yaml", ".yml")):

@@ -46,7 +46,7 @@ class Adapters:
 
 
 def make_world(machines: Machines, *, slots: int, router: Router, adapters: Adapters | None) -> World:
-    """A world without requests, with a machine per pool, and with so many places for replicas."""
+    """A world without requests, with a machine per pool and per kind of GPU, and with so many places for replicas."""
     course = np.zeros(1, COURSE)
     course["now_s"] = -math.inf
     course["takes_turns"] = router is Router.ROUND_ROBIN
@@ -76,12 +76,14 @@ def make_world(machines: Machines, *, slots: int, router: Router, adapters: Adap
     )
 
 
-def place_replica(world: World, slot: int, *, ready_at_s: float, pool: int) -> None:
-    """A new replica, with all its blocks empty."""
-    machine, replica, course = world.machine[pool], world.replicas[slot], world.course[0]
-    _clear(world, world.replicas, slot, share=slot, pool=pool)
+def place_replica(world: World, slot: int, *, ready_at_s: float, pool: int, number: int | None = None) -> None:
+    """A new replica, with all its blocks empty, on machine `number`; None: on that of its pool."""
+    number = pool if number is None else number
+    machine, replica, course = world.machine[number], world.replicas[slot], world.course[0]
+    _clear(world, world.replicas, slot, share=slot, number=number)
     if len(world.indexes):  # a router knows nothing of a new replica
-        _clear(world, world.indexes, slot, share=len(world.replicas) + slot, pool=pool)
+        _clear(world, world.indexes, slot, share=len(world.replicas) + slot, number=number)
+    replica["pool"] = pool
     replica["ready_at_s"] = ready_at_s
     replica["accepts"] = 1
     replica["free_blocks"] = replica["blank_blocks"] = machine["usable_blocks"]
@@ -95,14 +97,14 @@ def place_replica(world: World, slot: int, *, ready_at_s: float, pool: int) -> N
     replica["gaps_at"] = replica["ttft_at"] + TTFT_BUCKETS
 
 
-def _clear(world: World, records: Records, slot: int, *, share: int, pool: int) -> None:
+def _clear(world: World, records: Records, slot: int, *, share: int, number: int) -> None:
     """A record that has, and is, nothing yet; `share` is which one of `nodes` and of `table` it has."""
-    record, machine = records[slot], world.machine[pool]
+    record, machine = records[slot], world.machine[number]
     entries = int(machine["table_mask"]) + 1
     if record["nodes_used"]:
         world.table[share * entries : (share + 1) * entries] = 0
     records[slot] = BLANK
-    record["pool"] = pool
+    record["machine"] = number
     record["nodes_at"], record["table_at"] = share * int(machine["nodes"]), share * entries
 
 
@@ -179,7 +181,7 @@ def _machines(machines: Machines, adapters: Adapters | None) -> Records:
             record[field] = getattr(config, field)
     for field in ("block_size_tokens", "caches_prefixes"):  # KV goes from one pool to the other as it is
         if (records[field] != records[field][0]).any():
-            raise ValueError(f"pools must have the same {field}, got {records[field].tolist()}")
+            raise ValueError(f"pools and kinds of GPU must have the same {field}, got {records[field].tolist()}")
     seats = 0
     if adapters is not None:
         seats = EACH + 2 * adapters.count

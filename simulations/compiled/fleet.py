@@ -82,10 +82,14 @@ class CompiledFleet:
         follows: Records | None = None,
         keeps_gaps: bool = False,
         others: Machines = (),
+        kinds: Machines = (),
         adapters: Adapters | None = None,
     ) -> None:
-        """`others` are the machines of the pools after the first one; where none is said, it is that of the first."""
-        machines = ((config, times), *(others or ((config, times),) * (POOLS - 1)))
+        """`others` are the machines of the pools after the first one; where none is said, it is that of the first.
+
+        `kinds` are machines that single replicas may be on instead of their pool's.
+        """
+        machines = ((config, times), *(others or ((config, times),) * (POOLS - 1)), *kinds)
         self._narrowest = min((one for one, _ in machines), key=lambda one: one.max_model_len_tokens)
         self._world = make_world(machines, slots=slots, router=router, adapters=adapters)
         has_course = follows is not None or keeps_gaps or adapters is not None
@@ -156,12 +160,16 @@ class CompiledFleet:
         taken = take_finished(self._world)
         return by_arrival(taken) if in_order else taken
 
-    def add(self, slot: int, *, ready_at_s: float, pool: int = 0) -> None:
-        """A new replica in this slot, for the requests of this pool; what was there before is forgotten."""
+    def add(self, slot: int, *, ready_at_s: float, pool: int = 0, kind: int | None = None) -> None:
+        """A new replica in this slot, for the requests of this pool; what was there before is forgotten.
+
+        `kind` is a place in `kinds`; None: it is on the machine of its pool.
+        """
         replica = self._world.replicas[slot]
         if replica["outstanding"]:
             raise ValueError(f"slot {slot} has {replica['outstanding']} requests on their way")
-        place_replica(self._world, slot, ready_at_s=ready_at_s, pool=pool)
+        number = None if kind is None else POOLS + kind
+        place_replica(self._world, slot, ready_at_s=ready_at_s, pool=pool, number=number)
 
     def drain(self, slot: int) -> None:
         """No new requests; those that it has are served to their end."""
@@ -199,7 +207,7 @@ class CompiledFleet:
         return Load(
             running_requests=int(replica["outstanding"]) - waiting,
             waiting_requests=waiting,
-            kv_cache_usage_ratio=1.0 - free / int(world.machine["usable_blocks"][replica["pool"]]),
+            kv_cache_usage_ratio=1.0 - free / int(world.machine["usable_blocks"][replica["machine"]]),
         )
 
     def replica_gap_counts(self, slot: int) -> tuple[int, ...]:
@@ -258,6 +266,8 @@ def replay_compiled(
     pools: Sequence[int] = (),
     keeps_gaps: bool = False,
     others: Machines = (),
+    kinds: Machines = (),
+    kind_of: Sequence[int | None] = (),
     adapters: Adapters | None = None,
 ) -> CompiledFleet:
     """Serve all requests with a fleet of a fixed size: `simulations.fleet.replay_static`, fast."""
@@ -273,9 +283,11 @@ def replay_compiled(
         follows=follows,
         keeps_gaps=keeps_gaps,
         others=others,
+        kinds=kinds,
         adapters=adapters,
     )
     for slot in range(replicas):
-        fleet.add(slot, ready_at_s=-math.inf, pool=pools[slot] if pools else 0)
+        pool, kind = pools[slot] if pools else 0, kind_of[slot] if kind_of else None
+        fleet.add(slot, ready_at_s=-math.inf, pool=pool, kind=kind)
     fleet.advance(math.inf)
     return fleet

@@ -82,7 +82,7 @@ def _matched_ratio(world: World, slot: int, number: int) -> float:
 
 @inner
 def _usage_ratio(world: World, replica: Record, at_s: float) -> float:
-    free, machine = replica["free_blocks"], world.machine[replica["pool"]]
+    free, machine = replica["free_blocks"], world.machine[replica["machine"]]
     if replica["jump_steps"]:
         started = steps_started(machine, replica, at_s)
         free -= growth_within(machine, replica, world.rows, started) - replica["prepaid_blocks"]
@@ -109,8 +109,8 @@ def _add(world: World, index: Record, node: int, blocks: int) -> None:
     world.nodes[node]["blocks"] = blocks
     join_free(world.nodes, index, node)
     index["free_blocks"] += blocks
-    while index["free_blocks"] > world.machine[index["pool"]]["usable_blocks"]:
-        oldest, over = index["free_head"], index["free_blocks"] - world.machine[index["pool"]]["usable_blocks"]
+    while index["free_blocks"] > world.machine[index["machine"]]["usable_blocks"]:
+        oldest, over = index["free_head"], index["free_blocks"] - world.machine[index["machine"]]["usable_blocks"]
         if world.nodes[oldest]["blocks"] > over:
             world.nodes[oldest]["blocks"] -= over
             index["free_blocks"] -= over

@@ -98,7 +98,7 @@ def _end_one(world: World, replicas: Records, until_s: float) -> bool:
 def run_under_way(world: World, slot: int) -> tuple[int, int]:
     """Of the run of equal steps that a replica is in: steps started by now, and blocks not yet counted for them."""
     replica = world.replicas[slot]
-    machine = world.machine[replica["pool"]]
+    machine = world.machine[replica["machine"]]
     if replica["jump_steps"] == 0:
         return 0, 0
     started = steps_started(machine, replica, world.course[0]["now_s"])
@@ -116,10 +116,10 @@ def _settle(world: World, replicas: Records, at_s: float) -> None:
 
 @inner
 def _machine_of(world: World, replica: Record) -> Record:
-    """Of one of two pools: an index that must be computed would cost a hundredth of all."""
+    """Mostly the first one: an index that must be computed would cost a hundredth of all."""
     machine: Record = world.machine[0]
-    if replica["pool"]:
-        machine = world.machine[1]
+    if replica["machine"]:
+        machine = world.machine[replica["machine"]]
     return machine
 
 

@@ -95,6 +95,7 @@ REPLICA = np.dtype(
         ("started_at_s", np.float64),  # of the step, or of the run of equal steps, under way
         ("jump_steps", np.int64),  # how many equal steps; 0: one step that also prefills
         ("wakes", np.int64),  # it was idle, and begins at `event_at_s`
+        ("machine", np.int64),  # in `World.machine`: that of its pool, or of its kind of GPU
         ("steps", np.int64),  # ended
         ("free_blocks", np.int64),
         ("prepaid_blocks", np.int64),  # taken at the begin of the run of steps under way
@@ -132,7 +133,8 @@ REPLICA = np.dtype(
     ]
 )
 
-# Of a pool. The size of a block, whether prefixes are cached, and what comes after that are the same for all.
+# Of a pool, and after these of kinds of GPU. The size of a block, whether prefixes are cached, and what comes after
+# that are the same for all.
 MACHINE = np.dtype(
     [
         ("last_turn", np.int64),  # the slot that got the latest request, where they take turns

@@ -216,7 +216,7 @@ def gauges_at(world: World, slots: Rows, at_s: float, found: Floats) -> int:
 
 @inner_apart
 def _steps_started(world: World, replica: Record, at_s: float) -> int:
-    return steps_started(world.machine[replica["pool"]], replica, at_s) if replica["jump_steps"] else 0
+    return steps_started(world.machine[replica["machine"]], replica, at_s) if replica["jump_steps"] else 0
 
 
 @inner_apart
@@ -225,7 +225,7 @@ def _usage(world: World, replica: Record, started: int) -> float:
     free = replica["free_blocks"]
     if started:
         free -= growth_within(world.machine[0], replica, world.rows, started) - replica["prepaid_blocks"]
-    return float(1.0 - free / world.machine[replica["pool"]]["usable_blocks"])
+    return float(1.0 - free / world.machine[replica["machine"]]["usable_blocks"])
 
 
 @jit

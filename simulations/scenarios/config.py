@@ -15,7 +15,7 @@ from simulations.policies.base import Bounds
 from simulations.prefixes import load_prefixes
 from simulations.replica import PROFILES, BadEngineConfigError, EngineConfig, profile_gpus
 from simulations.scenarios.draw import Generated, Recorded, Traffic, Window
-from simulations.scenarios.nodes import NodesPart, check_fits, made_nodes
+from simulations.scenarios.nodes import ClassPart, NodesPart, check_fits, made_classes, made_nodes
 from simulations.scenarios.parts import Burstiness, Count, Part, Positive, Ratio, Seconds
 from simulations.scenarios.scenario import Scenario, Together
 from simulations.scenarios.sensors import SensorsPart
@@ -52,6 +52,7 @@ class _Machine(Part):
     profile: str
     gpus: Count | None = None  # as the profile's name says
     gpu_class: str | None = None
+    classes: dict[str, ClassPart] = Field(default_factory=dict)
     max_num_seqs: Count | None = None
     max_num_batched_tokens: Count | None = None
     num_gpu_blocks: Count | None = None
@@ -123,7 +124,7 @@ def _together(found: _Together, name: str, folder: Path) -> Together:
 
 
 def _scenario(found: _Service, place: _Place, name: str, folder: Path) -> Scenario:
-    limits = found.machine.model_dump(exclude={"profile", "gpus", "gpu_class"}, exclude_none=True)
+    limits = found.machine.model_dump(exclude={"profile", "gpus", "gpu_class", "classes"}, exclude_none=True)
     profile = _known("machine.profile", found.machine.profile, PROFILES)
     nodes = made_nodes(place.nodes)
     gpus = found.machine.gpus or profile_gpus(profile) or 1
@@ -147,6 +148,7 @@ def _scenario(found: _Service, place: _Place, name: str, folder: Path) -> Scenar
         clients=None if found.clients is None else found.clients.made(),
         gpus_per_replica=gpus,
         gpu_class=found.machine.gpu_class,
+        on_class=made_classes(found.machine.classes, nodes, engine, PROFILES[profile]),
         nodes=nodes,
         budget_gpus=place.budget_gpus,
     )

@@ -19,16 +19,22 @@ budgetGpus: 12 # a quota over all services
 machine:
   gpus: 1 # of each replica; else as the profile's name says: 2 of one that ends in -tp2
   gpuClass: NVIDIA-L40S # on nodes of this class only
+  classes: # what a replica is on nodes of other classes; where nothing is said, it is the same
+    NVIDIA-H100-80GB: {profile: llama-3.1-8b-h100, numGpuBlocks: 28233}
+    NVIDIA-A10: {speedRatio: 0.6, maxNumSeqs: 128} # of the machine's profile
 
 Instead of one service a file may say `services:`, a list of them with a `name` each, the most important first: what
 waits of the first is placed before the next has a turn, and nobody is evicted. `warmtide sim scenarios two-services`
 prints one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
-from simulations.scenarios.parts import Count, Part, Seconds
+from simulations.replica import PROFILES, EngineConfig, StepTimes
+from simulations.scenarios.parts import Count, Part, Positive, Seconds
 from simulations.world.nodes import IDLE_S, NODE_CLASS, NOTICE_S, NodeGroup
+from simulations.world.setting import ClassMachine
 
 
 class SpotPart(Part):
@@ -85,6 +91,38 @@ class NodesPart(Part):
         if self.count is None and self.max is not None:
             return self.min or 0, self.max
         raise ValueError(f"nodes {self.name}: either a count is expected, or a max and perhaps a min")
+
+
+class ClassPart(Part):
+    """As `ClassMachine`: a profile of its own, or the machine's at another speed; limits as the machine's but these."""
+
+    profile: str | None = None
+    speed_ratio: Positive | None = None
+    max_num_seqs: Count | None = None
+    max_num_batched_tokens: Count | None = None
+    num_gpu_blocks: Count | None = None
+
+    def made(self, gpu_class: str, config: EngineConfig, times: StepTimes) -> ClassMachine:
+        """As the world takes it; ValueError."""
+        if (self.profile is None) == (self.speed_ratio is None):
+            raise ValueError(f"machine.classes.{gpu_class}: either a profile or a speedRatio is expected")
+        if self.profile is not None and self.profile not in PROFILES:
+            raise ValueError(
+                f"machine.classes.{gpu_class}: no profile {self.profile!r}; there are: {', '.join(PROFILES)}"
+            )
+        limits = self.model_dump(exclude={"profile", "speed_ratio"}, exclude_none=True)
+        its = PROFILES[self.profile] if self.profile is not None else times.sped_up(self.speed_ratio or 1.0)
+        return ClassMachine(gpu_class=gpu_class, config=replace(config, **limits), times=its)
+
+
+def made_classes(
+    parts: Mapping[str, ClassPart], nodes: Sequence[NodeGroup], config: EngineConfig, times: StepTimes
+) -> tuple[ClassMachine, ...]:
+    """All of them; ValueError where nodes are given, and none is of a class."""
+    for gpu_class in parts:
+        if nodes and gpu_class not in {group.gpu_class for group in nodes}:
+            raise ValueError(f"machine.classes: no nodes are of class {gpu_class}")
+    return tuple(part.made(gpu_class, config, times) for gpu_class, part in parts.items())
 
 
 def _price(gpu_class: str) -> float:

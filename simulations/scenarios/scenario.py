@@ -22,6 +22,7 @@ from simulations.world.nodes import NodeGroup
 from simulations.world.pools import FixedPool
 from simulations.world.sensing.faults import SensorFault
 from simulations.world.sensing.prometheus import Monitoring
+from simulations.world.setting import ClassMachine
 from simulations.world.starts.phases import Phases
 from simulations.world.starts.startup import StartupTimes
 
@@ -49,6 +50,7 @@ class Scenario:
     clients: Clients | TracedClients | None = None  # None: requests come by themselves
     gpus_per_replica: int = 1
     gpu_class: str | None = None  # of the nodes that its replicas may be on; None: of all
+    on_class: tuple[ClassMachine, ...] = ()  # what a replica is on nodes of these classes
     nodes: tuple[NodeGroup, ...] = ()  # none: there is always room
     budget_gpus: int | None = None  # a quota
 
@@ -142,6 +144,7 @@ class Scenario:
             gpus_per_node=self.gpus_per_replica,
             nodes=self.nodes,
             gpu_class=self.gpu_class,
+            on_class=self.on_class,
             budget_gpus=self.budget_gpus,
         )
 

@@ -27,9 +27,9 @@ class FleetPart:
         """The whole, but for the replicas."""
         return self.fleet.world._replace(replicas=self.fleet.world.replicas[self.first :])
 
-    def add(self, slot: int, *, ready_at_s: float) -> None:
+    def add(self, slot: int, *, ready_at_s: float, kind: int | None = None) -> None:
         """As `CompiledFleet.add`, to the pool."""
-        self.fleet.add(self.first + slot, ready_at_s=ready_at_s, pool=self.pool)
+        self.fleet.add(self.first + slot, ready_at_s=ready_at_s, pool=self.pool, kind=kind)
 
     def drain(self, slot: int) -> None:
         """As `CompiledFleet.drain`."""

@@ -216,7 +216,7 @@ class Pods:
         if not is_ready:
             pod.tier = Tier.HOT if self._starts.is_hot(slot, now_s) else self._starts.tier(node)
         pod.ready_at_s = now_s if is_ready else self._starts.begin(slot, node, now_s)
-        self._fleet.add(slot, ready_at_s=pod.ready_at_s)
+        self._fleet.add(slot, ready_at_s=pod.ready_at_s, kind=self._tenant.kind(slot))
         self.starting.append(pod)
         self._silent_seen = None
         self.ready_at_s = min(self.ready_at_s, pod.ready_at_s)

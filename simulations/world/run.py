@@ -48,7 +48,9 @@ def simulate_one(
 def tenant_of(setting: Setting, tenants: Tenants) -> Tenant:
     """The service's places; without nodes in its setting, as many as it ever needs."""
     slots = None if setting.nodes else setting.bounds.high * PLACES_PER_REPLICA
-    return tenants.add(gpus=setting.gpus_per_replica, gpu_class=setting.gpu_class, slots=slots)
+    tenant = tenants.add(gpus=setting.gpus_per_replica, gpu_class=setting.gpu_class, slots=slots)
+    tenant.kinds = {one.gpu_class: kind for kind, one in enumerate(setting.on_class)}
+    return tenant
 
 
 class Run:

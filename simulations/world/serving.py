@@ -11,7 +11,7 @@ from simulations.compiled.layout import Records
 from simulations.compiled.names import BlockNames
 from simulations.compiled.records import came
 from simulations.replica import EngineConfig
-from simulations.world.pools import FIXED, FixedPool
+from simulations.world.pools import FIXED
 from simulations.world.setting import Setting
 
 
@@ -38,7 +38,8 @@ def make_fleet(setting: Setting, requests: Records, slots: int) -> CompiledFleet
         names=names,
         follows=follows,
         adapters=setting.adapters,
-        others=() if pool is None else ((_as_caching(pool, setting), pool.times),),
+        kinds=tuple((_as_caching(one.config, setting), one.times) for one in setting.on_class),
+        others=() if pool is None else ((_as_caching(pool.config, setting), pool.times),),
     )
     for slot in range(slots, slots + fixed_slots(setting)):
         fleet.add(slot, ready_at_s=-math.inf, pool=FIXED)
@@ -67,8 +68,8 @@ def prefix_hit_ratio(setting: Setting, fleet: CompiledFleet) -> float | None:
     return float(fleet.cached_tokens[:prompts][ran].sum(dtype=np.int64)) / max(1, asked_tokens)
 
 
-def _as_caching(pool: FixedPool, setting: Setting) -> EngineConfig:
-    return replace(pool.config, caches_prefixes=setting.config.caches_prefixes)
+def _as_caching(config: EngineConfig, setting: Setting) -> EngineConfig:
+    return replace(config, caches_prefixes=setting.config.caches_prefixes)
 
 
 def _twice(names: BlockNames) -> BlockNames:

@@ -23,6 +23,15 @@ PLACES_PER_REPLICA = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ClassMachine:
+    """What a replica is on nodes of one class of GPU."""
+
+    gpu_class: str
+    config: EngineConfig
+    times: StepTimes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
     """What all policies of a comparison share; `requests` is never written to.
 
@@ -46,6 +55,7 @@ class Setting:
     gpus_per_node: int = 1  # replicas of one node share its disk: weights that are there are there for all
     nodes: tuple[NodeGroup, ...] = ()  # none: as many of `gpus_per_node` as it ever needs
     gpu_class: str | None = None  # of the nodes that its replicas may be on; None: of all
+    on_class: tuple[ClassMachine, ...] = ()  # what a replica is on nodes of these classes; else `config` and `times`
     budget_gpus: int | None = None  # a quota
     names: BlockNames | None = None  # of the blocks that `requests` share; a prefix cache knows them by these
     fixed_pool: FixedPool | None = None  # prefill or decoding apart from what the policy scales
@@ -64,10 +74,16 @@ class Setting:
             )
         if not 1 <= self.gpus_per_replica <= self._most_gpus():
             raise ValueError(f"a replica of {self.gpus_per_replica} GPUs does not fit a node of {self._most_gpus()}")
+        self._check_requests()
+
+    def _check_requests(self) -> None:
+        """How they come, and who may serve them."""
         if self.more is not None and self.ends_at_s is None:
             raise ValueError("a setting whose requests come in parts needs ends_at_s")
         if self.is_chained and (self.more is not None or self.ends_at_s is None):
             raise ValueError("a setting whose requests follow each other needs all of them at once, and ends_at_s")
+        if self.on_class and self.fixed_pool is not None:
+            raise ValueError("where prefill and decoding are apart, all replicas of a pool are on one kind of GPU")
         if self.names is not None and (self.more is not None or self.names.requests != len(self.requests)):
             raise ValueError("a setting with names of blocks needs one list of them for each request, and all at once")
 

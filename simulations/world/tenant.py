@@ -1,7 +1,7 @@
 """One service's places on nodes that others may use, too: a slot for each replica that fits on each node."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from simulations.world.nodes import Happening, Node, Nodes
 from simulations.world.starts.holdings import Holdings
@@ -58,6 +58,7 @@ class Tenant:
     ) -> None:
         self.gpus = gpus
         self.waiting = 0  # replicas without a node
+        self.kinds: Mapping[str, int] = {}  # of GPU, by class, where a replica is not the same on all
         self.holdings: Holdings | None = None  # on the disks of these nodes, where others have theirs there, too
         self._place, self._nodes, self._before = place, place.nodes, before
         self.usable = frozenset(
@@ -106,6 +107,10 @@ class Tenant:
         node = self._node(self.index_of[slot])
         again = f"-{node.life}" if node.life else ""
         return f"{node.group.name}-{node.number}{again}", node.group.gpu_class
+
+    def kind(self, slot: int) -> int | None:
+        """Which of several kinds its GPUs are of; None: the usual one."""
+        return self.kinds.get(self._node(self.index_of[slot]).group.gpu_class)
 
     def is_free(self, slot: int) -> bool:
         """Whether there is room on its node, and nobody who is more important waits for that."""

@@ -19,6 +19,7 @@ def test_every_request_has_the_reference_times() -> None:
     assert sum(verdict.cached_tokens > 0 for verdict in verdicts) > WORLDS / 3
     assert sum(verdict.following > 0 for verdict in verdicts) > WORLDS / 3
     assert sum(verdict.has_adapters for verdict in verdicts) > WORLDS / 4
+    assert sum(verdict.has_kinds for verdict in verdicts) > WORLDS / 4
 
 
 @pytest.mark.parametrize("reserves_full_prompt", [True, False])
