@@ -75,6 +75,7 @@ async def test_a_namespace_that_is_going_is_no_trouble_for_others_nor_for_the_se
         assert requests_per_s <= REQUESTS_PER_S_MAX
         assert controller.is_alive
         assert "Traceback" not in controller.log
+        assert "orbidden" not in controller.log  # nothing is missing but the namespace
         assert await controller.leads()
 
 
