@@ -6,6 +6,7 @@ from typing import Any
 
 from simulations.world import Outcome
 from simulations.world.nodes import NodeUse
+from simulations.world.outcome import PoolUse
 from simulations.world.starts.startup import StartFigures, StartsOfTier
 
 GB = 1e9
@@ -19,9 +20,8 @@ def notes_of(outcome: Outcome) -> Iterator[str]:
         yield f"{outcome.prefix_hit_ratio:.1%} of the prompt tokens were found in a replica's cache"
     if outcome.fixed_gpu_hours:
         yield f"{outcome.fixed_gpu_hours:.1f} of the GPU-hours are of a pool that nobody scales"
-    if outcome.pools:
-        hours = (f"{use.gpu_hours:.1f} GPU-hours and {use.starts} starts of {use.role}" for use in outcome.pools)
-        yield f"pools: {', '.join(hours)}"
+    for use in outcome.pools:
+        yield f"{use.role}: {'; '.join(filter(None, (f'{use.gpu_hours:.1f} GPU-hours', starts_note(use.startups))))}"
     yield from loss_notes(outcome)
 
 
@@ -59,12 +59,17 @@ def facts_of(outcome: Outcome) -> dict[str, Any]:
         "evictions": figures.evictions,
         "prefix_hit_ratio": outcome.prefix_hit_ratio,
         "fixed_gpu_hours": outcome.fixed_gpu_hours,
-        "pools": [{"role": use.role, "gpu_hours": use.gpu_hours, "starts": use.starts} for use in outcome.pools],
+        "pools": [_pool_facts(use) for use in outcome.pools],
         "lost_requests": outcome.lost_requests,
         "waited_hours": outcome.waited_hours,
         "nodes": [asdict(use) for use in outcome.nodes],
     }
     return {name: value for name, value in facts.items() if value or (name == "prefix_hit_ratio" and value is not None)}
+
+
+def _pool_facts(use: PoolUse) -> dict[str, Any]:
+    by_tier = [asdict(each) for each in use.startups.by_tier]
+    return {"role": use.role, "gpu_hours": use.gpu_hours, "starts": use.starts, "starts_by_tier": by_tier}
 
 
 def _of_tier(starts: StartsOfTier) -> str:

@@ -110,11 +110,19 @@ def _facts(page: Page) -> str:
         f"{len(setting.requests):,} requests",
         f"{setting.span_s / 3600:.1f} hours",
         escape(page.profile),
-        f"{setting.bounds.low} to {setting.bounds.high} replicas",
+        _bounds(setting),
         f"objective: first token within {setting.ttft_s:g} s",
         f"seed {setting.seed}",
     )
     return '<ul class="facts">' + "".join(f"<li>{fact}</li>" for fact in facts) + "</ul>"
+
+
+def _bounds(setting: Setting) -> str:
+    said = f"{setting.bounds.low} to {setting.bounds.high} replicas"
+    pool = setting.fixed_pool
+    if pool is None or pool.bounds is None:
+        return said
+    return f"{said} for decoding, {pool.bounds.low} to {pool.bounds.high} for prefill"
 
 
 def _gate(checks: Sequence[Check]) -> str:

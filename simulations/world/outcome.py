@@ -60,6 +60,8 @@ class PoolUse:
     starts: int
     replicas_at_start: int
     decisions: tuple[Change, ...]
+    startups: StartFigures
+    series: Series = field(compare=False, repr=False)  # its replicas; the load is that of both
 
     @property
     def changes(self) -> tuple[tuple[float, int], ...]:
@@ -84,7 +86,8 @@ class Outcome:
     nodes: tuple[NodeUse, ...] = ()  # where nodes were given, and no other service uses them
 
     fixed_gpu_hours: float = 0.0  # of these, what a pool that nobody scales took
-    pools: tuple[PoolUse, ...] = ()  # of prefill and of decoding, where both are scaled; the series is of decoding
+    # Of prefill and of decoding, where both are scaled: then the series has the replicas of both, decoding's KV use.
+    pools: tuple[PoolUse, ...] = ()
     prefix_hit_ratio: float | None = None  # of prompt tokens, those found in a cache; None: nothing is cached
 
     @property

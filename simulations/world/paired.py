@@ -16,15 +16,17 @@ from simulations.world.run import PROGRESS_EVERY_S, Progress, Run, tenant_of
 from simulations.world.sensing.sensors import Sensing
 from simulations.world.serving import make_fleet
 from simulations.world.setting import Setting
+from simulations.world.starts.startup import StartFigures
 from simulations.world.tenant import Tenants
 
+REPLICAS = ("wanted", "starting_hot", "starting_warm", "starting_cold", "ready", "draining", "unplaced")
 OTHER_LUCK = 1_000_003  # what one pool's start-ups take says nothing of the other's
 
 
 def simulate_pair(
     setting: Setting, pair: Pair, progress: Progress | None = None, *, sensing: type[Sensing] | None = None
 ) -> Outcome:
-    """Run both; the outcome's series is that of decoding, whose users are the same. ValueError: one is not scaled."""
+    """Run both; the outcome is that of their users. ValueError: one is not scaled."""
     pool = setting.fixed_pool
     if pool is None or pool.bounds is None:
         raise ValueError("a pair of policies needs a setting that scales both pools")
@@ -41,11 +43,14 @@ def simulate_pair(
             told_s = now_s
     uses = (prefill.end_pool(Role.PREFILL), decode.end_pool(Role.DECODE))
     whole = decode.end()
+    for column in REPLICAS:
+        whole.series[column] = sum(use.series[column] for use in uses)
     return replace(
         whole,
         gpu_hours=sum(use.gpu_hours for use in uses),
         starts=sum(use.starts for use in uses),
         decisions=tuple(sorted((change for use in uses for change in use.decisions), key=lambda change: change.at_s)),
+        startups=StartFigures(),  # of each pool its own
         pools=uses,
         nodes=nodes.nodes.use(span_s) if setting.nodes else (),
     )

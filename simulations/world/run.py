@@ -180,6 +180,8 @@ class Run:
             starts=self._pods.starts,
             replicas_at_start=self._setting.replicas_at_start,
             decisions=tuple(replace(change, pool=role) for change in self._decisions),
+            startups=self._starts.figures(span_s),
+            series=self._recorder.series(),
         )
 
     def _wake(self, now_s: float) -> None:

@@ -81,6 +81,9 @@ def test_both_pools_grow_where_both_are_too_small_and_every_run_is_the_same(name
     assert all(use.starts > 0 for use in outcome.pools)
     assert max(replicas for _, replicas in outcome.pools[0].changes) <= 4
     assert outcome.starts == sum(use.starts for use in outcome.pools)
+    ready = [use.series["ready"] for use in outcome.pools]
+    np.testing.assert_array_equal(outcome.series["ready"], ready[0] + ready[1])
+    assert sum(each.count for use in outcome.pools for each in use.startups.by_tier) > 1
     assert outcome.attainment_ratio > simulate(setting, Pair(prefill=Static(1), decode=Static(1))).attainment_ratio
     assert len(outcome.requests) == len(setting.requests)
 

@@ -111,7 +111,8 @@ def test_a_comparison_says_what_each_pool_cost(tmp_path: Path, capsys: pytest.Ca
     assert "static-" in compared
     assert "prefill 0 s: " in ran
     assert "decode 0 s: " in ran
-    assert "pools: " in ran
+    assert "prefill: " in ran
+    assert "decode: " in ran
     assert "of decode" in studied
     decisions = (tmp_path / "out" / "dynamo-load" / "decisions.jsonl").read_text(encoding="utf-8")
     assert '"pool": "prefill"' in decisions
