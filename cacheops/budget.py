@@ -1,6 +1,6 @@
 """How many bytes a cache may hold on a disk it shares with a kubelet. Pure."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 HIGH_RATIO, LOW_RATIO = 0.80, 0.70  # of the disk in use: shed above the one, down to the other (as GPUStack's store)
 EVICTION_GAP_RATIO = 0.05  # stay so far below the kubelet's own eviction, which kills pods of others
@@ -27,6 +27,10 @@ class Disk:
             raise ValueError(f"disk: quota_bytes {self.quota_bytes} is negative")
         if not 0 < self.low_ratio <= self.high_ratio <= 1:
             raise ValueError(f"disk: watermarks {self.low_ratio} and {self.high_ratio} are not 0 < low ≤ high ≤ 1")
+
+    def unshared(self) -> "Disk":
+        """Of a disk that no kubelet watches: only the watermarks count."""
+        return replace(self, kubelet_free_ratio=0.0, kubelet_image_gc_ratio=1.0)
 
     @property
     def cap_ratio(self) -> float:

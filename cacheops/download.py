@@ -50,6 +50,7 @@ class Transfer:
     range_bytes: int = RANGE_BYTES
     chunk_bytes: int = CHUNK_BYTES
     files: tuple[PartFile, ...] = ()
+    manifest: ModelManifest | None = None  # what `files` are of
 
     def __post_init__(self) -> None:
         if not 1 <= self.workers <= WORKERS_MAX:
@@ -78,7 +79,7 @@ def download(manifest: ModelManifest, source: RangeSource, staging: Path, transf
         PartFile(index, entry, PartStore(parts, journal, transfer.range_bytes))
         for index, entry in enumerate(manifest.files)
     )
-    transfer.files = files
+    transfer.files, transfer.manifest = files, manifest
     crew = _Crew(files, source, transfer)
     useful = sum(
         1 + entry.size_bytes // transfer.range_bytes for entry in manifest.files

@@ -180,7 +180,8 @@ class _Fetcher:
         victims = self._victims(model, short_bytes) if grows_bytes and short_bytes > 0 else []
         if victims is None:
             words = (
-                f"needs {_gib(grows_bytes)}, {_gib(max(0, self._free_bytes))} are free, and nothing worth less may go"
+                f"needs {_gib(grows_bytes)}, {_gib(max(0, self._free_bytes))} are free below the watermark or quota, "
+                "and nothing worth less may go"
             )
             return [_wait(model, Cause.INSUFFICIENT_CAPACITY, words)]
         evictions = [

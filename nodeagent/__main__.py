@@ -96,6 +96,7 @@ def _agent_options(options: argparse.Namespace) -> AgentOptions:
         is_companion=options.kserve,
         look_s=options.look_seconds,
         idle_s=options.idle_seconds,
+        has_own_disk=options.own_disk,
     )
 
 

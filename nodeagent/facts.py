@@ -83,7 +83,8 @@ def _absent(action: Action, wishes: Wishes, view: View, fetch: Fetch | None) -> 
     staged_bytes = {part.digest: part.size_bytes for part in view.inventory.partials}.get(action.digest, 0)
     failure = view.failures.get(action.key)
     if fetch is not None and fetch.waits_for:
-        phase, reason, message = Phase.PENDING, WAITS_FOR_PEER, f"{fetch.waits_for} fetches it for all"
+        words = ", and gives what it has whole" if fetch.transfer.files else ""
+        phase, reason, message = Phase.PENDING, WAITS_FOR_PEER, f"{fetch.waits_for} fetches it for all{words}"
     elif fetch is not None and fetch.has_begun:
         words = f"from {fetch.via}; {action.detail}" if fetch.via else action.detail
         phase, reason, message = Phase.FETCHING, action.cause.value, words

@@ -16,6 +16,7 @@ from cacheops.model import ModelManifest, ModelRef
 from cacheops.stock import WantedTree
 from metrics.clock import Clock
 from nodeagent.peers.follow import Peers
+from nodeagent.peers.underway import Underway, underway
 from nodeagent.store import Store
 
 FETCHES_MAX = 2  # models at a time: each has connections enough to fill the line; more only delays the first
@@ -113,6 +114,11 @@ class Fetches:
         """How far the fetch of a digest is, one byte more: 0 is for not decided yet who fetches. None: not us."""
         of_it = (fetch for fetch in self.running.values() if fetch.wish.tree.digest == digest and not fetch.waits_for)
         return next((1 + fetch.transfer.staged_bytes if fetch.has_begun else 0 for fetch in of_it), None)
+
+    def underway(self, digest: str) -> Underway | None:
+        """What others may have of it before it is published."""
+        of_it = (fetch for fetch in self.running.values() if fetch.wish.tree.digest == digest and not fetch.waits_for)
+        return next((underway(fetch.transfer) for fetch in of_it if fetch.is_at_origin), None)
 
     def timed(self, tree: WantedTree) -> WantedTree:
         """With the seconds that it took here, where nobody says others."""

@@ -51,6 +51,11 @@ def _add_cache(group: argparse._ArgumentGroup) -> None:
         help="make the folder ours: models are evicted from it; without, nothing is ever deleted there",
     )
     add(
+        "--own-disk",
+        action="store_true",
+        help="no kubelet shares the cache's disk: it is filled to the watermarks, also above 80 %%",
+    )
+    add(
         "--kubelet-pods",
         type=Path,
         default=Path("/var/lib/kubelet/pods"),

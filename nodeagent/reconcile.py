@@ -20,6 +20,7 @@ from nodeagent.errors import ApiError, NotThereError
 from nodeagent.facts import facts_of
 from nodeagent.fetches import Fetches
 from nodeagent.kube import LOCAL_MODEL_NODES, NODE_MODEL_CACHES
+from nodeagent.peers.underway import Underway
 from nodeagent.report import ModelFact, NodeFacts, is_worth_writing, kserve_status, node_status, rfc3339
 from nodeagent.store import Store, View
 from nodeagent.wishes import LocalModel, Wishes, local_models, wishes_of
@@ -52,6 +53,7 @@ class AgentOptions:
     is_companion: bool = True  # serve LocalModelNode too, in the place of KServe's own agent
     look_s: float = LOOK_S
     idle_s: float = IDLE_S
+    has_own_disk: bool = False  # no kubelet acts on how full it is
 
 
 @dataclass(slots=True)
@@ -102,6 +104,10 @@ class Agent:
     def staged_bytes(self, digest: str) -> int | None:
         """How far a fetch is, for other nodes."""
         return self._fetches.staged_bytes(digest)
+
+    def underway(self, digest: str) -> Underway | None:
+        """What of it may be given before it is published."""
+        return self._fetches.underway(digest)
 
     async def _pass_or_complain(self, group: asyncio.TaskGroup) -> bool:
         try:
@@ -160,6 +166,7 @@ class Agent:
         task = self._task
         self._fetches.limit(task.bytes_per_s)
         disk = view.disk(quota_bytes=task.quota_bytes, high_ratio=task.high_ratio, low_ratio=task.low_ratio)
+        disk = disk.unshared() if self._options.has_own_disk else disk
         return Limits(disk=disk, warm_bytes=task.warm_bytes, given_up=frozenset(task.evict))
 
     async def _act(self, group: asyncio.TaskGroup, wishes: Wishes, view: View, todo: Plan) -> None:

@@ -144,8 +144,7 @@ def _vital(status: Object) -> object:
 def _has_progressed(status: Object, before: Object) -> bool:
     shares = {m["key"]: m.get("fetchedBytes", 0) for m in before["models"]}
     return any(
-        m["phase"] == Phase.FETCHING
-        and abs(m["fetchedBytes"] - shares.get(m["key"], 0)) >= PROGRESS_RATIO * max(1, m["bytes"])
+        abs(m["fetchedBytes"] - shares.get(m["key"], 0)) >= PROGRESS_RATIO * max(1, m["bytes"])
         for m in status["models"]
     )
 

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from cacheops.budget import HIGH_RATIO, LOW_RATIO, Disk
@@ -99,7 +99,7 @@ def folder_plan(
             low_ratio=LOW_RATIO if bounds.low_ratio is None else bounds.low_ratio,
         )
         if bounds.high_ratio is not None:  # whoever names the mark knows whether a kubelet shares the disk
-            disk = replace(disk, kubelet_free_ratio=0.0, kubelet_image_gc_ratio=1.0)
+            disk = disk.unshared()
     except ValueError as exc:
         raise InvalidRequestError(f"cache {layout.root}: {exc}") from exc
     return plan(wanted, seen.inventory(layout), Limits(disk=disk), now_s=now_s)

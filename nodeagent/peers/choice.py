@@ -14,6 +14,8 @@ from typing import Any
 from nodeagent.report import HEARTBEAT_S, Phase
 
 SILENT_S = 3 * HEARTBEAT_S  # an agent that did not write for so long is not there
+# More would share one node's line to the end; so the others find this many holders when it is done, and then more.
+FOLLOWERS_MAX = 4
 HELD = frozenset({Phase.READY.value, Phase.IDLE.value})
 
 
@@ -33,6 +35,7 @@ class Choice:
     holders: tuple[Peer, ...] = ()
     lead: Peer | None = None  # who fetches it for all; None: nobody but us
     waiting: tuple[Peer, ...] = ()  # who else wants it: one of them may have begun before it could know of us
+    may_follow: bool = False  # we are among the few that take files of the lead's while it fetches the others
 
 
 def peers_of(objects: Iterable[Mapping[str, Any]], digest: str, *, now_s: float) -> list[Peer]:
@@ -56,12 +59,15 @@ def choose(peers: Sequence[Peer], me: str, digest: str, *, without: Collection[s
     # By our own name, too: a hundred nodes that ask do not all ask the same one first.
     holders = sorted((peer for peer in others if peer.phase in HELD), key=lambda peer: _rank(digest, me, peer.node))
     busy = [peer for peer in others if peer.phase == Phase.FETCHING]
-    if busy:
-        return Choice(holders=tuple(holders), lead=min(busy, key=lambda peer: _rank(digest, peer.node)))
     waiting = [peer for peer in others if peer.phase in ("", Phase.PENDING)]
     waiting.sort(key=lambda peer: _rank(digest, peer.node))
-    is_ours = not waiting or _rank(digest, me) < _rank(digest, waiting[0].node)
-    return Choice(holders=tuple(holders), lead=None if is_ours else waiting[0], waiting=tuple(waiting))
+    before_us = sum(_rank(digest, peer.node) < _rank(digest, me) for peer in waiting)
+    if busy:
+        lead = min(busy, key=lambda peer: _rank(digest, peer.node))
+        return Choice(holders=tuple(holders), lead=lead, may_follow=before_us < FOLLOWERS_MAX)
+    first = waiting[0] if before_us else None  # who is first goes to the origin
+    may_follow = before_us - 1 < FOLLOWERS_MAX
+    return Choice(holders=tuple(holders), lead=first, waiting=tuple(waiting), may_follow=may_follow)
 
 
 def is_address(text: str) -> bool:

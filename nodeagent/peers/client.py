@@ -44,6 +44,7 @@ class Progress:
     is_published: bool = False
     is_deciding: bool = False  # whether it is the one to fetch
     staged_bytes: int = 0  # more than 0 once it has begun
+    is_open: bool = False  # it gives what files it has whole while it fetches the others
 
 
 class PeerSource:
@@ -52,7 +53,7 @@ class PeerSource:
     def __init__(self, peer: Peer, digest: str, authorization: str, clock: Clock) -> None:
         # Plain http: the token opens only what every node may read, and each byte is judged by its digest.
         self._base = f"http://{peer.address}/v1/trees/{digest}"
-        self._name = f"peer {peer.node} ({peer.address})"
+        self.name = f"peer {peer.node} ({peer.address})"
         self._digest = digest
         self._secret = {"Authorization": authorization}
         self._http = HttpRanges(AddressRules(hosts=frozenset({peer.address})), clock, stall_s=STALL_S)
@@ -69,18 +70,19 @@ class PeerSource:
             if body["published"]:
                 return Progress(is_published=True)
             staged_bytes = int(body["stagedBytes"])
-            return Progress(is_deciding=staged_bytes == 0, staged_bytes=staged_bytes)
-        except (ValueError, KeyError, TypeError) as exc:
-            raise PeerLostError(f"{self._name}: {text[:80]!r} is no progress") from exc
+            is_open = bool(body.get("open", False))
+            return Progress(is_deciding=staged_bytes == 0, staged_bytes=staged_bytes, is_open=is_open)
+        except (ValueError, KeyError, TypeError, AttributeError) as exc:
+            raise PeerLostError(f"{self.name}: {text[:80]!r} is no progress") from exc
 
     def manifest(self, ref: ModelRef) -> ModelManifest:
         """The files, sealed, as `ref`'s; only a list that has the wanted digest is taken."""
         try:
-            found = decode(self._text(self._base, MANIFEST_BYTES_MAX).encode(), Path(), name=self._name).manifest
+            found = decode(self._text(self._base, MANIFEST_BYTES_MAX).encode(), Path(), name=self.name).manifest
         except IntegrityMismatchError as exc:
             raise PeerLostError(str(exc)) from exc
         if (listed := found.as_listed().digest) != self._digest:
-            raise PeerLostError(f"{self._name}: lists {listed[:16]}, wanted is {self._digest[:16]}")
+            raise PeerLostError(f"{self.name}: lists {listed[:16]}, wanted is {self._digest[:16]}")
         self._index = {entry.path: index for index, entry in enumerate(found.files)}
         return replace(found, ref=ref)
 
@@ -88,11 +90,11 @@ class PeerSource:
         url = f"{self._base}/files/{self._index[entry.path]}"
         request = Request(url=url, secret_headers=self._secret, start=start, stop=stop, size_bytes=entry.size_bytes)
         try:
-            return _PeerStream(self._http.get(request), self._name)
+            return _PeerStream(self._http.get(request), self.name)
         except CacheError as exc:
             if exc.wait_s:  # it serves as many as it may: patience, within bounds, is the download's
                 raise
-            raise _lost(self._name, exc) from exc
+            raise _lost(self.name, exc) from exc
 
     def close(self) -> None:
         self._http.close()
@@ -107,7 +109,7 @@ class PeerSource:
         except (SourceUnavailableError, AccessDeniedError, IntegrityMismatchError) as exc:
             if exc.wait_s:
                 raise
-            raise _lost(self._name, exc) from exc
+            raise _lost(self.name, exc) from exc
 
 
 class _PeerStream:

@@ -24,6 +24,7 @@ from nodeagent.errors import ApiError
 from nodeagent.kube import NODE_MODEL_CACHES
 from nodeagent.peers.choice import Choice, Peer, choose, peers_of
 from nodeagent.peers.client import PeerSilentError, PeerSource, Progress
+from nodeagent.peers.lead import LeadSource, Patience
 from nodeagent.peers.token import TokenFile
 
 POLL_S = 0.5  # of one small answer, to who fetches for all
@@ -69,6 +70,8 @@ class Peers:
         self._token = token
         self._clock = clock
         self._takes = asyncio.Semaphore(TAKES_MAX)
+        self._follows = asyncio.Semaphore(TAKES_MAX)  # apart: these take as long as the origin does
+        self._patience = Patience()
 
     async def bring(self, fetch: Running, take: Take) -> bool:
         """Whether a peer gave it. False: the origin is ours to ask."""
@@ -97,7 +100,8 @@ class Peers:
             lead = choice.lead or await self._early_bird(fetch, hopes.lost)
             if lead is None or hopes.leads_left == LEADS_MAX:
                 return False
-            if await self._is_there(fetch, lead, hopes) and await self._from_any(fetch, take, (lead,), hopes.lost):
+            hopes.may_follow = choice.may_follow
+            if await self._from_lead(fetch, take, lead, hopes):
                 return True
         raise CanceledError(f"{fetch.wish.ref.uri}: stopped while it waited for a peer")
 
@@ -166,8 +170,42 @@ class Peers:
         fetch.via = ""
         return False
 
-    async def _is_there(self, fetch: Running, lead: Peer, hopes: "_Hopes") -> bool:
-        """Wait while who fetches for all gets on; whether it holds the model now. False: look around again."""
+    async def _from_lead(self, fetch: Running, take: Take, lead: Peer, hopes: "_Hopes") -> bool:
+        """Whether who fetches it for all gave it to us: when it held all of it, or while it came."""
+        seen = await self._is_there(fetch, lead, hopes)
+        if seen.is_published:
+            return await self._from_any(fetch, take, (lead,), hopes.lost)
+        return seen.is_open and await self._follow(fetch, take, lead, hopes)
+
+    async def _follow(self, fetch: Running, take: Take, lead: Peer, hopes: "_Hopes") -> bool:
+        """Take what the lead has whole while it fetches the rest. Whatever goes wrong: wait for all of it instead.
+
+        It still counts as waiting: it takes no turn of ours, and nobody is to follow us.
+        """
+        fetch.waits_for, fetch.transfer.files = lead.node, ()
+        digest, stop = fetch.wish.tree.digest, fetch.transfer.stop
+        source = LeadSource(lead, digest, self._token.header(), self._clock, stop=stop, patience=self._patience)
+        try:
+            async with self._follows:
+                await asyncio.to_thread(take, source)
+        except (CanceledError, InsufficientCapacityError, StorageError):
+            raise  # ours, not the lead's
+        except CacheError as exc:
+            hopes.unfollowed.add(lead.node)
+            log.warning("%s: %s is not followed any more: %s", fetch.wish.ref.uri, lead.node, exc)
+            return False
+        else:
+            log.info("%s: from %s, while it fetched it", fetch.wish.ref.uri, lead.node)
+            return True
+        finally:
+            source.close()
+            fetch.waits_for = ""
+
+    async def _is_there(self, fetch: Running, lead: Peer, hopes: "_Hopes") -> Progress:
+        """Wait while who fetches for all gets on, until it holds the model or gives what it has of it.
+
+        Neither: look around again.
+        """
         fetch.waits_for = lead.node
         source = self._source(fetch, lead)
         try:
@@ -177,8 +215,9 @@ class Peers:
                 except PeerSilentError as exc:
                     log.info("%s: %s", fetch.wish.ref.uri, exc)
                     seen = hopes.seen(lead.node)
-                if seen.is_published:
-                    return True
+                can_follow = hopes.may_follow and lead.node not in hopes.unfollowed and not self._follows.locked()
+                if seen.is_published or (seen.is_open and can_follow):
+                    return seen
                 if not hopes.note(lead.node, seen):
                     log.warning("%s: %s makes no progress", fetch.wish.ref.uri, lead.node)
                     break
@@ -192,7 +231,7 @@ class Peers:
         finally:
             source.close()
             fetch.waits_for = ""  # from here on we decide: others may ask us
-        return False
+        return Progress()
 
     def _source(self, fetch: Running, peer: Peer) -> PeerSource:
         return PeerSource(peer, fetch.wish.tree.digest, self._token.header(), self._clock)
@@ -205,6 +244,8 @@ class _Hopes:
         self._clock = clock
         self._best: dict[str, tuple[Progress, float]] = {}  # by node: the best it told, and when
         self.lost: set[str] = set()
+        self.may_follow = False  # whoever leads: we are among the few
+        self.unfollowed: set[str] = set()  # leads that are only waited for
         self.leads_left = 0
 
     def seen(self, node: str) -> Progress:

@@ -2,8 +2,11 @@
 
     GET /v1/trees/DIGEST            the tree's manifest
     GET /v1/trees/DIGEST/files/N    its N-th file, with Range
-    GET /v1/trees/DIGEST/progress   `{"published": false, "stagedBytes": N}` while it is fetched here; N is 0 while
-                                    this node asks around whether it is the one to fetch, 404 where it is not
+    GET /v1/trees/DIGEST/progress   `{"published": false, "stagedBytes": N, "open": B}` while it is fetched here; N is
+                                    0 while this node asks around whether it is the one to fetch, 404 where it is not
+
+Of a tree that is being fetched, and `open`, the manifest and those files are given that are whole and agreed with
+their digests; the others are 503 until they are.
 
 No name of a request ever becomes a path: a digest is looked up among the trees that the last pass found sound, a
 number among its manifest's files. Without the token there is no answer but 401, not even that a model exists.
@@ -27,6 +30,7 @@ from cacheops.page_cache import read_leaving_no_trace
 from cacheops.sources.beneath import open_beneath
 from metrics.clock import Clock
 from nodeagent.peers.token import TokenFile
+from nodeagent.peers.underway import Underway
 
 STREAMS_MAX = 32  # four nodes with eight connections each: more would only share the same line
 BYTES_PER_S = 600e6  # half of a 10 GbE line: what runs on the node keeps the other half
@@ -47,6 +51,10 @@ class Shelf(Protocol):
 
     def staged_bytes(self, digest: str) -> int | None:
         """How far a fetch of it is, more than 0 once it has begun; None: there is none, or it waits for others."""
+        ...
+
+    def underway(self, digest: str) -> Underway | None:
+        """What may be given of it while it is fetched; None: nothing."""
         ...
 
 
@@ -91,7 +99,7 @@ class PeerServer:
         return await handler(request)
 
     async def _manifest(self, request: web.Request) -> web.Response:
-        tree = self._tree(request)
+        tree = self._tree(request.match_info["digest"])
         if self._streams >= self._limits.streams_max:
             raise _busy()  # told before a node settles on us
         return web.Response(body=await asyncio.to_thread(encode, tree), content_type="application/json")
@@ -103,11 +111,12 @@ class PeerServer:
         staged_bytes = self._shelf.staged_bytes(digest)
         if staged_bytes is None:
             raise web.HTTPNotFound
-        return web.json_response({"published": False, "stagedBytes": staged_bytes})
+        is_open = self._shelf.underway(digest) is not None
+        return web.json_response({"published": False, "stagedBytes": staged_bytes, "open": is_open})
 
     async def _file(self, request: web.Request) -> web.StreamResponse:
-        tree = self._tree(request)
-        number = int(request.match_info["number"])
+        digest, number = request.match_info["digest"], int(request.match_info["number"])
+        tree = self._tree(digest)
         if number >= len(tree.manifest.files):
             raise web.HTTPNotFound
         entry = tree.manifest.files[number]
@@ -116,7 +125,7 @@ class PeerServer:
             raise _busy()
         self._streams += 1
         try:
-            fd = await asyncio.to_thread(_opened, tree, entry)
+            fd = await asyncio.to_thread(self._opened, digest, number)
             try:
                 return await self._send(request, entry, fd, start, stop)
             finally:
@@ -124,11 +133,33 @@ class PeerServer:
         finally:
             self._streams -= 1
 
-    def _tree(self, request: web.Request) -> Published:
-        tree = self._shelf.shared(request.match_info["digest"])
-        if tree is None:
+    def _tree(self, digest: str) -> Published:
+        if tree := self._shelf.shared(digest):
+            return tree
+        if begun := self._shelf.underway(digest):
+            return begun.as_published()
+        raise web.HTTPNotFound
+
+    def _opened(self, digest: str, number: int) -> int:
+        """A file that still is what its manifest says at a glance."""
+        tree, begun = self._shelf.shared(digest), self._shelf.underway(digest)
+        try:
+            if tree is not None:
+                entry = tree.manifest.files[number]
+                fd = open_beneath(tree.path, entry.path)
+            elif begun is not None:
+                if number not in begun.whole:
+                    raise _busy()
+                entry = begun.manifest.files[number]
+                fd = os.open(begun.whole[number], os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            else:
+                raise web.HTTPNotFound
+        except OSError as exc:
+            raise web.HTTPNotFound from exc  # evicted, or moved to its place, this very moment
+        if os.fstat(fd).st_size != entry.size_bytes:
+            os.close(fd)
             raise web.HTTPNotFound
-        return tree
+        return fd
 
     async def _send(self, request: web.Request, entry: FileEntry, fd: int, start: int, stop: int) -> web.StreamResponse:
         answer = web.StreamResponse(status=206 if "Range" in request.headers else 200)
@@ -167,18 +198,6 @@ async def serving_peers(server: PeerServer, host: str, port: int) -> AsyncIterat
         yield int(runner.addresses[0][1])
     finally:
         await runner.cleanup()
-
-
-def _opened(tree: Published, entry: FileEntry) -> int:
-    """A file of a published tree, if it still is what its manifest says at a glance."""
-    try:
-        fd = open_beneath(tree.path, entry.path)
-    except OSError as exc:
-        raise web.HTTPNotFound from exc  # evicted this very moment
-    if os.fstat(fd).st_size != entry.size_bytes:
-        os.close(fd)
-        raise web.HTTPNotFound
-    return fd
 
 
 def _asked(header: str | None, size_bytes: int) -> tuple[int, int]:

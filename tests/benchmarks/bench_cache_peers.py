@@ -1,5 +1,7 @@
 """Two agents, one model of 512 MB: what the origin sends when both ask at once, and how soon the second node has it.
 
+Once in 4 files, which end at the same time, and once in 32, which the second node takes while the others still come.
+
 Both are processes of their own; the hub and the API server live in this one. The line to the origin is limited as a
 WAN is, the one between the agents is not. Memory is the highest that the kernel saw of each agent (VmHWM).
 """
@@ -35,12 +37,14 @@ from simulations.cluster.http_api import HttpApi  # noqa: E402
 Object = dict[str, Any]
 
 MB = 1_000_000
-FILES, FILE_MB = 4, 128
+MODEL_MB = 512
+FILES = {"later": 4, "together": 4, "shards": 32}
 ORIGIN_BYTES_PER_S = 2.5 * MB  # of each of eight connections: 20 MB/s, far below what any disk takes
 NODES = ("node-1", "node-2")
 ONE_FETCH_MAX = 1.05
 RSS_MB_MAX = 300
 WAIT_S = 300.0
+LIMITS = {"highWatermark": 0.95, "lowWatermark": 0.94}  # whatever else fills the disk of this machine
 LOG_LINES = 40  # of an agent that ended: a traceback and what came before it
 CACHES = Resource("warmtide.dev", "v1alpha1", "nodemodelcaches", "NodeModelCache", namespaced=False)
 KUBELET_MOUNT = "30 25 98:0 /var/lib/kubelet/pods /var/lib/kubelet/pods ro - ext4 /dev/x ro\n"
@@ -76,22 +80,25 @@ def run() -> list[Figure]:
 
 
 async def _run(folder: Path) -> list[Figure]:
-    size_bytes = FILES * FILE_MB * MB
-    for name in ("together", "later"):
-        make_model(folder / "hub" / "org" / name)
+    size_bytes = MODEL_MB * MB
+    for name, files in FILES.items():
+        make_model(folder / "hub" / "org" / name, files)
     async with cluster(folder) as place, AsyncExitStack() as stack:
         agents = [await stack.enter_async_context(agent(place, node)) for node in NODES]
         for node in NODES:
             await until(place, node, lambda status: "address" in status)
-        first = await order(place, "org/later", NODES[:1])
+        [first] = await order(place, "org/later", NODES[:1])
         sent = place.hub.settings.sent_bytes
         busy_s = [cpu_s(process) for process in agents]
-        second = await order(place, "org/later", NODES[1:])
+        [second] = await order(place, "org/later", NODES[1:])
         gave_s, took_s = (cpu_s(process) - before for process, before in zip(agents, busy_s, strict=True))
         later_ratio = (place.hub.settings.sent_bytes - sent) / size_bytes
         sent = place.hub.settings.sent_bytes
         both = await order(place, "org/together", NODES)
         ratio = (place.hub.settings.sent_bytes - sent) / size_bytes
+        sent = place.hub.settings.sent_bytes
+        shards = await order(place, "org/shards", NODES)
+        shards_ratio = (place.hub.settings.sent_bytes - sent) / size_bytes
         rss_mb = max(peak_mb(process) for process in agents)
     return [
         Figure(name="cache_peers_origin_bytes", value=ratio, unit="models", bar=ONE_FETCH_MAX, better="lower"),
@@ -101,16 +108,22 @@ async def _run(folder: Path) -> list[Figure]:
         Figure(name="cache_peers_speedup", value=first / second, unit="ratio", bar=2.0),
         Figure(name="cache_peers_giver_cpu", value=gave_s * 1e9 / size_bytes, unit="s/GB"),
         Figure(name="cache_peers_taker_cpu", value=took_s * 1e9 / size_bytes, unit="s/GB"),
-        Figure(name="cache_peers_both", value=both, unit="s"),
+        Figure(name="cache_peers_both", value=max(both), unit="s"),
+        Figure(name="cache_peers_second_after_first", value=max(both) - min(both), unit="s"),
+        Figure(name="cache_peers_shards_both", value=max(shards), unit="s"),
+        Figure(name="cache_peers_shards_second_after_first", value=max(shards) - min(shards), unit="s"),
+        Figure(
+            name="cache_peers_shards_origin_bytes", value=shards_ratio, unit="models", bar=ONE_FETCH_MAX, better="lower"
+        ),
         Figure(name="cache_peers_rss", value=rss_mb, unit="MB", bar=RSS_MB_MAX, better="lower"),
     ]
 
 
-def make_model(folder: Path) -> None:
+def make_model(folder: Path, files: int) -> None:
     folder.mkdir(parents=True)
-    for number in range(FILES):
+    for number in range(files):
         with (folder / f"model-{number}.safetensors").open("wb") as file:
-            for _ in range(FILE_MB):
+            for _ in range(MODEL_MB // files):
                 file.write(os.urandom(MB))
 
 
@@ -127,7 +140,7 @@ async def cluster(folder: Path) -> AsyncIterator[Place]:
                 for crd in all_crds():
                     await api.create(CRDS, crd)
                 for node in NODES:
-                    await api.create(CACHES, {"metadata": {"name": node}, "spec": {"models": []}})
+                    await api.create(CACHES, {"metadata": {"name": node}, "spec": {"models": [], "limits": LIMITS}})
                 yield Place(folder=folder, api=api, hub=hub, endpoint=endpoint, kubeconfig=kubeconfig)
     finally:
         await runner.cleanup()
@@ -139,7 +152,7 @@ async def agent(place: Place, node: str) -> AsyncIterator[Process]:
     command = [sys.executable, "-m", "nodeagent", "--node", node, "--root", str(folder / node), "--claim"]
     command += ["--kubeconfig", str(place.kubeconfig), "--mount-table", str(folder / "mounts"), "--no-kserve"]
     command += ["--listen", "127.0.0.1:0", "--peer-listen", "127.0.0.1:0", "--peer-token-file", str(folder / "token")]
-    command += ["--peer-bytes-per-second", "0"]
+    command += ["--peer-bytes-per-second", "0", "--own-disk"]
     command += [word for host in place.hosts for word in ("--allow-host", host)]
     environment = os.environ | {"HF_ENDPOINT": place.endpoint, "PYTHONPATH": str(ROOT)}
     with (folder / f"{node}.log").open("wb") as log:
@@ -153,16 +166,19 @@ async def agent(place: Place, node: str) -> AsyncIterator[Process]:
             await process.wait()
 
 
-async def order(place: Place, name: str, nodes: tuple[str, ...]) -> float:
-    """Want a model on nodes at once; seconds until all of them hold it."""
+async def order(place: Place, name: str, nodes: tuple[str, ...]) -> list[float]:
+    """Want a model on nodes at once; seconds until each of them holds it."""
     uri = f"hf://{name}"
     wanted = await asyncio.to_thread(as_wanted, place, uri)
     began_s = time.monotonic()
     for node in nodes:
         await place.api.patch(CACHES, "", node, {"spec": {"models": [wanted]}})
-    for node in nodes:
+
+    async def held_s(node: str) -> float:
         await until(place, node, lambda status: ready(status, wanted["key"]))
-    return time.monotonic() - began_s
+        return time.monotonic() - began_s
+
+    return list(await asyncio.gather(*map(held_s, nodes)))
 
 
 def as_wanted(place: Place, uri: str) -> Object:

@@ -251,6 +251,12 @@ def test_the_mark_stays_five_points_below_the_kubelet_s_own(more: dict[str, Any]
     assert found.room.low_bytes <= found.room.high_bytes
 
 
+def test_a_disk_of_its_own_is_filled_to_its_watermark() -> None:
+    shared = Disk(capacity_bytes=1000 * GIB, free_bytes=1000 * GIB, high_ratio=0.95, low_ratio=0.9)
+
+    assert round(planned(disk=shared.unshared()).room.high_bytes / GIB) == 950
+
+
 def test_trees_of_replicas_that_start_soon_are_warmed_within_the_memory_given() -> None:
     wanted = [want("a", 30, is_due=True), want("b", 30, is_due=True, replicas=3), want("c", 10, is_due=True), want("d")]
     held = (have("a", 30), have("b", 30), have("c", 10, is_warm=True), have("d"))

@@ -32,6 +32,7 @@ SHARED_CRDS = ROOT / ".." / "shared" / "crds"
 NODE_MODEL_CACHES = Resource("warmtide.dev", "v1alpha1", "nodemodelcaches", "NodeModelCache", namespaced=False)
 LOCAL_MODEL_NODES = Resource("serving.kserve.io", "v1alpha1", "localmodelnodes", "LocalModelNode", namespaced=False)
 WAIT_S = 30.0
+ROOMY = {"highWatermark": 0.95, "lowWatermark": 0.94}  # however full the disk of this machine is
 KUBELET_MOUNT = "30 25 98:0 /var/lib/kubelet/pods /var/lib/kubelet/pods ro - ext4 /dev/x ro\n"
 WEIGHTS_BYTES = 3_000_000
 
@@ -48,7 +49,7 @@ class Cluster:  # reached by tests through the fixture: nothing under tests/ is 
 
     async def make_node_cache(self, models: list[Object], node: str = "node-1", **limits: Any) -> Object:
         """A NodeModelCache, as the controller writes it."""
-        spec = {"models": models, "limits": limits}
+        spec = {"models": models, "limits": ROOMY | limits}
         return await self.api.create(NODE_MODEL_CACHES, {"metadata": {"name": node}, "spec": spec})
 
     async def want(
@@ -95,7 +96,7 @@ class Cluster:  # reached by tests through the fixture: nothing under tests/ is 
         command = [sys.executable, "-m", "nodeagent", "--node", node, "--root", str(root), "--listen", "127.0.0.1:0"]
         command += ["--kubeconfig", str(self.kubeconfig), "--mount-table", str(self.folder / "mounts")]
         command += [word for host in self.hosts for word in ("--allow-host", host)]
-        command += [] if "--root" in arguments else ["--claim"]
+        command += ["--own-disk"] if "--root" in arguments else ["--own-disk", "--claim"]
         command += ["--look-seconds", "0.1", "--idle-seconds", "0.5", *arguments]
         environment = os.environ | {"HF_ENDPOINT": self.endpoint, "PYTHONPATH": str(ROOT)}
         with (self.folder / f"{node}.log").open("wb") as log:

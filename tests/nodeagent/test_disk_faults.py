@@ -136,6 +136,9 @@ async def give(root: Path, token: Path, port_to: int) -> None:
         def staged_bytes(self, _digest: str) -> int | None:
             return None
 
+        def underway(self, _digest: str) -> None:
+            return None
+
     server = PeerServer(Shelf(), TokenFile(token), ServeLimits(bytes_per_s=0), WallClock())
     async with serving_peers(server, "127.0.0.1", 0) as port:
         os.write(port_to, f"{port}\n".encode())

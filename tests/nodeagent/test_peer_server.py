@@ -29,6 +29,7 @@ from nodeagent.peers.choice import Peer
 from nodeagent.peers.client import PeerLostError, PeerSource, Progress
 from nodeagent.peers.server import PeerServer, ServeLimits, serving_peers
 from nodeagent.peers.token import TokenFile
+from nodeagent.peers.underway import Underway
 from nodeagent.store import Leases, Store
 
 TOKEN = "a-token-that-all-agents-share"
@@ -41,12 +42,16 @@ class Shelf:
 
     trees: dict[str, Published] = field(default_factory=dict)
     staged: dict[str, int] = field(default_factory=dict)
+    begun: dict[str, Underway] = field(default_factory=dict)
 
     def shared(self, digest: str) -> Published | None:
         return self.trees.get(digest)
 
     def staged_bytes(self, digest: str) -> int | None:
         return self.staged.get(digest)
+
+    def underway(self, digest: str) -> Underway | None:
+        return self.begun.get(digest)
 
 
 @dataclass(kw_only=True)
