@@ -19,6 +19,10 @@ from simulations.traces.summary import Summary, Tally, TokenFigures, summarise
 from simulations.traces.write import WRITERS, left_out, write_trace
 
 INFINITE_S = float("inf")
+CALLERS = """
+A table may have the columns session_id and adapter besides, and a line of JSON the keys: whose conversation a request
+is of, and which LoRA adapter it asks for. A scenario says whether they count: see warmtide sim scenarios --parts.
+"""
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -45,6 +49,7 @@ def formats(options: argparse.Namespace) -> None:
         sys.stdout.write(
             f"{one.name:<14}{'reads and writes' if one.name in WRITERS else 'reads':<18}{one.says}{drawn}\n"
         )
+    sys.stdout.write(CALLERS)
 
 
 def inspect(options: argparse.Namespace) -> None:

@@ -2,7 +2,7 @@
 
 Both pools are services of their own, as they are Deployments of their own: each policy sees the pages of its pool and
 sets the number of its replicas. They share the requests, and the nodes where the setting has any; else each has as many
-as it ever needs.
+as it ever needs. What a node keeps of the weights, and the line to their origin, each pool has for itself.
 """
 
 import math
