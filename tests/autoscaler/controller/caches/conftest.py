@@ -70,7 +70,7 @@ class Story:  # reached by tests through the fixture: nothing under tests/ is im
 
     @property
     def settings(self) -> SourceSettings:
-        return SourceSettings(local_files=True)
+        return SourceSettings(local_files=True, claims=self.folder / "claims")
 
     def model(self, name: str, **files: bytes) -> str:
         """A model at the source; its URI."""
