@@ -4,9 +4,10 @@ import math
 from dataclasses import dataclass
 
 from .branch import search
-from .course import Course
+from .course import Course, Priced
 from .demand import Demand
 from .dual import PRICE_MAX_S, Dual
+from .kernel import Ints
 
 SECONDS_PER_HOUR = 3600.0
 # A plan is looked for until it costs so little more than the bound from below.
@@ -64,8 +65,12 @@ class Oracle:
             lower_hours=found.lower_s * self._gpu_hours_per_s,
             feasible_hours=found.cost_s * self._gpu_hours_per_s,
             interval_s=self._demand.interval_s,
-            plan=tuple(int(replicas) for replicas in found.plan),
+            plan=_plain(found.plan),
         )
+
+    def can_keep(self, attainment_ratio: float) -> bool:
+        """Whether the most replicas would do."""
+        return self._fewest_late().late <= self._allowed(attainment_ratio)
 
     def _allowed(self, attainment_ratio: float) -> float:
         """How many of those that can be on time may be late."""
@@ -76,9 +81,15 @@ class Oracle:
 
     def _too_few(self, attainment_ratio: float) -> ValueError:
         demand = self._demand
-        fewest = self._course.priced(PRICE_MAX_S, self._course.corridor)
-        late_ratio = (fewest.late + demand.hopeless) / float(demand.requests.sum() + demand.hopeless)
+        late_ratio = (self._fewest_late().late + demand.hopeless) / float(demand.requests.sum() + demand.hopeless)
         return ValueError(
             f"{late_ratio:.2%} of the requests are late with the most replicas ({demand.bounds.high}), "
             f"{demand.hopeless} of them by their own prompt; at most {1 - attainment_ratio:.2%} may be"
         )
+
+    def _fewest_late(self) -> Priced:
+        return self._course.priced(PRICE_MAX_S, self._course.corridor)
+
+
+def _plain(plan: Ints) -> tuple[int, ...]:
+    return tuple(int(replicas) for replicas in plan)

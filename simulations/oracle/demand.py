@@ -11,6 +11,7 @@ Assumptions that favour the oracle, so that its cost is a bound from below:
 * A request is on time while what is to be done before its first token fits: the work in the system at its arrival is
   at most that of one objective plus a KV cache full of requests that have all just begun to decode, per replica.
 * Within an interval arrivals are spread evenly.
+* On nodes of several kinds each request is served where it costs least.
 * A draining replica gives its work back at once. Whatever starts takes the shortest start-up there is.
 
 One goes against it: the number changes only at the border of two intervals (10 s in an hour). `bench_sim_oracle`
@@ -19,7 +20,8 @@ taken to be cached, which makes the bound a loose one.
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,17 +70,17 @@ def demand_of(setting: Setting) -> Demand:
     """The fluid of a setting, part after part where it comes in parts; UsageError where it has no such."""
     if setting.is_chained:
         raise UsageError("no bound is known where requests come, or are decoded elsewhere, only when others end")
-    cost = Cost.of(setting)
-    allowed_s = setting.ttft_s + cost.resident_s(setting.requests)
+    costs = _costs(setting)
+    allowed_s = setting.ttft_s + max(cost.resident_s(setting.requests) for cost in costs)
     intervals = intervals_for(setting.span_s, setting.bounds.high, allowed_s)
     interval_s = max(setting.span_s, INTERVAL_MIN_S) / intervals
     requests, work, hopeless = np.zeros(intervals, np.int64), np.zeros(intervals), 0
     for part in (setting.requests, *(() if setting.more is None else setting.more())):
         index = np.minimum((part["arrived_at_s"] / interval_s).astype(np.int64), intervals - 1)
-        can_be = cost.ttft_s(part) <= setting.ttft_s
+        can_be = np.minimum.reduce([cost.ttft_s(part) for cost in costs]) <= setting.ttft_s
         hopeless += int(len(part) - can_be.sum())
         requests += np.bincount(index[can_be], minlength=intervals)
-        work += np.bincount(index, weights=cost.work_s(part), minlength=intervals)
+        work += np.bincount(index, weights=_least_work_s(costs, part), minlength=intervals)
     quantum_s = interval_s / QUANTA_PER_INTERVAL
     return Demand(
         interval_s=interval_s,
@@ -91,6 +93,17 @@ def demand_of(setting: Setting) -> Demand:
         hopeless=hopeless,
         gpus_per_replica=setting.gpus_per_replica,
     )
+
+
+def _costs(setting: Setting) -> "list[Cost]":
+    """On each machine that a replica may be, where nodes differ: who knows the future has the best for each request."""
+    others = (replace(setting, config=one.config, times=one.times, on_class=()) for one in setting.on_class)
+    return [Cost.of(one) for one in (setting, *others)]
+
+
+def _least_work_s(costs: "Sequence[Cost]", requests: Records) -> Floats:
+    least: Floats = np.minimum.reduce([cost.work_s(requests) for cost in costs])
+    return least
 
 
 def intervals_for(span_s: float, high: int, allowed_s: float) -> int:

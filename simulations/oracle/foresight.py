@@ -1,9 +1,11 @@
 """What can really be had with hindsight: the oracle's plan carried out in the simulated world.
 
 The bound takes replicas to be one pool that always works with a full batch. They are not: so the plan is made for
-somewhat more traffic than comes, the least that makes it keep the objective in the world.
+somewhat more traffic than comes, the least that makes it keep the objective in the world. Traffic in bursts may need
+more than the most replicas would serve at once: from there on the plan itself is made larger.
 """
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,7 +14,7 @@ from autoscaler.policy.types import Observation
 from simulations.policies.base import Bounds, Cadence, Wish
 from simulations.world import Outcome, Setting, simulate
 
-from .bound import cheapest
+from .bound import Oracle
 from .demand import Demand, demand_of
 
 MARGIN_MAX_RATIO = 3.0
@@ -54,29 +56,51 @@ class Hindsight:
 
 def with_hindsight(setting: Setting, *, lead_time_s: float, attainment_ratio: float) -> Hindsight | None:
     """The least margin that keeps the objective in the world; None where none does."""
-    demand = demand_of(setting)
+    plans = _Plans(demand_of(setting), max(lead_time_s, DRAIN_S), attainment_ratio)
+    if not plans.can_keep(1.0):
+        return None
     low, high = 1.0, MARGIN_MAX_RATIO
     best: Hindsight | None = None
     while high - low > MARGIN_STEP_RATIO:
         middle = (low + high) / 2
-        outcome = _carried_out(setting, demand, middle, lead_time_s, attainment_ratio)
-        if outcome is None or outcome.attainment_ratio >= attainment_ratio:
-            high = middle
-            best = best if outcome is None else Hindsight(outcome=outcome, margin_ratio=middle)
+        plan, interval_s = plans.at(middle), plans.demand.interval_s
+        policy = Planned(plan=plan, interval_s=interval_s, lead_time_s=lead_time_s, bounds=setting.bounds)
+        outcome = simulate(setting, policy)
+        if outcome.attainment_ratio >= attainment_ratio:
+            high, best = middle, Hindsight(outcome=outcome, margin_ratio=middle)
         else:
             low = middle
     return best
 
 
-def _carried_out(
-    setting: Setting, demand: Demand, margin_ratio: float, lead_time_s: float, attainment_ratio: float
-) -> Outcome | None:
-    """None where not even the most replicas would do for so much traffic."""
-    work = np.floor(np.cumsum(demand.work_quanta) * margin_ratio)
-    busier = replace(demand, work_quanta=np.diff(work, prepend=0.0).astype(np.int64))
-    try:
-        bound = cheapest(busier, lead_time_s=max(lead_time_s, DRAIN_S), attainment_ratio=attainment_ratio)
-    except ValueError:
-        return None
-    policy = Planned(plan=bound.plan, interval_s=bound.interval_s, lead_time_s=lead_time_s, bounds=setting.bounds)
-    return simulate(setting, policy)
+class _Plans:
+    """The oracle's plans for more traffic than comes."""
+
+    def __init__(self, demand: Demand, lead_time_s: float, attainment_ratio: float) -> None:
+        self.demand, self._lead_time_s, self._attainment_ratio = demand, lead_time_s, attainment_ratio
+        self._possible_ratio = self._most()
+
+    def at(self, margin_ratio: float) -> tuple[int, ...]:
+        """For so much traffic; beyond what the most replicas would serve, more replicas in the same measure."""
+        within = min(margin_ratio, self._possible_ratio)
+        plan = self._oracle(within).bound(self._attainment_ratio).plan
+        return tuple(math.ceil(replicas * margin_ratio / within) for replicas in plan)
+
+    def can_keep(self, margin_ratio: float) -> bool:
+        """Whether the most replicas would serve so much."""
+        return self._oracle(margin_ratio).can_keep(self._attainment_ratio)
+
+    def _most(self) -> float:
+        """The most traffic that the most replicas would serve, up to the highest margin."""
+        low, high = 1.0, MARGIN_MAX_RATIO
+        if self.can_keep(high):
+            return high
+        while high - low > MARGIN_STEP_RATIO:
+            middle = (low + high) / 2
+            low, high = (middle, high) if self.can_keep(middle) else (low, middle)
+        return low
+
+    def _oracle(self, margin_ratio: float) -> Oracle:
+        work = np.floor(np.cumsum(self.demand.work_quanta) * margin_ratio)
+        busier = replace(self.demand, work_quanta=np.diff(work, prepend=0.0).astype(np.int64))
+        return Oracle(busier, self._lead_time_s)

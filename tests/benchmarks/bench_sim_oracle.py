@@ -1,126 +1,79 @@
 """The oracle beside every policy on every scenario: nobody is cheaper at his own attainment, and what regret is left.
 
-Start-ups take exactly the lead time, so that the oracle's is the true one.
+Start-ups take exactly the lead time, so that the oracle's is the true one; what weights and lines do to it is not
+looked at here. Runs are spread over the cores, and a scenario's figures are told once its runs are done.
 """
 
-import argparse
-from collections.abc import Iterator
-from dataclasses import replace
-from itertools import pairwise
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby, pairwise
 
 from figures import Figure
+from oracle_runs import (
+    BOUND,
+    FULL_LEAD_S,
+    HINDSIGHT,
+    SEARCHED,
+    STATIC,
+    Made,
+    carry_out,
+    jobs_of,
+)
 
-from simulations.commands.setting import add_setting, make_setting
-from simulations.oracle import Bound, Demand, cheapest, demand_of
-from simulations.oracle.foresight import with_hindsight
-from simulations.policies import NAMES, Site, build
-from simulations.policies.catalog import FORESIGHT
-from simulations.policies.static import Static
+from simulations.oracle import Bound
 from simulations.scenarios import NAMES as SCENARIO_NAMES
-from simulations.static_fleet import smallest_static
-from simulations.world import Outcome, Setting, simulate
-from simulations.world.starts.startup import StartupTimes
+from simulations.study import spread_over
 
-LEAD_TIMES_S = (60.0, 180.0, 600.0)
-ATTAINMENT_RATIO = 0.99
 GAP_MAX_RATIO = 0.02
-# Degrees of eagerness that are tried; of courses longer than some hours fewer, or this takes the night.
-EAGERNESS_RATIOS = (0.7, 1.0, 1.4)
-LONG_S = 4 * 3600.0
-SEARCHED_RATIOS = (0.7, 0.85, 1.0, 1.2, 1.4, 1.7, 2.0)
-# Policies with their makers' parameters are far from the bound at most lead times: all of them are run at one.
-FULL_LEAD_S = 60.0
 
 
-def run() -> list[Figure]:
-    return [figure for name in SCENARIO_NAMES for figure in scenario_figures(name)]
+def run() -> Iterator[Figure]:
+    """Figures, scenario after scenario; last the CPU time of it all."""
+    jobs = [job for scenario in SCENARIO_NAMES for job in jobs_of(scenario)]
+    cpu_s = 0.0
+    with spread_over(len(os.sched_getaffinity(0))) as spread:
+        told = _tell(spread(carry_out, jobs), len(jobs))
+        for scenario, group in groupby(told, key=lambda made: made.job.scenario):
+            made = list(group)
+            cpu_s += sum(one.cpu_s for one in made)
+            yield from _figures(f"oracle_{scenario.replace('-', '_')}", made)
+    yield Figure(name="oracle_cpu", value=cpu_s, unit="s", better="lower")
 
 
-def scenario_figures(name: str) -> Iterator[Figure]:
-    setting = setting_of(name)
-    demand = demand_of(setting)
-    attained = objective(demand)
-    bounds = [cheapest(demand, lead_time_s=lead_s, attainment_ratio=attained) for lead_s in LEAD_TIMES_S]
-    key = f"oracle_{name.replace('-', '_')}"
-    yield Figure(
-        name=f"{key}_gap", value=max(b.gap_ratio for b in bounds), unit="ratio", bar=GAP_MAX_RATIO, better="lower"
-    )
+def _tell(all_made: Iterable[Made], jobs: int) -> Iterator[Made]:
+    for done, made in enumerate(all_made, start=1):
+        job = made.job
+        sys.stderr.write(f"sim-oracle {done}/{jobs} {job.scenario} {job.label}: {made.cpu_s:.1f} s of CPU\n")
+        yield made
+
+
+def _figures(key: str, made: Sequence[Made]) -> Iterator[Figure]:
+    bounds = [one.bound for one in made if one.bound is not None]
+    gap_ratio = max(bound.gap_ratio for bound in bounds)
+    yield Figure(name=f"{key}_gap", value=gap_ratio, unit="ratio", bar=GAP_MAX_RATIO, better="lower")
     for bound in bounds:
-        yield Figure(name=f"{key}_{bound.lead_time_s:.0f}_s", value=bound.lower_hours, unit="replica-hours")
+        yield Figure(name=f"{key}_{bound.lead_time_s:.0f}_s", value=bound.lower_hours, unit="GPU-hours")
     disorder = sum(shorter.lower_hours > longer.lower_hours for shorter, longer in pairwise(bounds))
     yield Figure(name=f"{key}_out_of_order", value=disorder, unit="pairs", bar=0, better="lower")
-    ratios = {label: outcome_ratio(demand, lead_s, outcome) for label, lead_s, outcome in outcomes(setting)}
-    beaten = sum(ratio < 1.0 for ratio in ratios.values())
-    yield Figure(name=f"{key}_beaten_by", value=beaten, unit=f"of {len(ratios)} runs", bar=0, better="lower")
-    nearest = min(ratios, key=ratios.__getitem__)
-    yield Figure(name=f"{key}_nearest_{nearest}", value=ratios[nearest], unit="x its bound")
-    yield from regrets(key, setting, bounds[0])
+    runs = [one for one in made if one.job.name not in (BOUND, HINDSIGHT)]
+    beaten = sum(one.over_bound_ratio < 1.0 for one in runs)
+    yield Figure(name=f"{key}_beaten_by", value=beaten, unit=f"of {len(runs)} runs", bar=0, better="lower")
+    nearest = min(runs, key=lambda one: one.over_bound_ratio)
+    yield Figure(name=f"{key}_nearest_{nearest.job.label}", value=nearest.over_bound_ratio, unit="x its bound")
+    yield from _regrets(key, made, bounds[0])
 
 
-def objective(demand: Demand) -> float:
-    """99 % of the requests that any fleet could serve in time: some prompts alone take longer than the objective."""
-    total = int(demand.requests.sum()) + demand.hopeless
-    return ATTAINMENT_RATIO * (1.0 - demand.hopeless / total)
+def _regrets(key: str, made: Sequence[Made], bound: Bound) -> Iterator[Figure]:
+    """What is paid at the objective, over the bound: the plan in the world, Warmtide told the future, and not, a fleet.
 
-
-def setting_of(name: str) -> Setting:
-    """As `warmtide sim compare --scenario NAME` runs it."""
-    parser = argparse.ArgumentParser()
-    add_setting(parser)
-    setting = make_setting(parser.parse_args(["--scenario", name]))
-    return with_lead(replace(setting, replicas_at_start=smallest_static(setting)), FULL_LEAD_S)
-
-
-def with_lead(setting: Setting, lead_s: float) -> Setting:
-    return replace(setting, startup=StartupTimes(cold_s=lead_s, warm_s=lead_s, log_deviation=0.0))
-
-
-def outcomes(setting: Setting) -> Iterator[tuple[str, float, Outcome]]:
-    """Every policy at one lead time, Warmtide at all of them, each with several degrees of eagerness."""
-    start = setting.replicas_at_start
-    for replicas in {max(setting.bounds.low, start - 1), start, min(setting.bounds.high, start + 1)}:
-        yield f"static-{replicas}", FULL_LEAD_S, simulate(setting, Static(replicas))
-    for name in (*NAMES, FORESIGHT):
-        for eagerness in EAGERNESS_RATIOS if setting.span_s <= LONG_S else (1.0,):
-            yield f"{name}_x{eagerness:g}", FULL_LEAD_S, outcome_of(setting, name, eagerness, FULL_LEAD_S)
-    for lead_s in LEAD_TIMES_S[1:]:
-        yield f"warmtide_{lead_s:.0f}_s", lead_s, outcome_of(with_lead(setting, lead_s), "warmtide", 1.0, lead_s)
-
-
-def outcome_of(setting: Setting, name: str, eagerness: float, lead_s: float) -> Outcome:
-    site = Site(config=setting.config, times=setting.times, requests=setting.requests, eagerness_ratio=eagerness)
-    policy = build(name, setting.bounds, ttft_s=setting.ttft_s, lead_time_s=lead_s, site=site)
-    return simulate(setting, policy)
-
-
-def outcome_ratio(demand: Demand, lead_s: float, outcome: Outcome) -> float:
-    """GPU-hours ÷ the bound at the same attainment; 0 where the oracle calls the attainment impossible."""
-    attained = max(outcome.attainment_ratio, 1e-6)
-    try:
-        bound = cheapest(demand, lead_time_s=lead_s, attainment_ratio=attained)
-    except ValueError:
-        return 0.0
-    return outcome.gpu_hours / bound.lower_hours
-
-
-def regrets(key: str, setting: Setting, bound: Bound) -> Iterator[Figure]:
-    """What is paid at the objective, over the bound: the plan in the world, Warmtide told the future, Warmtide."""
-    found = with_hindsight(setting, lead_time_s=FULL_LEAD_S, attainment_ratio=bound.attainment_ratio)
-    if found is not None:
-        ratio = found.outcome.gpu_hours / bound.lower_hours
-        yield Figure(name=f"{key}_hindsight_in_the_world", value=ratio, unit="x the bound")
-    for name in (FORESIGHT, "warmtide", "static"):
-        hours = cheapest_at(setting, name, bound.attainment_ratio)
+    The cheapest of some degrees of eagerness; no figure of whom none keeps the objective.
+    """
+    kept = [one for one in made if one.job.lead_s == FULL_LEAD_S and one.attainment_ratio >= bound.attainment_ratio]
+    for name, label in (
+        (HINDSIGHT, "hindsight_in_the_world"),
+        *((name, f"{name}_at_99") for name in (*SEARCHED, STATIC)),
+    ):
+        hours = min((one.gpu_hours for one in kept if one.job.name == name), default=None)
         if hours is not None:
-            yield Figure(name=f"{key}_{name}_at_99", value=hours / bound.lower_hours, unit="x the bound")
-
-
-def cheapest_at(setting: Setting, name: str, attainment_ratio: float) -> float | None:
-    """GPU-hours at the objective, the cheapest of some degrees of eagerness; None where none keeps it."""
-    if name == "static":
-        fixed = simulate(setting, Static(setting.replicas_at_start))
-        return fixed.gpu_hours if fixed.attainment_ratio >= attainment_ratio else None
-    ratios = SEARCHED_RATIOS if setting.span_s <= LONG_S else EAGERNESS_RATIOS
-    runs = [outcome_of(setting, name, eagerness, FULL_LEAD_S) for eagerness in ratios]
-    kept = [run.gpu_hours for run in runs if run.attainment_ratio >= attainment_ratio]
-    return min(kept, default=None)
+            yield Figure(name=f"{key}_{label}", value=hours / bound.lower_hours, unit="x the bound")

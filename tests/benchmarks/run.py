@@ -25,9 +25,10 @@ def names() -> list[str]:
 
 def run(name: str) -> list[Figure]:
     """Run one benchmark, print and keep its figures."""
-    figures: list[Figure] = importlib.import_module(f"bench_{name.replace('-', '_')}").run()
-    for figure in figures:
+    figures: list[Figure] = []
+    for figure in importlib.import_module(f"bench_{name.replace('-', '_')}").run():  # some tell them as they come
         print(figure.line(), flush=True)
+        figures.append(figure)
     OUT.mkdir(parents=True, exist_ok=True)
     rows = [asdict(figure) | {"holds": figure.holds} for figure in figures]
     (OUT / f"{name}.json").write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")

@@ -14,6 +14,7 @@ from simulations.policies import Bounds, Policy, Site, build
 from simulations.policies.static import Static
 from simulations.replica import PROFILES, EngineConfig
 from simulations.world import Setting, simulate
+from simulations.world.setting import ClassMachine
 from simulations.world.starts.startup import StartupTimes
 
 CONFIG = EngineConfig(caches_prefixes=False, num_gpu_blocks=12_000, max_model_len_tokens=32_768)
@@ -107,6 +108,30 @@ def test_what_a_prefix_cache_may_save_is_not_demanded() -> None:
     cached = replace(plain, config=replace(CONFIG, caches_prefixes=True))
 
     assert demand_of(cached).work_quanta.sum() < 0.75 * demand_of(plain).work_quanta.sum()
+
+
+def test_where_nodes_differ_each_request_is_served_where_it_costs_least() -> None:
+    slow, fast = tide(3), replace(tide(3), times=PROFILES["llama-3.1-8b-h100"])
+    on_class = (ClassMachine(gpu_class="H100", config=CONFIG, times=fast.times),)
+
+    mixed = demand_of(replace(slow, on_class=on_class))
+
+    assert (mixed.work_quanta == demand_of(fast).work_quanta).all()
+    assert mixed.allowed_quanta == max(demand_of(one).allowed_quanta for one in (slow, fast))
+
+
+def test_hindsight_plans_on_where_not_even_the_most_replicas_would_serve_the_traffic_that_is_planned_for() -> None:
+    setting = replace(tide(2), ttft_s=1.0, bounds=Bounds(low=1, high=4))
+
+    found = with_hindsight(setting, lead_time_s=LEAD_S, attainment_ratio=0.993)
+
+    assert found is not None
+    demand = demand_of(setting)
+    work = np.floor(np.cumsum(demand.work_quanta) * found.margin_ratio)
+    busier = replace(demand, work_quanta=np.diff(work, prepend=0.0).astype(np.int64))
+    with pytest.raises(ValueError, match="late with the most replicas"):
+        cheapest(busier, lead_time_s=LEAD_S, attainment_ratio=0.993)
+    assert found.outcome.attainment_ratio >= 0.993
 
 
 def test_a_prompt_that_takes_longer_than_the_objective_is_late_whatever_is_paid() -> None:
