@@ -12,6 +12,8 @@ from simulations.oracle.foresight import with_hindsight
 from simulations.policies import NAMES, Site, build
 from simulations.policies.catalog import FORESIGHT
 from simulations.policies.static import Static
+from simulations.scenarios import load_scenario
+from simulations.scenarios.draw import Generated
 from simulations.static_fleet import smallest_static
 from simulations.world import Outcome, Setting, simulate
 from simulations.world.starts.startup import StartupTimes
@@ -31,18 +33,18 @@ STATIC, BOUND, HINDSIGHT = "static", "bound", "hindsight"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """A policy, or the oracle itself, on a scenario at a lead time; `degree` is eagerness, or a static fleet's size."""
+    """A policy, or the oracle itself, on a scenario at a lead time."""
 
     scenario: str
     name: str
-    degree: float = 1.0
+    degree: float = 1.0  # of eagerness; of static: replicas more than the smallest fleet that holds
     lead_s: float = FULL_LEAD_S
 
     @property
     def label(self) -> str:
         """For its figure."""
         if self.name == STATIC:
-            return f"{STATIC}-{self.degree:g}"
+            return f"{STATIC}{self.degree:+g}"
         return f"{self.name}_x{self.degree:g}" if self.lead_s == FULL_LEAD_S else f"{self.name}_{self.lead_s:.0f}_s"
 
 
@@ -60,8 +62,7 @@ class Made:
 
 def jobs_of(scenario: str) -> Iterator[Job]:
     """The oracle, then every policy at one lead time and Warmtide at all of them; what takes longest comes first."""
-    setting = setting_at(scenario, FULL_LEAD_S)
-    is_long = setting.span_s > LONG_S
+    is_long = span_s(scenario) > LONG_S
     for lead_s in LEAD_TIMES_S:
         yield Job(scenario=scenario, name=BOUND, lead_s=lead_s)
     yield Job(scenario=scenario, name=HINDSIGHT)
@@ -72,9 +73,16 @@ def jobs_of(scenario: str) -> Iterator[Job]:
             yield Job(scenario=scenario, name=name, degree=degree)
     for lead_s in LEAD_TIMES_S[1:]:
         yield Job(scenario=scenario, name="warmtide", lead_s=lead_s)
-    fixed, bounds = setting.replicas_at_start, setting.bounds
-    for replicas in sorted({bounds.clamp(fixed - 1), fixed, bounds.clamp(fixed + 1)}):
-        yield Job(scenario=scenario, name=STATIC, degree=replicas)
+    for more in (-1, 0, 1):
+        yield Job(scenario=scenario, name=STATIC, degree=more)
+
+
+def span_s(scenario: str) -> float:
+    """How long a shipped scenario is, before its traffic is drawn."""
+    traffic = load_scenario(scenario).traffic
+    if not isinstance(traffic, Generated):
+        raise TypeError(f"scenario {scenario}: its traffic is not drawn from rates but {type(traffic).__name__}")
+    return traffic.span_s
 
 
 def carry_out(job: Job) -> Made:
@@ -100,7 +108,8 @@ def _outcome(job: Job) -> Outcome | None:
     """None where not even hindsight keeps the objective."""
     setting = setting_at(job.scenario, job.lead_s)
     if job.name == STATIC:
-        return simulate(setting, Static(int(job.degree)))
+        replicas = setting.bounds.clamp(setting.replicas_at_start + int(job.degree))
+        return simulate(setting, Static(replicas))
     if job.name == HINDSIGHT:
         attained = objective(demand(job.scenario))
         found = with_hindsight(setting, lead_time_s=job.lead_s, attainment_ratio=attained)

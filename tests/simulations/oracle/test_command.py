@@ -21,7 +21,7 @@ def trace(tmp_path: Path) -> Path:
 
 
 def test_it_prints_a_row_per_lead_time_and_the_fixed_fleet(trace: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    code = main(["oracle", "--trace", str(trace), "--replicas-max", "4", "--lead-seconds", "0,60"])
+    code = main(["oracle", "--trace", str(trace), "--replicas-max", "4", "--lead-seconds", "60,0"])
 
     told = capsys.readouterr().out
     assert code == 0
@@ -31,6 +31,21 @@ def test_it_prints_a_row_per_lead_time_and_the_fixed_fleet(trace: Path, capsys: 
     assert all(float(row[2]) <= float(row[3]) for row in rows)  # the plan
     assert all(float(row[3]) <= float(row[5]) for row in rows)  # in the world
     assert "a fixed fleet of " in told
+
+
+def test_it_says_what_lead_times_leave_out_where_starts_share_a_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scenario = tmp_path / "lines.yaml"
+    scenario.write_text(
+        "traffic: {rates: azure_2023_code, endSeconds: 300}\nmachine: {profile: llama-3.1-8b-h100}\n"
+        "replicas: {max: 4}\nstartup: {phases: {weightsBytes: 16e9}}\n"
+    )
+
+    code = main(["oracle", "--scenario", str(scenario), "--lead-seconds", "60"])
+
+    assert code == 0
+    assert "of starts at once that share a line it takes more" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
