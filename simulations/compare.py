@@ -26,9 +26,12 @@ def cost_ratio(gpu_hours: float, static_hours: float) -> float:
     return gpu_hours / static_hours if static_hours else math.inf
 
 
-def compare(setting: Setting, names: Sequence[str], tell: Telling) -> Iterator[Row]:
-    """The static fleet first, then each policy, as soon as it is done. All begin with the static fleet's number."""
-    setting, found = sized(setting)
+def compare(setting: Setting, names: Sequence[str], tell: Telling, *, is_sized: bool = False) -> Iterator[Row]:
+    """The static fleet first, then each policy, as soon as it is done. All begin with the static fleet's number.
+
+    `is_sized`: that is the one that the setting begins with; else the smallest that holds.
+    """
+    setting, found = (setting, None) if is_sized else sized(setting)
     static = found or simulate(setting, fixed(setting))
     yield Row(policy=fleet_name(setting), outcome=static, cost_ratio=1.0)
     for name in names:

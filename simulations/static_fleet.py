@@ -7,7 +7,7 @@ import numpy as np
 
 from simulations.compiled.fleet import forget_course, replay_compiled
 from simulations.errors import UsageError
-from simulations.policies.base import Pair, Policy
+from simulations.policies.base import Bounds, Pair, Policy
 from simulations.policies.static import Static
 from simulations.world import Outcome, Setting, simulate
 
@@ -33,6 +33,24 @@ def sized(setting: Setting) -> tuple[Setting, Outcome | None]:
         return _smallest_pair(setting)
     replicas, outcome = _smallest(setting)
     return _with(setting, decode=replicas), outcome
+
+
+def of_size(setting: Setting, text: str) -> Setting:
+    """It begins with a fleet that a user names, 3 or 2+3; UsageError where it is none of this setting's."""
+    numbers = text.split("+")
+    if len(numbers) != 1 + setting.scales_both or not all(one.isdecimal() and len(one) < 6 for one in numbers):
+        expected = "two numbers such as 2+3, of prefill and of decoding" if setting.scales_both else "a number"
+        raise UsageError(f"--replicas: expected {expected}, got {text!r}")
+    *prefill, decode = map(int, numbers)
+    for number, bounds in zip((*prefill, decode), _bounds(setting), strict=True):
+        if bounds.clamp(number) != number:
+            raise UsageError(f"--replicas: expected from {bounds.low} to {bounds.high}, got {number}")
+    return _with(setting, decode=decode, prefill=sum(prefill))
+
+
+def _bounds(setting: Setting) -> tuple[Bounds, ...]:
+    pool = setting.fixed_pool
+    return (setting.bounds,) if pool is None or pool.bounds is None else (pool.bounds, setting.bounds)
 
 
 def resized(setting: Setting, ratio: float) -> Setting:

@@ -14,10 +14,11 @@ from simulations.commands.study import add_study, is_study, show_study
 from simulations.commands.table import Measure, measures
 from simulations.commands.together import checked, run_together, together_of
 from simulations.compare import Row, compare
-from simulations.errors import INTERRUPTED
+from simulations.errors import INTERRUPTED, UsageError
 from simulations.policies import NAMES
 from simulations.policies.catalog import FORESIGHT, MENDED
 from simulations.scenarios import Together
+from simulations.static_fleet import of_size
 from simulations.study import Key, figures_of
 from simulations.world import Setting
 
@@ -28,6 +29,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--policies", default=",".join(NAMES), metavar="A,B", help=f"default: all; also {mended}")
     add_import(parser)
     add_setting(parser)
+    add_fleet(parser)
     add_reach(parser)
     add_study(parser)
     add_outputs(parser)
@@ -37,17 +39,31 @@ def run(options: argparse.Namespace) -> int:
     """The table; with `--out` the folder, too, of what was done."""
     names, together = policy_names(options.policies), together_of(options)
     scenario = scenario_of(options) if together is None else checked(options, together)
+    if options.replicas is not None and (is_study(options) or together is not None):
+        raise UsageError("--replicas is of one run of one service: leave it out")
     if is_study(options):
         return 0 if show_study(options, scenario, (*names, *options.imports)) else INTERRUPTED
     if isinstance(scenario, Together):
         return run_together(options, scenario, names).code
-    left, setting = leaving(options, scenario), setting_of(scenario, options.seed)
-    rows, is_whole = show(setting, (*names, *imported_names(options, setting)), reach_of(options))
+    left, setting = leaving(options, scenario), fleet_of(options, setting_of(scenario, options.seed))
+    names = (*names, *imported_names(options, setting))
+    rows, is_whole = show(setting, names, reach_of(options), is_sized=options.replicas is not None)
     code = left.leave(setting, rows) if rows else 0
     return code if is_whole else INTERRUPTED
 
 
-def show(setting: Setting, names: Sequence[str], check: Check) -> tuple[list[Row], bool]:
+def add_fleet(parser: argparse.ArgumentParser) -> None:
+    """The fixed fleet beside the policies."""
+    says = "of the fixed fleet, P of prefill and D of decoding where both are scaled; default: the fewest that hold"
+    parser.add_argument("--replicas", metavar="N|P+D", help=says)
+
+
+def fleet_of(options: argparse.Namespace, setting: Setting) -> Setting:
+    """The setting with the fleet that was asked for."""
+    return setting if options.replicas is None else of_size(setting, options.replicas)
+
+
+def show(setting: Setting, names: Sequence[str], check: Check, *, is_sized: bool = False) -> tuple[list[Row], bool]:
     """Print each row as it comes and passes the check; the rows that were done, and whether those are all."""
     rows: list[Row] = []
     shown = _measures(setting)
@@ -57,7 +73,11 @@ def show(setting: Setting, names: Sequence[str], check: Check) -> tuple[list[Row
     try:
         with screen(len(names) + 1, "static") as on:
             on.head(columns)
-            for row in compare(setting, names, lambda name, share: on.tell(name, len(rows) + share)):
+
+            def told(name: str, share: float) -> None:
+                on.tell(name, len(rows) + share)
+
+            for row in compare(setting, names, told, is_sized=is_sized):
                 check(row)
                 rows.append(row)
                 on.row(columns, _cells(setting, row, shown))

@@ -3,13 +3,13 @@
 import argparse
 import sys
 
-from simulations.commands.compare import show
+from simulations.commands.compare import add_fleet, fleet_of, show
 from simulations.commands.imported import add_import, imported_names
 from simulations.commands.outputs import add_outputs, leaving
 from simulations.commands.reach import add_reach, reach_of
 from simulations.commands.setting import add_setting, policy_names, scenario_of, setting_of
 from simulations.commands.together import checked, run_together, together_of
-from simulations.errors import INTERRUPTED
+from simulations.errors import INTERRUPTED, UsageError
 from simulations.outputs import notes_of
 from simulations.policies import NAMES
 from simulations.scenarios import Together
@@ -20,6 +20,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--policy", default="warmtide", metavar="NAME", help=f"one of {', '.join(NAMES)}")
     add_import(parser)
     add_setting(parser)
+    add_fleet(parser)
     add_reach(parser)
     add_outputs(parser)
 
@@ -27,11 +28,13 @@ def add(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """The table of two rows, then the changes."""
     if (together := together_of(options)) is not None:
+        if options.replicas is not None:
+            raise UsageError("--replicas is of one service: leave it out")
         return _run_together(options, together)
     scenario = scenario_of(options)
-    left, setting = leaving(options, scenario), setting_of(scenario, options.seed)
+    left, setting = leaving(options, scenario), fleet_of(options, setting_of(scenario, options.seed))
     names = imported_names(options, setting) or policy_names(options.policy)
-    rows, is_whole = show(setting, names, reach_of(options))
+    rows, is_whole = show(setting, names, reach_of(options), is_sized=options.replicas is not None)
     if not is_whole:
         return INTERRUPTED
     sys.stdout.writelines(f"{note}\n" for note in notes_of(rows[-1].outcome))

@@ -114,8 +114,8 @@ def test_a_bad_trace_is_one_line_and_exit_2(
 def test_an_interrupt_leaves_the_rows_that_were_done(
     trace: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(setting: Setting, names: Sequence[str], tell: Telling) -> Iterator[Row]:
-        yield next(compare(setting, names, tell))
+    def interrupted(setting: Setting, names: Sequence[str], tell: Telling, *, is_sized: bool) -> Iterator[Row]:
+        yield next(compare(setting, names, tell, is_sized=is_sized))
         raise KeyboardInterrupt
 
     monkeypatch.setattr(compare_command, "compare", interrupted)

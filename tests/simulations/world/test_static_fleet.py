@@ -1,17 +1,19 @@
 """The smallest fixed fleet, where it is a pair: none smaller holds, and comparisons begin with it."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from simulations import cli
+from simulations.errors import UsageError
 from simulations.imports.choose import chosen, chosen_for_all
 from simulations.policies.base import Pair
 from simulations.policies.dynamo import DynamoLoad
 from simulations.scenarios import Scenario
 from simulations.scenarios.config import parse_scenario
-from simulations.static_fleet import ATTAINMENT_RATIO, fixed, fleet_name, replicas_of, resized, sized
+from simulations.static_fleet import ATTAINMENT_RATIO, fixed, fleet_name, of_size, replicas_of, resized, sized
 from simulations.world import Setting, simulate
 
 SCENARIO = """\
@@ -83,6 +85,37 @@ def test_who_cannot_scale_both_is_told_so(name: str, setting: Setting) -> None:
         make(name, setting)
     with pytest.raises(ValueError, match="needs a pair of policies"):
         simulate(setting, chosen("warmtide", replace(setting, fixed_pool=None)))
+
+
+def test_a_user_may_say_which_fixed_fleet_stands_beside(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "own.yaml"
+    path.write_text(SCENARIO, encoding="utf-8")
+    words = ["compare", "--scenario", str(path), "--policies", "hpa-queue", "--replicas"]
+
+    assert cli.main([*words, "4+2"]) == 0
+
+    assert "static-4+2" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("3", "expected two numbers such as 2+3, of prefill and of decoding, got '3'"),
+        ("5+1", "expected from 1 to 4, got 5"),
+        ("1+x", "expected two numbers"),
+    ],
+)
+def test_a_fleet_that_is_none_is_refused(text: str, message: str, setting: Setting) -> None:
+    with pytest.raises(UsageError, match=re.escape(message)):
+        of_size(setting, text)
+
+
+def test_a_fleet_of_one_pool_is_a_number(setting: Setting) -> None:
+    alone = replace(setting, fixed_pool=None)
+
+    assert fleet_name(of_size(alone, "3")) == "static-3"
+    with pytest.raises(UsageError, match="expected a number, got '2"):
+        of_size(alone, "2+3")
 
 
 @pytest.mark.parametrize("word", ["tune", "oracle"])
