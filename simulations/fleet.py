@@ -12,6 +12,8 @@ from typing import Protocol
 from simulations.replica import AdapterLimits, Engine, EngineConfig, Finished, Request, StepTimes
 from simulations.routing import Candidate, Gateway, Router
 
+Machine = tuple[EngineConfig, StepTimes]
+
 
 class Arrival(Protocol):
     """What a replay needs to know of one request."""
@@ -120,8 +122,8 @@ def replay_static(
     follows: Sequence[Follow] = (),
     pools: Sequence[int] = (),
     router: Router = Router.LEAST_OUTSTANDING,
-    others: Sequence[tuple[EngineConfig, StepTimes]] = (),
-    kinds: Sequence[tuple[EngineConfig, StepTimes]] = (),
+    others: Sequence[Machine] = (),
+    kinds: Sequence[Machine] = (),
     kind_of: Sequence[int | None] = (),
     adapters: AdapterLimits | None = None,
 ) -> FleetResult:
@@ -133,14 +135,11 @@ def replay_static(
     """
     if replicas < 1:
         raise ValueError(f"a fleet of {replicas} replicas serves nobody")
-    homes = list(pools) or [0] * replicas
-    machines = ((engine_config, step_times), *others)
-    of_pools = [machines[min(pool, len(machines) - 1)] for pool in homes]
-    own = [None if kind is None else kinds[kind] for kind in kind_of] or [None] * replicas
-    fleet = [Replica(*(one or of_pool), adapters) for one, of_pool in zip(own, of_pools, strict=True)]
+    planned, homes = list(arrivals), list(pools) or [0] * replicas
+    machines = [((engine_config, step_times), *others)[min(pool, len(others))] for pool in homes]
+    fleet = _fleet(machines, kinds, kind_of, adapters)
     blocks, size = [one.engine.config.usable_blocks for one in fleet], engine_config.block_size_tokens
     gateways = {pool: Gateway(router, blocks, block_size_tokens=size) for pool in set(homes)}
-    planned = list(arrivals)
     after = list(follows) or [Follow()] * len(planned)
     due = _due_from_the_start(planned, after)
     started_at_s = due[0][0] if due else 0.0
@@ -159,6 +158,17 @@ def replay_static(
         chosen = gateways[after[number].pool].choose(number, request.prompt_tokens, shared, serving)
         fleet[chosen].engine.submit(request)
     return _result(fleet, started_at_s)
+
+
+def _fleet(
+    machines: Sequence[Machine], kinds: Sequence[Machine], kind_of: Sequence[int | None], adapters: AdapterLimits | None
+) -> list[Replica]:
+    """Each on the machine of its pool, or on one of another kind."""
+    kind_of = list(kind_of) or [None] * len(machines)
+    return [
+        Replica(*(usual if kind is None else kinds[kind]), adapters)
+        for usual, kind in zip(machines, kind_of, strict=True)
+    ]
 
 
 def _call_who_follows(ended: Iterable[Finished], after: Sequence[Follow], due: list[tuple[float, int]]) -> None:
