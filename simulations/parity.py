@@ -9,7 +9,7 @@ import numpy as np
 from simulations.compiled.build import Adapters
 from simulations.compiled.fleet import CompiledFleet, replay_compiled, request_records
 from simulations.compiled.follows import DECODE_POOL, follow_records
-from simulations.compiled.layout import GAP_BOUNDS_S
+from simulations.compiled.layout import GAP_BOUNDS_S, is_plain
 from simulations.compiled.names import names_of
 from simulations.fleet import FleetResult, Follow, replay_static
 from simulations.replica import AdapterLimits, EngineConfig, Finished, StepTimes
@@ -69,6 +69,7 @@ class Verdict:
     following: int  # requests that came when another one ended
     has_adapters: bool
     has_kinds: bool  # replicas on machines of their own
+    is_plain: bool  # the kernel without parts served it, too
 
 
 def small_world(random: np.random.Generator) -> SmallWorld:
@@ -110,19 +111,19 @@ def small_world(random: np.random.Generator) -> SmallWorld:
 
 
 def judge(world: SmallWorld) -> Verdict:
-    """Run it on both engines."""
-    reference, fleet = _plainly(world), _compiled(world)
+    """Run it on both engines, on the compiled one also without gaps: it is another one for who needs no more."""
+    reference, fleet, gapless = _plainly(world), _compiled(world, keeps_gaps=True), _compiled(world, keeps_gaps=False)
     expected = reference.requests
     largest_s = max(
-        float(np.abs(fleet.requests[field] - [_time(finished, field) for finished in expected]).max())
+        float(np.abs(found.requests[field] - [_time(finished, field) for finished in expected]).max())
         for field in COURSE
+        for found in (fleet, gapless)
     )
     preemptions = [finished.preemptions for finished in expected]
     cached_tokens = [finished.cached_tokens for finished in expected]
-    is_same = (
-        fleet.requests["preemptions"].tolist() == preemptions
-        and fleet.cached_tokens.tolist() == cached_tokens
-        and all(map(_agree, fleet.gap_counts.tolist(), reference.gaps_s))
+    is_same = all(map(_agree, fleet.gap_counts.tolist(), reference.gaps_s)) and all(
+        found.requests["preemptions"].tolist() == preemptions and found.cached_tokens.tolist() == cached_tokens
+        for found in (fleet, gapless)
     )
     return Verdict(
         largest_s=largest_s if is_same else float("inf"),
@@ -131,6 +132,7 @@ def judge(world: SmallWorld) -> Verdict:
         has_adapters=world.adapters is not None,
         has_kinds=any(kind is not None for kind in world.kind_of),
         following=sum(follow.next_request is not None for follow in world.follows),
+        is_plain=is_plain(gapless.world),
     )
 
 
@@ -151,7 +153,7 @@ def _plainly(world: SmallWorld) -> FleetResult:
     )
 
 
-def _compiled(world: SmallWorld) -> CompiledFleet:
+def _compiled(world: SmallWorld, *, keeps_gaps: bool) -> CompiledFleet:
     return replay_compiled(
         request_records(world.arrivals),
         world.replicas,
@@ -165,7 +167,7 @@ def _compiled(world: SmallWorld) -> CompiledFleet:
         kinds=world.kinds,
         kind_of=world.kind_of,
         adapters=None if world.adapters is None else Adapters(count=ADAPTERS, limits=world.adapters),
-        keeps_gaps=True,
+        keeps_gaps=keeps_gaps,
     )
 
 

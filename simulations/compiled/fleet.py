@@ -124,7 +124,7 @@ class CompiledFleet:
     @property
     def gap_counts(self) -> Counts:
         """Requests x buckets of GAP_BOUNDS_S and +Inf: times between two tokens of a request that ended."""
-        return self._world.gaps
+        return self._world.gaps if len(self._world.gaps) else np.zeros((0, GAP_BUCKETS), np.int32)
 
     @property
     def events(self) -> int:

@@ -220,3 +220,8 @@ PARTS = World._fields[World._fields.index("gaps") :]
 def without_parts(world: World) -> World:
     """A world in which nobody needs them: what is an empty tuple is known to be empty to the compiler."""
     return World._make(() if name in PARTS else value for name, value in zip(World._fields, world, strict=True))
+
+
+def is_plain(world: World) -> bool:
+    """Whether it is such a world."""
+    return all(isinstance(getattr(world, name), tuple) for name in PARTS)

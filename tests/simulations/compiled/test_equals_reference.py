@@ -1,14 +1,18 @@
 """The compressed engine is the iteration-by-iteration one: every time of every request, on any small world."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from simulations.compiled.names import names_of
 from simulations.parity import CLOSE_S, TIMES, SmallWorld, judge, small_world
 from simulations.replica import EngineConfig
+from simulations.routing import Router
 from simulations.trace import Arrival
 
 WORLDS = 300  # `make bench NAME=sim-worlds` runs 10,000
+PLAIN_WORLDS = 100
 
 
 def test_every_request_has_the_reference_times() -> None:
@@ -20,6 +24,23 @@ def test_every_request_has_the_reference_times() -> None:
     assert sum(verdict.following > 0 for verdict in verdicts) > WORLDS / 3
     assert sum(verdict.has_adapters for verdict in verdicts) > WORLDS / 4
     assert sum(verdict.has_kinds for verdict in verdicts) > WORLDS / 4
+
+
+def test_what_is_compiled_without_parts_has_the_reference_times_where_nobody_needs_them() -> None:
+    verdicts = [judge(_plain(small_world(np.random.default_rng(seed)))) for seed in range(PLAIN_WORLDS)]
+
+    assert max(verdict.largest_s for verdict in verdicts) <= CLOSE_S
+    assert all(verdict.is_plain for verdict in verdicts)
+    assert sum(verdict.preemptions > 0 for verdict in verdicts) > PLAIN_WORLDS / 5
+    assert sum(verdict.has_kinds for verdict in verdicts) > PLAIN_WORLDS / 4
+
+
+def _plain(world: SmallWorld) -> SmallWorld:
+    """The same without a prefix cache, users who wait, pools and adapters."""
+    router = Router.LEAST_OUTSTANDING if world.router is Router.PREFIX_AWARE else world.router
+    config = replace(world.config, caches_prefixes=False)
+    kinds = tuple((replace(kind, caches_prefixes=False), times) for kind, times in world.kinds)
+    return replace(world, config=config, kinds=kinds, router=router, follows=(), pools=(), others=(), adapters=None)
 
 
 @pytest.mark.parametrize("reserves_full_prompt", [True, False])
