@@ -96,6 +96,7 @@ class Run:
         )
         self._decide_at_s = random.random() * self._cadence.decide_s
         self._decided_at_s = -math.inf
+        self._now_s = -math.inf
 
     @property
     def due_s(self) -> float:
@@ -118,7 +119,9 @@ class Run:
     def step(self, until_s: float = math.inf) -> float:
         """Move the world to where something happens next, and let it happen; returns when that is, or `until_s`."""
         acts_at_s = self._acts_at_s
-        now_s, is_news = self._sensors.move(min(self._due_s(acts_at_s), until_s))
+        # What another service lets happen may have been due a moment ago: time does not go back for that.
+        now_s, is_news = self._sensors.move(max(self._now_s, min(self._due_s(acts_at_s), until_s)))
+        self._now_s = now_s
         if self._known_to_s <= now_s < self._span_s:
             self._read_on()
         if is_news or now_s >= acts_at_s:
