@@ -59,14 +59,16 @@ def best_steps(task: Task, costs: Costs, values: Floats, steps: Steps) -> float:
     """
     values[:2, :, :] = 0.0
     for interval in range(len(task.work) - 1, -1, -1):
-        following, current = values[(interval + 1) % 2], values[interval % 2]
-        low, high = task.fewest[interval], task.most[interval]
-        for replicas in range(low, high + 1):
-            growth = task.work[interval] - replicas * task.served
-            _serve(following[replicas], values[2, replicas], growth, costs.interval * replicas)
-            _add_late(values[2, replicas], growth, replicas * task.allowed, costs.late * task.requests[interval])
-        _keep_or_drop(values[2], current, steps[interval], low, high)
-        _start_more(values[2], current, steps[interval], low, high, costs.start)
+        following, current, stage = values[(interval + 1) % 2], values[interval % 2], values[2]
+        for replicas in range(1, len(current)):
+            if task.fewest[interval] <= replicas <= task.most[interval]:
+                growth = task.work[interval] - replicas * task.served
+                _serve(following[replicas], stage[replicas], growth, costs.interval * replicas)
+                _add_late(stage[replicas], growth, replicas * task.allowed, costs.late * task.requests[interval])
+            else:
+                stage[replicas, :] = np.inf
+        _keep_or_drop(stage, current, steps[interval])
+        _start_more(stage, current, steps[interval], costs.start)
     return float(values[0, task.begun, 0])
 
 
@@ -97,37 +99,30 @@ def _add_late(row: Floats, growth: int, allowed: float, per_late: float) -> None
 
 
 @jit
-def _keep_or_drop(stage: Floats, current: Floats, steps: Steps, low: int, high: int) -> None:
+def _keep_or_drop(stage: Floats, current: Floats, steps: Steps) -> None:
     """For every number before, the best of those not above: fewer is free."""
     current[0, :] = np.inf
     for replicas in range(1, len(stage)):
         less, here, paid = current[replicas - 1], current[replicas], stage[replicas]
         chosen_less, chosen = steps[replicas - 1], steps[replicas]
-        if low <= replicas <= high:
-            for before in range(len(paid)):
-                is_better = paid[before] < less[before]
-                here[before] = paid[before] if is_better else less[before]
-                chosen[before] = replicas if is_better else chosen_less[before]
-        else:
-            for before in range(len(paid)):
-                here[before] = less[before]
-                chosen[before] = chosen_less[before]
+        for before in range(len(paid)):
+            is_better = paid[before] < less[before]
+            here[before] = paid[before] if is_better else less[before]
+            chosen[before] = replicas if is_better else chosen_less[before]
 
 
 @jit
-def _start_more(stage: Floats, current: Floats, steps: Steps, low: int, high: int, start: float) -> None:
+def _start_more(stage: Floats, current: Floats, steps: Steps, start: float) -> None:
     """Then the best of those above, each one more of which costs a start."""
     above, chosen_above = current[0], steps[0]
     above[:] = np.inf
     for replicas in range(len(stage) - 1, 0, -1):
         here, chosen, paid = current[replicas], steps[replicas], stage[replicas]
-        if low <= replicas <= high:
-            for before in range(len(paid)):
-                started = paid[before] + start * replicas
-                is_better = started < above[before]
-                above[before] = started if is_better else above[before]
-                chosen_above[before] = replicas if is_better else chosen_above[before]
-        for before in range(len(here)):
+        for before in range(len(paid)):
+            started = paid[before] + start * replicas
+            is_better = started < above[before]
+            above[before] = started if is_better else above[before]
+            chosen_above[before] = replicas if is_better else chosen_above[before]
             started = above[before] - start * replicas
             is_better = started < here[before]
             here[before] = started if is_better else here[before]
