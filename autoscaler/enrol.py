@@ -17,6 +17,7 @@ from autoscaler.parse import parse_annotation, parse_scaled_service
 from autoscaler.policy.spec import Mode
 from autoscaler.refusal import Refusal, RefusalReason
 from autoscaler.settings import ANNOTATION
+from cacheops.uri import Scheme
 
 MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
 MANAGED_BY = "warmtide"
@@ -38,6 +39,11 @@ class Subject:
         return f"{self.kind} {self.namespace}/{self.name}"
 
 
+def is_mounted(uri: str) -> bool:
+    """Whether KServe mounts what a `storageUri` names, so that no copy on a node stands in for it."""
+    return uri.startswith(f"{Scheme.PVC}://")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
     """One enrolled service. `key` is the `namespace/name` of its ScaledService."""
@@ -57,6 +63,11 @@ class Target:
     def namespace(self) -> str:
         """Where all of it lives."""
         return self.subject.namespace
+
+    @property
+    def fetched_uri(self) -> str:
+        """What a start fetches, unless a cache has it; empty for a claim, which KServe mounts where it is."""
+        return "" if is_mounted(self.model_uri) else self.model_uri
 
     def refusal(self, mode: Mode) -> Refusal | None:
         """The first reason that matters in a mode."""

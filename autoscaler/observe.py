@@ -67,9 +67,9 @@ def observation(scene: Scene, *, now_s: float) -> Observation:
 
 def model_label(target: Target) -> str | None:
     """The node label that says that this service's weights are on the node's disk."""
-    if not target.model_uri:
+    if not target.fetched_uri:
         return None
-    return WARM_LABEL_PREFIX + hashlib.sha256(target.model_uri.encode()).hexdigest()[:16]
+    return WARM_LABEL_PREFIX + hashlib.sha256(target.fetched_uri.encode()).hexdigest()[:16]
 
 
 def hold_when_stale(decision: Decision, *, stale_for_s: float) -> Decision:

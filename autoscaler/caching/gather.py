@@ -8,7 +8,7 @@ from autoscaler.caching.placing import selects
 from autoscaler.caching.values import ModelUse, NodeSeen
 from autoscaler.caching.views import CacheView, GroupView
 from autoscaler.cluster import Cluster
-from autoscaler.enrol import Target
+from autoscaler.enrol import Target, is_mounted
 from autoscaler.kube.selector import selector_of
 from autoscaler.kube.views import DeploymentView, NodeView, PodView
 from autoscaler.policy.types import Decision
@@ -57,13 +57,13 @@ def _by_source(caches: Iterable[CacheView]) -> dict[str, CacheView]:
     """ModelCaches by what a service may call their source; the oldest of several."""
     newest_first = sorted(caches, key=lambda view: (view.created_at_s, view.meta.key), reverse=True)
     uris = [(view.task.ref.uri.rstrip("/"), view) for view in newest_first if view.task is not None]
-    return {name: view for uri, view in uris for name in (uri, _repository(uri))}
+    return {name: view for uri, view in uris if not is_mounted(uri) for name in (uri, _repository(uri))}
 
 
 def _reads(target: Target, deployment: DeploymentView, view: CacheView) -> bool:
     uri, claim = view.task.ref.uri.rstrip("/") if view.task else "", view.meta.name
     named = [name.rstrip("/") for name in (target.model_uri, *deployment.models) if name]
-    bases = (uri, f"pvc://{claim}")
+    bases = (f"pvc://{claim}",) if is_mounted(uri) else (uri, f"pvc://{claim}")  # a share itself is not its copy
     if any(name == base or name.startswith(f"{base}/") for name in named for base in bases):
         return True  # a path below the model is KServe's way to name a part of it
     return claim in deployment.volume_claims or _repository(uri) in named

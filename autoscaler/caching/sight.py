@@ -79,7 +79,7 @@ def _source(cluster: Cluster, target: Target, deployment: DeploymentView) -> _So
     if view is None or view.task is None:
         if folder is not None:
             return _Source(folder.key, folder.digest, folder.cache, folder.is_pinned, folder.services)
-        return _Source(storage_key(target.model_uri), "", "", is_pinned=False) if target.model_uri else None
+        return _Source(storage_key(target.fetched_uri), "", "", is_pinned=False) if target.fetched_uri else None
     key, digest, is_pinned = view.task.ref.storage_key, view.digest, view.task.is_pinned
     if folder is None or folder.key != key or digest not in ("", folder.digest):
         return _Source(key, digest, view.meta.key, is_pinned)

@@ -33,6 +33,7 @@ def target(model_uri: str = "") -> Target:
 
 
 QWEN, BUCKET = cache("qwen", "hf://Qwen/Qwen3-8B"), cache("mine", "s3://bucket/models/mine/")
+COPY = cache("copy", "pvc://share/weights")
 CLAIMED = {"volumes": [{"name": "m", "persistentVolumeClaim": {"claimName": "qwen"}}]}
 
 
@@ -44,6 +45,8 @@ CLAIMED = {"volumes": [{"name": "m", "persistentVolumeClaim": {"claimName": "qwe
         pytest.param("s3://bucket/models/mine/adapters", {}, "mine", id="a folder of it"),
         pytest.param("s3://bucket/models/mine2", {}, None, id="a neighbour"),
         pytest.param("pvc://qwen/models", {}, "qwen", id="storageUri of its claim"),
+        pytest.param("pvc://share/weights", {}, None, id="the share, and not the copy of it"),
+        pytest.param("pvc://copy", {}, "copy", id="the copy of a share"),
         pytest.param("", {"container": {"args": ["serve", "Qwen/Qwen3-8B"]}}, "qwen", id="vllm serve"),
         pytest.param("", {"container": {"args": ["--port=80", "--model", "Qwen/Qwen3-8B"]}}, "qwen", id="--model NAME"),
         pytest.param("", {"container": {"args": ["--model=Qwen/Qwen3-8B"]}}, "qwen", id="--model=NAME"),
@@ -62,7 +65,7 @@ CLAIMED = {"volumes": [{"name": "m", "persistentVolumeClaim": {"claimName": "qwe
     ],
 )
 def test_a_service_reads_the_cache_of_what_it_is_told_to_serve(uri: str, pod: Object, found: str | None) -> None:
-    view = cache_of(target(uri), deployment(**pod), [QWEN, BUCKET])
+    view = cache_of(target(uri), deployment(**pod), [QWEN, BUCKET, COPY])
 
     assert (view.meta.name if view else None) == found
 
@@ -156,11 +159,13 @@ def told(uri: str) -> Object:
         pytest.param({"container": {"args": ["serve", "Qwen/Qwen3-8B"]}}, True, id="the same repository"),
         pytest.param(CLAIMED, False, id="a claim of that name is another one there"),
         pytest.param(told("pvc://qwen/models"), False, id="also as an address"),
+        pytest.param(told("pvc://share/weights"), False, id="a share that KServe mounts"),
     ],
 )
 def test_a_service_counts_for_the_cache_of_another_namespace_that_brings_its_source(pod: Object, counts: bool) -> None:
     seen, view = cluster(node("a")), deployment(**pod)
-    seen.model_cache_changed("ops/qwen", None, cache("qwen", "hf://Qwen/Qwen3-8B", namespace="ops"))
+    for name, uri in (("qwen", "hf://Qwen/Qwen3-8B"), ("copy", "pvc://share/weights")):
+        seen.model_cache_changed(f"ops/{name}", None, cache(name, uri, namespace="ops"))
     seen.deployment_changed("team-a/llm", None, view)
     seen.refresh()
 

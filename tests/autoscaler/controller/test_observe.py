@@ -83,6 +83,10 @@ def test_pods_that_are_over_are_no_replicas() -> None:
     assert [p.name for p in observation(scene(pod("a"), pod("b", is_over=True)), now_s=NOON_S).pods] == ["a"]
 
 
+def test_no_label_makes_a_claim_warm_that_is_mounted_where_it_is() -> None:
+    assert model_label(replace(TARGET, model_uri="pvc://share/weights")) is None
+
+
 def test_the_tier_says_what_the_start_had_to_bring() -> None:
     label = model_label(TARGET)
     assert label is not None
