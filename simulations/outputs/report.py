@@ -46,11 +46,18 @@ class Page:
     setting: Setting
     shown: Sequence[Shown]
     checks: Sequence[Check] = ()
+    courses_max: int | None = None  # drawn at most, where there are pages beside it
 
     @property
     def focus(self) -> Shown:
         """The policy that the page is about: Warmtide where it is there, else the last."""
         return next((one for one in self.shown if one.policy == "warmtide"), self.shown[-1])
+
+    @property
+    def drawn(self) -> Sequence[Shown]:
+        """Those whose course is on the page: the focus before the fixed fleet, these before the others."""
+        first = sorted(self.shown, key=lambda one: (one is not self.focus, one is not self.shown[0], one.number))
+        return sorted(first[: self.courses_max], key=lambda one: one.number)
 
 
 def render(page: Page) -> str:
@@ -71,8 +78,8 @@ def sections(page: Page) -> Sequence[str]:
         _table(page),
         "<h2>The traffic</h2>",
         _demand(page),
-        "<h2>What each policy did</h2>",
-        *(_course(page, one, top) for one in page.shown),
+        f"<h2>{'What each policy did' if page.drawn else 'What each policy did is in its folder'}</h2>",
+        *(_course(page, one, top) for one in page.drawn),
     )
 
 

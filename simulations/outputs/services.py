@@ -7,9 +7,9 @@ from html import escape
 from simulations.world import Shared
 
 from .notes import nodes_note
-from .report import Page, Shown, document, sections
+from .report import Page, document, sections
 
-COURSES_MAX = 80  # drawn on one page, which stays below two megabytes; of more, those of the fixed fleet and the focus
+COURSES_MAX = 40  # of some 30 kB each: the page stays below two megabytes, of 50 services, too
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +33,7 @@ class ServicesPage:
 def render_services(page: ServicesPage) -> str:
     """The whole page."""
     title = f"{page.source}: {len(page.services)} services, {len(page.shown)} policies"
+    bounded = [replace(one, courses_max=COURSES_MAX // len(page.services)) for one in page.services]
     names = [(f"service-{number}", escape(one.source)) for number, one in enumerate(page.services, start=1)]
     links = "".join(f'<li><a href="#{anchor}">{name}</a></li>' for anchor, name in names)
     return document(
@@ -44,8 +45,8 @@ def render_services(page: ServicesPage) -> str:
             "<h2>All services together</h2>",
             _table(page),
             *(
-                f'<section id="{anchor}"><h1>{name}</h1>{"".join(sections(_bounded(page, one)))}</section>'
-                for (anchor, name), one in zip(names, page.services, strict=True)
+                f'<section id="{anchor}"><h1>{name}</h1>{"".join(sections(one))}</section>'
+                for (anchor, name), one in zip(names, bounded, strict=True)
             ),
         ),
     )
@@ -93,11 +94,3 @@ def _row(one: SharedShown, *, is_focus: bool) -> str:
     name = f'<td class="name">{escape(one.policy)}</td>'
     css = ' class="focus"' if is_focus else ""
     return f"<tr{css}>{name}" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
-
-
-def _bounded(page: ServicesPage, service: Page) -> Page:
-    """With as many courses as the page has room for."""
-    if len(page.services) * len(page.shown) <= COURSES_MAX:
-        return service
-    kept: list[Shown] = [one for one in service.shown if one is service.focus or one is service.shown[0]]
-    return replace(service, shown=kept)

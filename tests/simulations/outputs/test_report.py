@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from simulations.compare import Row
-from simulations.outputs import Check, Page, Shown, render
+from simulations.outputs import Check, Page, ServicesPage, SharedShown, Shown, render, render_services
 from simulations.outputs.charts import nice_top, thinned, time_ticks
-from simulations.world import Setting
+from simulations.world import Setting, Shared
 
 BYTES_MAX = 2_000_000
 CHROMIUM = shutil.which("chromium")
@@ -139,3 +139,27 @@ def test_thinning_keeps_the_mean() -> None:
     assert thinned(values, 100).mean() == pytest.approx(values.mean())
     assert len(thinned(values, 100)) == 100
     assert (thinned(values[:50], 100) == values[:50]).all()
+
+
+def test_a_page_of_many_services_and_policies_stays_small(page: Page) -> None:
+    many = [replace(page.shown[-1], number=number, policy=f"p{number}") for number in range(1, 19)]
+    outcome = page.shown[-1].outcome
+    shared = Shared(outcomes=(outcome,) * 50, nodes=())
+    shown = [SharedShown(policy=one.policy, shared=shared, cost_ratio=1.0) for one in many]
+    services = [replace(page, source=f"service {number}", shown=many) for number in range(50)]
+
+    text = render_services(ServicesPage(source="all", shown=shown, services=services))
+
+    assert len(text.encode()) < BYTES_MAX
+    assert all(f"<h1>service {number}</h1>" in text for number in range(50))
+
+
+def test_where_not_all_courses_are_drawn_the_focus_and_the_fixed_fleet_are_and_the_table_has_all(page: Page) -> None:
+    many = [replace(page.focus, number=number, policy=name) for number, name in enumerate("abc", start=1)]
+    ours = replace(page.focus, number=4)
+
+    drawn = replace(page, shown=[*many, ours], courses_max=2).drawn
+
+    assert [one.policy for one in drawn] == ["a", "warmtide"]
+    assert [one.policy for one in replace(page, shown=[*many, ours], courses_max=1).drawn] == ["warmtide"]
+    assert len(replace(page, shown=[*many, ours]).drawn) == 4
