@@ -37,6 +37,8 @@ class CapacityRecord:
     learned_at_s: float = -math.inf
     changed_at_s: float = -math.inf  # the newest sample that `learned` rests on
     demonstrated_at_s: float = -math.inf
+    looked_at_s: float = -math.inf  # when calm was last looked at
+    over_at_s: float = -math.inf  # when a queue or latency last asked for more
     saturated_since_s: tuple[tuple[str, float], ...] = ()
     learned: Capacity = field(default_factory=lambda: Capacity(regime=UNKNOWN))
     learned_before: Capacity = field(default_factory=lambda: Capacity(regime=UNKNOWN))
@@ -48,14 +50,20 @@ def capacity_at(record: CapacityRecord, newest_sample_s: float) -> Capacity:
 
 
 def usable_tokens_per_s(capacity: Capacity, policy: PolicySpec) -> float | None:
-    """What a replica may be asked to serve: the user's number, else the learned one less headroom."""
+    """What a replica may be asked to serve: the user's number, else what was learned less headroom or calm adds."""
     targets = policy.targets
     if targets.tokens_per_s is not None:
         return targets.tokens_per_s
     learned_tokens_per_s = capacity.tokens_per_s
     if not targets.use_learned_capacity or learned_tokens_per_s is None:
         return None
-    return learned_tokens_per_s * targets.headroom_ratio
+    return max(learned_tokens_per_s * targets.headroom_ratio, capacity.trusted_tokens_per_s or 0.0)
+
+
+def shown_tokens_per_s(capacity: Capacity) -> float | None:
+    """What a replica surely bears, where nobody knows what it would bear: what it served, and what calm adds."""
+    demonstrated, trusted = capacity.demonstrated_tokens_per_s, capacity.trusted_tokens_per_s
+    return demonstrated if demonstrated is None or trusted is None else max(demonstrated, trusted)
 
 
 def learn_capacity(record: CapacityRecord, fleet: Fleet, policy: PolicySpec) -> CapacityRecord:
@@ -141,7 +149,9 @@ def saturation(sample: PodSignals, waiting: float | None, policy: PolicySpec) ->
 
 
 def _with_sample(record: CapacityRecord, rate: float, regime: str, at_s: float) -> CapacityRecord:
-    samples = (*record.samples_tokens_per_s[1 - KEPT_SAMPLES :], rate)
+    """A measured rate ends all trust; earlier ones below what replicas bore calmly until then were too low."""
+    borne = min(record.learned.trusted_tokens_per_s or 0.0, rate)
+    samples = (*[max(sample, borne) for sample in record.samples_tokens_per_s[1 - KEPT_SAMPLES :]], rate)
     windows = record.windows + 1
     return replace(
         record,

@@ -24,6 +24,7 @@ from autoscaler.policy.propose import foresee, held, on_their_way, propose
 from autoscaler.policy.revisit import revisit_at_s
 from autoscaler.policy.spec import PolicySpec
 from autoscaler.policy.supply import take_stock
+from autoscaler.policy.trust import watch_calm
 from autoscaler.policy.types import Decision, ForecastReading, LeadTime, Observation, Reason, Step
 from autoscaler.policy.what_if import would_change
 
@@ -88,6 +89,7 @@ def _limited(steps: tuple[Step, ...], case: Case) -> tuple[Step, ...]:
 def _remembered(case: Case, asked_replicas: int, evidence: Evidence, lookout: Lookout | None) -> Memory:
     """What the next decision needs to know of this one."""
     seen, before = case.seen, case.memory
+    capacity = learn_capacity(before.capacity, case.fleet, case.policy)
     return Memory(
         decided_at_s=case.now_s,
         seen_replicas=seen.replicas,
@@ -101,7 +103,7 @@ def _remembered(case: Case, asked_replicas: int, evidence: Evidence, lookout: Lo
         starting=watch_starts(before.starting, seen.pods, case.now_s),
         starts=before.starts,
         looks=looked(before.looks, all_waiting(case.fleet, evidence.upstream_waiting), case.fleet.newest_sample_s),
-        capacity=learn_capacity(before.capacity, case.fleet, case.policy),
+        capacity=watch_calm(capacity, case.fleet, evidence, case.policy),
         forecast=None if lookout is None else lookout.record,
         open_bin=None if lookout is None else lookout.open_bin,
     )

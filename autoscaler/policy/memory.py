@@ -103,6 +103,8 @@ def shifted(memory: Memory, by_s: float) -> Memory:
             learned_at_s=memory.capacity.learned_at_s + by_s,
             changed_at_s=memory.capacity.changed_at_s + by_s,
             demonstrated_at_s=memory.capacity.demonstrated_at_s + by_s,
+            looked_at_s=memory.capacity.looked_at_s + by_s,
+            over_at_s=memory.capacity.over_at_s + by_s,
             saturated_since_s=tuple((name, since_s + by_s) for name, since_s in memory.capacity.saturated_since_s),
         ),
         looks=(),

@@ -3,12 +3,13 @@
 import math
 from typing import NamedTuple
 
+from autoscaler.policy.capacity import shown_tokens_per_s
 from autoscaler.policy.evidence import Evidence, Lookout
 from autoscaler.policy.forecast import Outlook
 from autoscaler.policy.lenses import REPLICAS_MAX, ROUNDING, Reading
 from autoscaler.policy.spec import PolicySpec
 from autoscaler.policy.supply import Fleet
-from autoscaler.policy.types import ForecastReading, Observation, Reason, Step
+from autoscaler.policy.types import Capacity, ForecastReading, Observation, Reason, Step
 
 
 class Proposal(NamedTuple):
@@ -58,17 +59,20 @@ def _follow(evidence: Evidence, binding: Reading) -> Proposal:
         return Proposal((step,), number)
     clear = max([reading.unclamped for reading in evidence.readings if reading.lens.replicas is not None])
     reason = Reason.WITHIN_TOLERANCE if binding.is_held else lens.reason
-    steps: tuple[Step, ...] = (Step(replicas=clear, reason=reason, detail=_said(binding)),)
+    steps: tuple[Step, ...] = (Step(replicas=clear, reason=reason, detail=_said(binding, evidence.capacity)),)
     if number > clear:
         steps += (Step(replicas=number, reason=Reason.PARTLY_BLIND, detail=f"{lens.name}: {lens.note}"),)
     return Proposal(steps, number)
 
 
-def _said(reading: Reading) -> str:
+def _said(reading: Reading, capacity: Capacity) -> str:
     lens = reading.lens
     if lens.value is None:
         return f"{lens.name}: {lens.note}"
-    return f"{lens.name} {lens.value:.4g} of {lens.target or 0.0:.4g} {lens.unit}"
+    said = f"{lens.name} {lens.value:.4g} of {lens.target or 0.0:.4g} {lens.unit}"
+    if lens.reason is Reason.FOLLOWING_TOKENS and lens.target == capacity.trusted_tokens_per_s:
+        return f"{said}, as calm lets us trust replicas that seemed full at {capacity.tokens_per_s or 0.0:.4g}"
+    return said
 
 
 def foresee(
@@ -112,7 +116,7 @@ def _kept(lookout: Lookout, evidence: Evidence) -> int:
     """Replicas that bear what demand likely stays below: by capacity, else by what replicas have shown to bear."""
     likely, capacity = lookout.record.likely_tokens_per_s, evidence.capacity_tokens_per_s
     if capacity is None and evidence.is_learning:
-        capacity = evidence.capacity.demonstrated_tokens_per_s
+        capacity = shown_tokens_per_s(evidence.capacity)
     if likely is None or not capacity:
         return 0
     return math.ceil(min(likely / capacity, REPLICAS_MAX) - ROUNDING)

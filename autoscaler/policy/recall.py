@@ -6,6 +6,7 @@ Anything malformed is refused whole, never half read.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from autoscaler.policy.behavior import KEPT_MAX, Wishes
 from autoscaler.policy.capacity import KEPT_SAMPLES, UNKNOWN, CapacityRecord, estimate
@@ -52,6 +53,7 @@ def dump(memory: Memory) -> dict[str, object]:
             "windows": memory.capacity.windows,
             "regime": memory.capacity.learned.regime,
             "demonstrated": memory.capacity.learned.demonstrated_tokens_per_s,
+            "trusted": memory.capacity.learned.trusted_tokens_per_s,
         },
         "forecast": None if memory.forecast is None else _dump_forecast(memory.forecast),
     }
@@ -137,6 +139,7 @@ def _load_capacity(fields: Fields, now_s: float) -> CapacityRecord:
     windows = fields.whole("windows")
     regime = fields.text("regime") or UNKNOWN
     learned = estimate(samples, windows, regime, fields.optional_number("demonstrated"))
+    learned = replace(learned, trusted_tokens_per_s=fields.optional_number("trusted"))
     return CapacityRecord(
         samples_tokens_per_s=samples,
         windows=windows,

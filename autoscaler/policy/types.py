@@ -179,6 +179,7 @@ class Capacity:
     tokens_per_s: float | None = None
     regime: str = ""  # what limits it: compute | kv | batch | unknown
     windows: int = 0  # how many windows it was learned from
+    trusted_tokens_per_s: float | None = None  # what calm lets a replica be asked for, headroom or not
     demonstrated_tokens_per_s: float | None = None  # the most that replicas served on average, saturated or not
 
 
