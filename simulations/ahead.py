@@ -11,24 +11,29 @@ from simulations.policies import NAMES
 from simulations.scenarios import load_scenario
 from simulations.world import Setting
 
-SCENARIO = "chat-hour"  # what compiles is the same for all
+SCENARIOS = ("chat-hour", "agents-hour")  # all others are compiled as the first, or, with a part more, as the second
 REQUESTS = 500
 
 
 def compile_ahead(policies: tuple[str, ...] = NAMES) -> None:
     """Run each policy for some seconds of traffic, at once and in parts: what they use is compiled and kept."""
-    setting = _few()
-    half = len(setting.requests) // 2
-    rest = setting.requests[half:]
-    parts = replace(setting, requests=setting.requests[:half], more=lambda: iter([rest]), ends_at_s=setting.span_s)
-    for one in (setting, parts):
-        for _ in compare(one, policies, lambda policy, share: None):
+    plain, caching = map(_few, SCENARIOS)
+    for setting in (plain, _in_parts(plain), caching):
+        for _ in compare(setting, policies, lambda policy, share: None):
             pass
 
 
-def _few() -> Setting:
-    whole, _ = load_scenario(SCENARIO).setting(seed=1)
-    return replace(whole, requests=whole.requests[:REQUESTS])
+def _few(scenario: str) -> Setting:
+    whole, _ = load_scenario(scenario).setting(seed=1)
+    names = None if whole.names is None else whole.names.part(0, REQUESTS)
+    return replace(whole, requests=whole.requests[:REQUESTS], names=names)
+
+
+def _in_parts(setting: Setting) -> Setting:
+    """The same, of which the second half is fed later."""
+    half = len(setting.requests) // 2
+    rest = setting.requests[half:]
+    return replace(setting, requests=setting.requests[:half], more=lambda: iter([rest]), ends_at_s=setting.span_s)
 
 
 if __name__ == "__main__":
