@@ -237,7 +237,7 @@ def _end_prefills(world: World, replica: Record) -> None:
     size, requests, rows = world.machine[0]["block_size_tokens"], world.requests, world.rows
     number = replica["prefilled_from"]
     replica["prefilled_from"] = NOBODY
-    while number not in (NOBODY, replica["partial"]):
+    while number != NOBODY and number != replica["partial"]:  # `in` would be compiled as a function
         request = requests[number]
         following = request["next"]
         if math.isnan(request["first_token_at_s"]):

@@ -191,7 +191,7 @@ def _make_room(world: World, replica: Record, needed: int) -> None:
     """Each of the `needed` decoding requests, in its turn, takes its block; where none is free, the youngest yields."""
     size, each = world.machine[0]["block_size_tokens"], min(needed, 1)
     number = replica["run_head"]
-    while number not in (NOBODY, replica["partial"]):
+    while number != NOBODY and number != replica["partial"]:  # `in` would be compiled as a function
         request = world.requests[number]
         if (request["finish_step"] + 1 - tokens_at_end(request)) % size == replica["steps"] % size:
             while replica["free_blocks"] < each:
