@@ -9,7 +9,7 @@ from simulations.commands.screen import Column, screen
 from simulations.commands.setting import add_setting, make_setting
 from simulations.errors import UsageError
 from simulations.oracle import Bound, Demand, cheapest, demand_of
-from simulations.oracle.foresight import MARGIN_MAX_RATIO, with_hindsight
+from simulations.oracle.foresight import with_hindsight
 from simulations.policies.static import Static
 from simulations.static_fleet import smallest_static
 from simulations.world import Setting, simulate
@@ -62,7 +62,7 @@ def run(options: argparse.Namespace) -> int:
             on.row(COLUMNS, (*_values(bound), "-" if found is None else f"{found.outcome.gpu_hours:.2f}"))
             is_kept &= found is not None
     if not is_kept:
-        sys.stdout.write(f"-: no plan kept the objective there, not even one for {MARGIN_MAX_RATIO:g} × the traffic\n")
+        sys.stdout.write(f"-: not even {setting.bounds.high} replicas, ordered then, keep the objective there\n")
     if isinstance(setting.startup, Phases):
         sys.stdout.write(
             "every start takes just the lead time here; of starts at once that share a line it takes more\n"

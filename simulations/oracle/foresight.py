@@ -17,8 +17,7 @@ from simulations.world import Outcome, Setting, simulate
 from .bound import Oracle
 from .demand import Demand, demand_of
 
-MARGIN_MAX_RATIO = 3.0
-MARGIN_STEP_RATIO = 0.02  # how finely the margin is looked for
+MARGIN_STEP_RATIO = 1.02  # how finely the margin is looked for, and how close to the bound its plans are
 # What a replica that goes still costs until its last request has ended: starts that take no time are not free.
 DRAIN_S = 30.0
 
@@ -55,14 +54,14 @@ class Hindsight:
 
 
 def with_hindsight(setting: Setting, *, lead_time_s: float, attainment_ratio: float) -> Hindsight | None:
-    """The least margin that keeps the objective in the world; None where none does."""
+    """The least margin that keeps the objective in the world; None where not even the most replicas do."""
     plans = _Plans(demand_of(setting), max(lead_time_s, DRAIN_S), attainment_ratio)
     if not plans.can_keep(1.0):
         return None
-    low, high = 1.0, MARGIN_MAX_RATIO
+    low, high = 1.0, MARGIN_STEP_RATIO * setting.bounds.high  # of a plan for one replica that makes the most
     best: Hindsight | None = None
-    while high - low > MARGIN_STEP_RATIO:
-        middle = (low + high) / 2
+    while high > MARGIN_STEP_RATIO * low:
+        middle = math.sqrt(low * high)
         plan, interval_s = plans.at(middle), plans.demand.interval_s
         policy = Planned(plan=plan, interval_s=interval_s, lead_time_s=lead_time_s, bounds=setting.bounds)
         outcome = simulate(setting, policy)
@@ -83,7 +82,7 @@ class _Plans:
     def at(self, margin_ratio: float) -> tuple[int, ...]:
         """For so much traffic; beyond what the most replicas would serve, more replicas in the same measure."""
         within = min(margin_ratio, self._possible_ratio)
-        plan = self._oracle(within).bound(self._attainment_ratio).plan
+        plan = self._oracle(within).bound(self._attainment_ratio, gap_ratio=MARGIN_STEP_RATIO - 1.0).plan
         return tuple(math.ceil(replicas * margin_ratio / within) for replicas in plan)
 
     def can_keep(self, margin_ratio: float) -> bool:
@@ -91,12 +90,12 @@ class _Plans:
         return self._oracle(margin_ratio).can_keep(self._attainment_ratio)
 
     def _most(self) -> float:
-        """The most traffic that the most replicas would serve, up to the highest margin."""
-        low, high = 1.0, MARGIN_MAX_RATIO
+        """The most traffic that the most replicas would serve, up to a margin that makes one replica the most."""
+        low, high = 1.0, float(self.demand.bounds.high)
         if self.can_keep(high):
             return high
-        while high - low > MARGIN_STEP_RATIO:
-            middle = (low + high) / 2
+        while high > MARGIN_STEP_RATIO * low:
+            middle = math.sqrt(low * high)
             low, high = (middle, high) if self.can_keep(middle) else (low, middle)
         return low
 
