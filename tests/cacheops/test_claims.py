@@ -9,7 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from huggingface_hub import snapshot_download
+from huggingface_hub import set_client_factory, snapshot_download
+from huggingface_hub.utils._http import default_client_factory
 
 from cacheops.download import Transfer
 from cacheops.errors import CacheError, FailureReason, IntegrityMismatchError, InvalidRequestError
@@ -17,7 +18,7 @@ from cacheops.layout import Layout, open_cache
 from cacheops.manifest_file import Published
 from cacheops.model import Algorithm, FileEntry, ModelManifest
 from cacheops.prefetch import bring, read_failure
-from cacheops.sources import SourceSettings, open_source
+from cacheops.sources import SourceSettings, huggingface, open_source
 from cacheops.uri import model_ref
 from cacheops.verify import full
 from metrics.clock import WallClock
@@ -78,18 +79,27 @@ def tree_of_ours(model: Path, hub: HubProcess) -> None:
     model.symlink_to(f"cache/models/{published.path.name}")
 
 
+def download(hub: HubProcess, *, local_dir: Path | None = None, cache_dir: Path | None = None) -> None:
+    """As the hub's library does it by itself: in our processes it follows no redirect."""
+    set_client_factory(default_client_factory)
+    try:
+        snapshot_download("org/name", endpoint=hub.endpoint, local_dir=local_dir, cache_dir=cache_dir)
+    finally:
+        set_client_factory(huggingface._bounded_client)
+
+
 def download_of_the_hub(model: Path, hub: HubProcess) -> None:
     """`hf download org/name --local-dir …/m`."""
     shutil.copytree(model, hub.root / "org" / "name")
     shutil.rmtree(model)
-    snapshot_download("org/name", local_dir=model, endpoint=hub.endpoint)
+    download(hub, local_dir=model)
 
 
 def cache_of_the_hub(model: Path, hub: HubProcess) -> None:
     """`HF_HUB_CACHE` on the share; the model is a link to its repository there."""
     shutil.copytree(model, hub.root / "org" / "name")
     shutil.rmtree(model)
-    snapshot_download("org/name", cache_dir=model.parent / "hub", endpoint=hub.endpoint)
+    download(hub, cache_dir=model.parent / "hub")
     model.symlink_to("hub/models--org--name")
 
 
