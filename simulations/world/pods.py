@@ -193,12 +193,13 @@ class Pods:
 
     def _place(self, now_s: float) -> int | None:
         """Where the next one goes: to an engine that sleeps, to weights that are there, else where there is room."""
-        free = {slot for slot in self._free if self._tenant.is_free(slot)}
-        hot = {slot for slot in free if self._starts.is_hot(slot, now_s)}
-        warm = {slot for slot in free if self._starts.tier(self._tenant.index_of[slot]) is Tier.WARM}
-        # Low numbers: the kernel looks at all up to the highest in use. So groups are used in their order, and
+        # Low numbers first: the kernel looks at all up to the highest in use. So groups are used in their order, and
         # one node after the other, as under a scheduler that packs GPUs (NodeResourcesFit's MostAllocated).
-        return min(hot or warm or free, default=None)
+        free = [slot for slot in sorted(self._free) if self._tenant.is_free(slot)]
+        hot = next((slot for slot in free if self._starts.is_hot(slot, now_s)), None)
+        if hot is not None or not free:
+            return hot
+        return next((slot for slot in free if self._starts.tier(self._tenant.index_of[slot]) is Tier.WARM), free[0])
 
     def _create(self, now_s: float) -> Pod:
         self._made += 1

@@ -115,10 +115,10 @@ class Tenant:
     def is_free(self, slot: int) -> bool:
         """Whether there is room on its node, and nobody who is more important waits for that."""
         index = self.index_of[slot]
-        free_gpus = self._node(index).free_gpus
-        return free_gpus >= self.gpus and not any(
-            other.waiting and index in other.usable and free_gpus >= other.gpus for other in self._before
-        )
+        free_gpus = self._nodes.nodes[index].free_gpus
+        if free_gpus < self.gpus or not self._before:
+            return free_gpus >= self.gpus
+        return not any(other.waiting and index in other.usable and free_gpus >= other.gpus for other in self._before)
 
     def admits(self) -> bool:
         """Whether the quota lets another replica be."""

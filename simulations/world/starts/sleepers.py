@@ -18,7 +18,9 @@ class Sleepers:
     @property
     def next_at_s(self) -> float:
         """When the next one has slept for too long."""
-        return min((until_s for _, until_s in self._asleep.values()), default=math.inf)
+        if not self._asleep:  # asked at every step of a world
+            return math.inf
+        return min(until_s for _, until_s in self._asleep.values())
 
     def run(self, slot: int, node: int, ready_at_s: float) -> None:
         """An engine that is or will be Ready."""
