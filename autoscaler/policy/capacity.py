@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from autoscaler.policy.spec import PolicySpec
 from autoscaler.policy.supply import Fleet
 from autoscaler.policy.types import Capacity, PodSeen
+from metrics.quick import quick
 from metrics.sample import PodSignals
 
 # The newest samples kept; older ones tell of another mix of requests.
@@ -28,6 +29,7 @@ FOLLOWED_MAX = 256
 KV, COMPUTE, BATCH, UNKNOWN = "kv", "compute", "batch", "unknown"
 
 
+@quick
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CapacityRecord:
     """Achieved rates of saturated replicas, oldest first, and what they say."""

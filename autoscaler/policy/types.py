@@ -172,6 +172,7 @@ class ForecastReading:
     note: str = ""
 
 
+@quick
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capacity:
     """Tokens per second (prompt + generation) that one replica serves at the objective."""

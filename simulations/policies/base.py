@@ -8,11 +8,13 @@ from typing import Protocol
 from autoscaler.policy.spec import LensTargets
 from autoscaler.policy.types import Observation, PodPhase, PodSeen, Step
 from autoscaler.settings import MetricsEndpoint
+from metrics.quick import quick
 from metrics.sample import PodSignals
 from simulations.compiled.layout import Records
 from simulations.replica import EngineConfig, StepTimes
 
 
+@quick
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wish:
     """So many replicas, and why; `victim` is the pod to go first, where the policy chooses one."""
