@@ -42,18 +42,18 @@ check() { # what the pods call, as the user that they run as
   mkdir -m 777 "$home/models" "$home/origin"
   head -c 1000000 /dev/urandom >"$home/origin/model.safetensors"
   if [ "${engine[0]}" = podman ]; then
-    in_it() { podman run --rm --read-only --user 65532:65532 --volume "$home:/work" --entrypoint warmtide "$image" "$@"; }
+    in_it() { podman run --rm --read-only --user 65532:65532 --volume "$home:/scene" --entrypoint warmtide "$image" "$@"; }
   else
     container=$("${engine[@]}" from "$image")
     in_it() {
-      "${engine[@]}" run "${isolated[@]}" --user 65532:65532 --volume "$home:/work" "$container" -- warmtide "$@"
+      "${engine[@]}" run "${isolated[@]}" --user 65532:65532 --volume "$home:/scene" "$container" -- warmtide "$@"
     }
   fi
   in_it --version
   in_it controller --help >/dev/null
   in_it agent --help >/dev/null
-  in_it cache prefetch /work/models file:///work/origin
-  in_it cache verify /work/models
+  in_it cache prefetch /scene/models file:///scene/origin
+  in_it cache verify /scene/models
   [ -z "${container:-}" ] || "${engine[@]}" rm "$container" >/dev/null
 }
 
