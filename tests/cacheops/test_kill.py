@@ -69,8 +69,8 @@ def counted(counter: mmap.mmap) -> int:
     return int(struct.unpack("q", counter[:8])[0])
 
 
-def run_and_kill(root: Path, ref: ModelRef, folder: Folder, counter: mmap.mmap, after_s: float) -> bool:
-    """A fetching process, killed after a while; whether it was done before."""
+def run_and_kill(root: Path, ref: ModelRef, folder: Folder, counter: mmap.mmap, after_s: float | None) -> bool:
+    """A fetching process, killed after a while (None: never); whether it was done before."""
     child = os.fork()
     if child == 0:
         code = 1
@@ -83,8 +83,9 @@ def run_and_kill(root: Path, ref: ModelRef, folder: Folder, counter: mmap.mmap, 
             code = 0
         finally:
             os._exit(code)
-    time.sleep(after_s)
-    os.kill(child, signal.SIGKILL)
+    if after_s is not None:
+        time.sleep(after_s)
+        os.kill(child, signal.SIGKILL)
     _, status = os.waitpid(child, 0)
     assert os.WIFSIGNALED(status) or os.WEXITSTATUS(status) == 0
     return not os.WIFSIGNALED(status)
@@ -109,11 +110,13 @@ def test_kills_leave_whole_trees_and_refetch_at_most_a_chunk_per_open_range(
     size_bytes, chance = sum(map(len, data.values())), random.Random(seed)
     counter = mmap.mmap(-1, 8)
     kills = kills_of_this_tree = published = 0
-    while kills < KILLS:
-        done = run_and_kill(layout.root, ref, source, counter, chance.uniform(0.0, 0.15))
+    # On a machine so slow that none came to its end before, one that nobody kills must.
+    while kills < KILLS or not published:
+        done = run_and_kill(layout.root, ref, source, counter, chance.uniform(0.0, 0.15) if kills < KILLS else None)
         kills, kills_of_this_tree = kills + (not done), kills_of_this_tree + (not done)
         held = contents(layout)
         assert held.strangers == ()  # nothing under models/ that is not a whole tree
+        assert held.trees or not done
         if held.trees:
             (tree,) = held.trees
             for name, content in data.items():
@@ -123,7 +126,6 @@ def test_kills_leave_whole_trees_and_refetch_at_most_a_chunk_per_open_range(
             remove(layout, tree)
             counter[:8] = struct.pack("q", 0)
             kills_of_this_tree, published = 0, published + 1
-    assert published > 0
 
 
 @pytest.mark.slow
