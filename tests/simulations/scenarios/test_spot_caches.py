@@ -1,4 +1,4 @@
-"""The shipped scenario in which GPU classes, spot, shared disks, one origin and a quota meet: each part does its work."""
+"""The shipped scenario in which GPU classes, spot, shared disks, one origin and a quota meet: each does its part."""
 
 from dataclasses import replace
 
