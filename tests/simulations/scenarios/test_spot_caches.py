@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from simulations import cli
 from simulations.imports.choose import chosen
@@ -43,15 +44,15 @@ def test_spot_nodes_are_bought_taken_back_and_paid_for(shared: Shared) -> None:
 
 
 def test_the_quota_is_of_both_services_and_is_used_up(shared: Shared) -> None:
-    asked = [outcome.series["wanted"] for outcome in shared.outcomes]
-    held = sum(
-        outcome.series[name]
-        for outcome in shared.outcomes
-        for name in ("starting_hot", "starting_warm", "starting_cold", "ready", "draining", "unplaced")
-    )
+    held = ("starting_hot", "starting_warm", "starting_cold", "ready", "draining", "unplaced")
 
-    assert held.max() == QUOTA
-    assert sum(asked).max() > QUOTA
+    assert all_of(shared, *held).max() == QUOTA
+    assert all_of(shared, "wanted").max() > QUOTA
+
+
+def all_of(shared: Shared, *columns: str) -> NDArray[np.int64]:
+    total: NDArray[np.int64] = np.sum([outcome.series[name] for outcome in shared.outcomes for name in columns], axis=0)
+    return total
 
 
 def test_a_replica_on_spot_is_faster(shared: Shared) -> None:
