@@ -1,5 +1,6 @@
 """What a service's decisions remember from one to the next. Plain data: see `recall.py` for saving it."""
 
+from collections import Counter
 from dataclasses import dataclass, field, replace
 
 from autoscaler.policy.behavior import Change, Wishes, changed
@@ -7,7 +8,7 @@ from autoscaler.policy.capacity import CapacityRecord
 from autoscaler.policy.demand import QueueLook
 from autoscaler.policy.forecast import ForecastRecord, OpenBin
 from autoscaler.policy.lead_time import StartRecord, learn_starts
-from autoscaler.policy.types import Observation
+from autoscaler.policy.types import Observation, PodPhase
 from metrics.quick import quick
 
 # Decisions come at least every ten minutes (`revisit_at_s`). A longer gap, or a clock that went back, is time in
@@ -35,7 +36,7 @@ class Memory:
     capacity: CapacityRecord = field(default_factory=CapacityRecord)
     forecast: ForecastRecord | None = None
     open_bin: OpenBin | None = None
-    is_restored: bool = False  # read from where it was saved, perhaps a minute before the last decision
+    is_restored: bool = False  # read from where it was saved, perhaps a minute before its writer's last decision
 
     @classmethod
     def start(cls, replicas: int, now_s: float) -> "Memory":
@@ -55,22 +56,45 @@ def caught_up(memory: Memory, seen: Observation, now_s: float) -> Memory:
     elapsed_s = now_s - memory.decided_at_s
     if not 0 <= elapsed_s <= UNWATCHED_S:
         memory = shifted(memory, elapsed_s)
-    if memory.is_restored:
-        memory = _reseeded(memory, seen.replicas)
     starts = learn_starts(memory.starts, memory.starting, seen.pods)
     if starts is not memory.starts:
         memory = replace(memory, starts=starts)
+    if seen.replicas != memory.seen_replicas:
+        memory = _with_changes(memory, _since_seen(memory, seen, now_s), seen.replicas, now_s)
+    return _reseeded(memory, seen.replicas) if memory.is_restored else memory
+
+
+def _since_seen(memory: Memory, seen: Observation, now_s: float) -> tuple[Change, ...]:
+    """What changed since the last decision, and when."""
     added = seen.replicas - memory.seen_replicas
-    if added == 0:
-        return memory
-    # A number that we asked for came when we asked (as the HPA books its own events); any other came from elsewhere.
-    at_s = memory.asked_at_s if seen.replicas == memory.asked_replicas else now_s
+    if seen.replicas == memory.asked_replicas:
+        # A number that we asked for came when we asked, as the HPA books its own events.
+        return ((memory.asked_at_s, added),)
+    # Any other came from elsewhere. Since a memory was saved, that was who saved it: the pods tell when.
+    return _grown(seen, added, now_s) if memory.is_restored and added > 0 else ((now_s, added),)
+
+
+def _grown(seen: Observation, added: int, now_s: float) -> tuple[Change, ...]:
+    """The newest pods are those that were added; what has no pod yet was added now."""
+    came_s = sorted(min(pod.created_at_s, now_s) for pod in seen.pods if pod.phase is not PodPhase.TERMINATING)
+    missing = min(added, max(0, seen.replicas - len(came_s)))
+    counts = Counter(came_s[len(came_s) - (added - missing) :])
+    if missing:
+        counts[now_s] += missing
+    return tuple(counts.items())
+
+
+def _with_changes(memory: Memory, news: tuple[Change, ...], replicas: int, now_s: float) -> Memory:
+    changes = memory.changes
+    for at_s, added in news:
+        changes = changed(changes, at_s, added, now_s)
+    newest_s, added = news[-1]
     return replace(
         memory,
-        seen_replicas=seen.replicas,
-        changes=changed(memory.changes, at_s, added, now_s),
-        requested_at_s=at_s if added > 0 else memory.requested_at_s,
-        shrunk_at_s=at_s if added < 0 else memory.shrunk_at_s,
+        seen_replicas=replicas,
+        changes=changes,
+        requested_at_s=newest_s if added > 0 else memory.requested_at_s,
+        shrunk_at_s=newest_s if added < 0 else memory.shrunk_at_s,
     )
 
 

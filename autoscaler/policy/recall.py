@@ -1,10 +1,12 @@
 """A memory as compact JSON data for `ScaledService.status`, and back.
 
-Times are kept as ages: a memory read later, or by a clock that differs, is as old as when it was written, because
+Times are kept as ages at the moment of saving. Who takes over within minutes goes on from that moment, as a leader
+that never died; a memory read much later, or by a clock that differs, is as old as when it was written, because
 nobody watched in between. The daily profile and the scores come back, the last minutes of demand do not.
 Anything malformed is refused whole, never half read.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -13,7 +15,7 @@ from autoscaler.policy.capacity import KEPT_SAMPLES, UNKNOWN, CapacityRecord, es
 from autoscaler.policy.errors import BadMemoryError
 from autoscaler.policy.forecast import BIN_MAX_S, BIN_MIN_S, SEASON, TREND, ForecastRecord, Score
 from autoscaler.policy.lead_time import KEPT_STARTS, KINDS_MAX, WATCHED_MAX, StartRecord, start_record
-from autoscaler.policy.memory import Memory
+from autoscaler.policy.memory import UNWATCHED_S, Memory
 from autoscaler.policy.residuals import BINS
 from autoscaler.policy.saved import Fields
 from autoscaler.policy.season import SLOTS, Profile
@@ -29,6 +31,7 @@ def dump(memory: Memory) -> dict[str, object]:
     now_s = memory.decided_at_s
     return {
         "version": VERSION,
+        "savedAt": round(now_s, 3),
         "replicas": memory.seen_replicas,
         "asked": memory.asked_replicas,
         "askedAgo": _age(memory.asked_at_s, now_s),
@@ -48,13 +51,7 @@ def dump(memory: Memory) -> dict[str, object]:
             }
             for record in memory.starts
         ],
-        "capacity": {
-            "samples": [_short(sample) for sample in memory.capacity.samples_tokens_per_s],
-            "windows": memory.capacity.windows,
-            "regime": memory.capacity.learned.regime,
-            "demonstrated": memory.capacity.learned.demonstrated_tokens_per_s,
-            "trusted": memory.capacity.learned.trusted_tokens_per_s,
-        },
+        "capacity": _dump_capacity(memory.capacity, now_s),
         "forecast": None if memory.forecast is None else _dump_forecast(memory.forecast),
     }
 
@@ -63,9 +60,27 @@ def _age(at_s: float, now_s: float) -> float:
     return round(max(0.0, now_s - at_s), 3)
 
 
+def _known_age(at_s: float, now_s: float) -> float | None:
+    return _age(at_s, now_s) if math.isfinite(at_s) else None
+
+
 def _short(value: float) -> float:
     """Four digits: what is learned is not known better."""
     return float(f"{value:.4g}")
+
+
+def _dump_capacity(record: CapacityRecord, now_s: float) -> dict[str, object]:
+    return {
+        "samples": [_short(sample) for sample in record.samples_tokens_per_s],
+        "windows": record.windows,
+        "regime": record.learned.regime,
+        "demonstrated": record.learned.demonstrated_tokens_per_s,
+        "trusted": record.learned.trusted_tokens_per_s,
+        "learnedAgo": _known_age(record.learned_at_s, now_s),
+        "demonstratedAgo": _known_age(record.demonstrated_at_s, now_s),
+        "lookedAgo": _known_age(record.looked_at_s, now_s),
+        "overAgo": _known_age(record.over_at_s, now_s),
+    }
 
 
 def _dump_forecast(record: ForecastRecord) -> dict[str, object]:
@@ -92,35 +107,43 @@ def _dump_score(score: Score) -> dict[str, object]:
 
 
 def load(data: Mapping[str, object], *, now_s: float) -> Memory:
-    """The memory as if it had been written now. Raises BadMemoryError."""
+    """The memory at the time when it was saved; as if that were now, where that is long ago. Raises BadMemoryError."""
     fields = Fields(data)
     if data.get("version") != VERSION:
         raise fields.refuse("version", f"{VERSION}")
+    at_s = _saved_at_s(fields, now_s)
     shrunk_ago_s, idle_ago_s = fields.optional_number("shrunkAgo"), fields.optional_number("idleAgo")
     return Memory(
-        decided_at_s=now_s,
+        decided_at_s=at_s,
         seen_replicas=fields.whole("replicas"),
         asked_replicas=fields.whole("asked"),
-        asked_at_s=now_s - fields.number("askedAgo"),
-        requested_at_s=now_s - fields.number("requestedAgo"),
-        shrunk_at_s=None if shrunk_ago_s is None else now_s - shrunk_ago_s,
+        asked_at_s=at_s - fields.number("askedAgo"),
+        requested_at_s=at_s - fields.number("requestedAgo"),
+        shrunk_at_s=None if shrunk_ago_s is None else at_s - shrunk_ago_s,
+        # Nobody saw whether it stayed idle since: that time does not count.
         idle_since_s=None if idle_ago_s is None else now_s - idle_ago_s,
         wishes=Wishes(
             wish=fields.whole("wish"),
-            highs=_times(fields, "highs", now_s),
-            lows=_times(fields, "lows", now_s),
+            highs=_times(fields, "highs", at_s),
+            lows=_times(fields, "lows", at_s),
         ),
-        changes=_times(fields, "changes", now_s),
+        changes=_times(fields, "changes", at_s),
         starting=fields.texts("starting", most=WATCHED_MAX),
         starts=tuple(_load_start(start) for start in fields.objects("starts", most=KINDS_MAX)),
-        capacity=_load_capacity(fields.child("capacity"), now_s),
+        capacity=_load_capacity(fields.child("capacity"), at_s),
         forecast=None if data.get("forecast") is None else _load_forecast(fields.child("forecast")),
         is_restored=True,
     )
 
 
-def _times(fields: Fields, name: str, now_s: float) -> tuple[tuple[float, int], ...]:
-    return tuple((now_s - age_s, replicas) for age_s, replicas in fields.pairs(name, most=KEPT_MAX))
+def _saved_at_s(fields: Fields, now_s: float) -> float:
+    """When it was saved; now, where nobody knows, clocks differ, or a window may have ended since."""
+    saved_at_s = fields.optional_number("savedAt")
+    return saved_at_s if saved_at_s is not None and 0 <= now_s - saved_at_s <= UNWATCHED_S else now_s
+
+
+def _times(fields: Fields, name: str, at_s: float) -> tuple[tuple[float, int], ...]:
+    return tuple((at_s - age_s, replicas) for age_s, replicas in fields.pairs(name, most=KEPT_MAX))
 
 
 def _load_start(fields: Fields) -> StartRecord:
@@ -134,7 +157,7 @@ def _load_start(fields: Fields) -> StartRecord:
     return start_record(tier, fields.text("nodeClass"), durations_s)
 
 
-def _load_capacity(fields: Fields, now_s: float) -> CapacityRecord:
+def _load_capacity(fields: Fields, at_s: float) -> CapacityRecord:
     samples = fields.numbers("samples", most=KEPT_SAMPLES)
     windows = fields.whole("windows")
     regime = fields.text("regime") or UNKNOWN
@@ -143,11 +166,18 @@ def _load_capacity(fields: Fields, now_s: float) -> CapacityRecord:
     return CapacityRecord(
         samples_tokens_per_s=samples,
         windows=windows,
-        learned_at_s=now_s,
-        demonstrated_at_s=now_s,
+        learned_at_s=_known_time_s(fields, "learnedAgo", at_s),
+        demonstrated_at_s=_known_time_s(fields, "demonstratedAgo", at_s),
+        looked_at_s=_known_time_s(fields, "lookedAgo", at_s),
+        over_at_s=_known_time_s(fields, "overAgo", at_s),
         learned=learned,
         learned_before=learned,
     )
+
+
+def _known_time_s(fields: Fields, name: str, at_s: float) -> float:
+    age_s = fields.optional_number(name)
+    return -math.inf if age_s is None else at_s - age_s
 
 
 def _load_forecast(fields: Fields) -> ForecastRecord:

@@ -36,7 +36,8 @@ def test_what_is_saved_comes_back(waiting: list[int], elsewhere_s: float) -> Non
 
     again = dump(load(json.loads(json.dumps(saved)), now_s=NOW_S + elsewhere_s))
 
-    ages = ("askedAgo", "requestedAgo", "shrunkAgo", "idleAgo", "highs", "lows", "changes")
+    assert again.pop("savedAt") in (saved.pop("savedAt"), pytest.approx(NOW_S + elsewhere_s, abs=0.001))
+    ages = ("askedAgo", "requestedAgo", "shrunkAgo", "idleAgo", "highs", "lows", "changes", "capacity")
     assert {key: value for key, value in again.items() if key not in ages} == {
         key: value for key, value in saved.items() if key not in ages
     }
@@ -45,6 +46,8 @@ def test_what_is_saved_comes_back(waiting: list[int], elsewhere_s: float) -> Non
 
 
 def _close(one: Any, other: Any) -> bool:
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(_close(one[key], other[key]) for key in one)
     if isinstance(one, list):
         return len(one) == len(other) and all(map(_close, one, other))
     return bool(one == pytest.approx(other, abs=0.002))
@@ -75,6 +78,8 @@ def test_a_saved_memory_is_a_few_kilobytes() -> None:
         ("replicas", True, "memory.replicas must be a whole number ≥ 0, got True"),
         ("asked", "two", "memory.asked must be a whole number ≥ 0, got 'two'"),
         ("askedAgo", float("nan"), "memory.askedAgo must be a number ≥ 0, got nan"),
+        ("savedAt", "noon", "memory.savedAt must be a number ≥ 0, got 'noon'"),
+        ("capacity.overAgo", float("inf"), "memory.capacity.overAgo must be a number ≥ 0, got inf"),
         ("askedAgo", -1.0, "memory.askedAgo must be a number ≥ 0, got -1.0"),
         ("shrunkAgo", "long", "memory.shrunkAgo must be a number ≥ 0, got 'long'"),
         ("highs", {}, "memory.highs must be a list of at most 64, got {}"),
