@@ -4,7 +4,7 @@ At the end of a replica's stretch of `World.rows`: how many adapters serve, how 
 its users, and for each 1 + the step after which it was last let go; 0: it is not loaded.
 """
 
-from .gaps import GAP_BUCKETS
+from .gaps import GAPS_CELLS
 from .jit import inner, inner_apart
 from .layout import NOBODY, Record, World
 
@@ -14,7 +14,7 @@ SERVING, LOADED, EACH = 0, 1, 2  # of the stretch
 @inner
 def seats_at(replica: Record) -> int:
     """Where a replica's seats are."""
-    return int(replica["gaps_at"] + 2 * GAP_BUCKETS)
+    return int(replica["gaps_at"] + GAPS_CELLS)
 
 
 @inner_apart

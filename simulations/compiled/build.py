@@ -11,7 +11,7 @@ from simulations.routing import Router
 
 from .adapters import EACH
 from .follows import firsts_of
-from .gaps import GAP_BUCKETS
+from .gaps import GAP_BUCKETS, GAPS_CELLS
 from .layout import (
     COURSE,
     FOLLOW,
@@ -198,7 +198,7 @@ def _lora(adapters: Adapters) -> Records:
 
 def _share_out(records: Records, seats: int) -> None:
     """What each replica gets of the arrays, the same in every pool."""
-    blocks, counts = int(records["usable_blocks"].max()), TTFT_BUCKETS + 2 * GAP_BUCKETS
+    blocks, counts = int(records["usable_blocks"].max()), TTFT_BUCKETS + GAPS_CELLS
     records["nodes"] = blocks + 1  # a router's index has one too many for a moment
     records["table_mask"] = (1 << (ENTRIES_RATIO * blocks - 1).bit_length()) - 1
     records["row_cells"] = records["max_num_seqs"].max() + records["block_size_tokens"][0] + counts + seats

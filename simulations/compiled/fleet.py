@@ -23,7 +23,7 @@ from .build import (
     with_requests,
 )
 from .follows import firsts_of, hang_up
-from .gaps import GAP_BUCKETS
+from .gaps import GAP_BUCKETS, GAP_SUM, GAPS_WIDTH, PACE_SUM, PACES, gaps_of
 from .kernel import advance, run_under_way
 from .layout import POOLS, Counts, Records, World, without_parts
 from .loss import lose_replica, stop_replica
@@ -65,6 +65,10 @@ class Gauges:
     preemptions_total: int
     ttft_counts: tuple[int, ...]  # per bucket of TTFT_BOUNDS_S, not cumulated; the last is +Inf
     ttft_sum_s: float
+    itl_counts: tuple[int, ...]  # likewise of GAP_BOUNDS_S: between two tokens, and the mean of that per ended request
+    itl_sum_s: float
+    tpot_counts: tuple[int, ...]
+    tpot_sum_s: float
 
 
 class CompiledFleet:
@@ -191,6 +195,10 @@ class CompiledFleet:
         """When a replica ended its last request; 0 where it ended none."""
         return float(self._world.replicas[slot]["last_finish_at_s"])
 
+    def count_paces(self) -> None:
+        """From now on the mean time between the tokens of each request that ends is counted, for who reads it."""
+        self._world.course[0]["counts_paces"] = 1
+
     def advance(self, until_s: float) -> None:
         """Move time on; infinity: until every request that finds a replica has all its tokens."""
         advance(self._world, until_s)
@@ -219,6 +227,8 @@ class CompiledFleet:
         """What a replica would tell now."""
         replica, load = self._world.replicas[slot], self.load(slot)
         ended, ttft_at = max(0, run_under_way(self._world, slot)[0] - 1), int(replica["ttft_at"])
+        gaps = np.empty(GAPS_WIDTH)
+        gaps_of(self._world, slot, ended, gaps)
         return Gauges(
             running_requests=load.running_requests,
             waiting_requests=load.waiting_requests,
@@ -229,6 +239,10 @@ class CompiledFleet:
             preemptions_total=int(replica["preemptions"]),
             ttft_counts=tuple(self._world.rows[ttft_at : ttft_at + TTFT_BUCKETS].tolist()),
             ttft_sum_s=float(replica["ttft_sum_s"]),
+            itl_counts=tuple(map(int, gaps[:GAP_SUM])),
+            itl_sum_s=float(gaps[GAP_SUM]),
+            tpot_counts=tuple(map(int, gaps[PACES:PACE_SUM])),
+            tpot_sum_s=float(gaps[PACE_SUM]),
         )
 
     def _accept(self, requests: Records, names: BlockNames | None, follows: Records | None) -> None:

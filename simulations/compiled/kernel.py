@@ -12,7 +12,7 @@ import numpy as np
 
 from .blocks import growth_within, tokens_at_end
 from .due import add_due, comes_before, take_due
-from .gaps import begin_gaps, count_long_gap, count_steps, end_gaps
+from .gaps import begin_gaps, count_long_gap, count_pace, count_steps, end_gaps
 from .guide import best_scored
 from .heap import heap_pop, heap_push
 from .jit import inner, inner_apart, jit
@@ -190,6 +190,7 @@ def _finish(world: World, machine: Record, replica: Record) -> None:
         else:
             steps = 1  # its blocks were taken when it was planned
         count_steps(world.rows, replica, first_s, rise_s, steps)
+        replica["gap_sum_s"] += (replica["event_at_s"] - replica["started_at_s"]) * replica["decoding"]
         replica["events"] += 1
         replica["steps"] += steps
         replica["kv_tokens"] += steps * replica["decoding"]
@@ -285,6 +286,8 @@ def _retire(world: World, replica: Record, number: int) -> None:
     release(world, replica, number, tokens_at_end(request) - 1)
     end_gaps(world, replica, number)
     request["finished_at_s"] = replica["last_finish_at_s"] = replica["started_at_s"]
+    if world.course[0]["counts_paces"]:
+        count_pace(world.rows, replica, request)
     replica["finished"] += 1
     replica["outstanding"] -= 1
     unlink(world.requests, replica, number)

@@ -118,6 +118,8 @@ REPLICA = np.dtype(
         ("gaps_at", np.int64),
         ("last_finish_at_s", np.float64),
         ("ttft_sum_s", np.float64),
+        ("gap_sum_s", np.float64),  # of all gaps before tokens, and of the paces of requests that ended
+        ("pace_sum_s", np.float64),
         ("blank_blocks", np.int64),  # free, and nothing in them: these go first
         ("free_head", np.int64),  # of the other free ones, in the order of eviction
         ("free_tail", np.int64),
@@ -171,6 +173,7 @@ COURSE = np.dtype(
         ("slots", np.int64),  # of the replicas that ever served; those after them are not looked at
         ("takes_turns", np.int64),  # round robin instead of the fewest outstanding
         ("due", np.int64),  # how many are in `World.due`
+        ("counts_paces", np.int64),  # somebody reads them: counting costs a twentieth of all
     ]
 )
 
@@ -186,8 +189,8 @@ class World(NamedTuple):
 
     `order` names the requests in the order of their arrival. `rows` holds five stretches per replica: the heap of
     the decoding requests (finish_step << 32 | request), how many of them need a block at which step (mod block size),
-    and counts of TTFT, of steps and of times between tokens per bucket; then who uses which adapter, where there are
-    any.
+    and counts of TTFT, of steps, of times between tokens and of requests' paces per bucket; then who uses which
+    adapter, where there are any.
 
     The others are empty where nobody needs them. `gaps` has the times between tokens per request. `follows` has a
     record per request; `due` is a heap of those whose time has been set by the end of another one. `loras` has one

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from .gaps import GAP_BUCKETS, PACES
 from .jit import inner, inner_apart, jit
 from .kernel import advance
 from .layout import Rows, World
@@ -32,7 +33,6 @@ NEAR_GAPS = 1.1  # extrapolation goes to the edge of a range that is no further 
 UNWOKEN = (math.nan, math.nan, math.nan)  # no page is news to anybody
 # Columns of a stored page: when, the gauges, then the totals of a page with its buckets cumulated.
 AT_S, GAUGES, TOTALS = 0, 1, 4
-PAGE_WIDTH = TOTALS + WIDTH
 
 
 class Scrapes(NamedTuple):
@@ -40,15 +40,16 @@ class Scrapes(NamedTuple):
 
     due_at_s: Floats  # the next scrape; infinite: none
     kept: NDArray[np.int64]
-    pages: Floats  # targets x depth x PAGE_WIDTH
+    pages: Floats  # targets x depth x columns
 
 
-def new_scrapes(slots: int, depth: int) -> Scrapes:
-    """Nothing is scraped yet."""
+def new_scrapes(sight: Sight, depth: int) -> Scrapes:
+    """Nothing is scraped yet of what there is to see."""
+    slots, _, width = sight.totals.shape
     return Scrapes(
         due_at_s=np.full(slots + 1, math.inf),
         kept=np.zeros(slots + 1, np.int64),
-        pages=np.zeros((slots + 1, depth, PAGE_WIDTH)),
+        pages=np.zeros((slots + 1, depth, TOTALS + width)),
     )
 
 
@@ -81,10 +82,18 @@ def _store(world: World, sight: Sight, scrapes: Scrapes, slot: int, at_s: float)
     page[AT_S], page[GAUGES] = at_s, eye["running_requests"]
     page[GAUGES + 1], page[GAUGES + 2] = eye["waiting_requests"], eye["kv_cache_usage_ratio"]
     newest = sight.totals[slot, (eye["first"] + eye["kept"] - 1) % PAGES]
-    for column in range(WIDTH):
+    for column in range(len(newest)):
         page[TOTALS + column] = newest[column]
-    for bucket in range(1, TTFT_BUCKETS):
-        page[TOTALS + BUCKETS + bucket] += page[TOTALS + BUCKETS + bucket - 1]
+    _cumulate(page[TOTALS + BUCKETS :], TTFT_BUCKETS)
+    if len(newest) > WIDTH:
+        _cumulate(page[TOTALS + WIDTH :], GAP_BUCKETS)
+        _cumulate(page[TOTALS + WIDTH + PACES :], GAP_BUCKETS)
+
+
+@inner_apart
+def _cumulate(counts: Floats, buckets: int) -> None:
+    for bucket in range(1, buckets):
+        counts[bucket] += counts[bucket - 1]
 
 
 @inner_apart
@@ -93,7 +102,7 @@ def _next_row(scrapes: Scrapes, target: int) -> int:
     pages, kept = scrapes.pages[target], scrapes.kept[target]
     if kept == len(pages):
         for row in range(1, kept):
-            for column in range(PAGE_WIDTH):
+            for column in range(pages.shape[1]):
                 pages[row - 1, column] = pages[row, column]
         kept -= 1
     scrapes.kept[target] = kept + 1
@@ -136,7 +145,7 @@ def _rates(pages: Floats, at_s: float, window_s: float, found: Floats) -> None:
     found[SPAN_S] = 0.0 if math.isnan(increase(times_s, pages[:, TOTALS], begin_s, at_s)) else window_s
     for column in range(BUCKETS):
         found[PROMPT_PER_S + column] = increase(times_s, pages[:, TOTALS + column], begin_s, at_s) / window_s
-    for column in range(BUCKETS, WIDTH):
+    for column in range(BUCKETS, pages.shape[1] - TOTALS):
         found[COUNTS + column - BUCKETS] = increase(times_s, pages[:, TOTALS + column], begin_s, at_s)
 
 

@@ -13,6 +13,7 @@ from autoscaler import rhythm
 from metrics.window import KEEP_S, SAMPLES_MAX
 
 from .blocks import growth_within
+from .gaps import GAPS_WIDTH, PACES, read_gaps
 from .jit import inner, inner_apart, jit
 from .kernel import advance
 from .layout import TTFT_BOUNDS_S, Record, Records, Rows, World
@@ -29,8 +30,8 @@ TTFT_BUCKETS = len(TTFT_BOUNDS_S) + 1
 # Columns of a page's totals; counts per bucket and the sum of TTFT follow.
 PROMPT, GENERATED, PREEMPTIONS, FINISHED = range(4)
 BUCKETS = 4
-WIDTH = BUCKETS + TTFT_BUCKETS + 1
-# Columns of a summary: the newest gauges, rates, then cumulated counts and the sum of TTFT.
+WIDTH = BUCKETS + TTFT_BUCKETS + 1  # of who does not read times between tokens; else GAPS_WIDTH more
+# Columns of a summary: the newest gauges, rates, then cumulated counts and the sum of TTFT; of gaps and paces likewise.
 OBSERVED_S, RUNNING, WAITING, KV_USAGE = range(4)
 SPAN_S, PROMPT_PER_S, GENERATED_PER_S, PREEMPTIONS_PER_S, FINISHED_PER_S, STALLED_S = range(4, 10)
 COUNTS = 10
@@ -69,15 +70,15 @@ class Sight(NamedTuple):
     gate: Records  # one: what is held before the replicas
     levels: Rows  # slots x lenses
     kept_at_s: Floats
-    totals: Floats  # slots x pages x WIDTH
+    totals: Floats  # slots x pages x columns
 
 
 level = jit(rhythm.level)
 is_news = jit(rhythm.is_news)
 
 
-def new_sight(slots: int) -> Sight:
-    """Nothing was read yet, nothing will be."""
+def new_sight(slots: int, *, has_gaps: bool = False) -> Sight:
+    """Nothing was read yet, nothing will be. `has_gaps`: times between tokens, too."""
     eyes, gate = np.zeros(slots, EYE), np.zeros(1, GATE)
     eyes["due_at_s"] = eyes["observed_at_s"] = gate["due_at_s"] = math.inf
     gate["observed_at_s"] = -math.inf
@@ -86,7 +87,7 @@ def new_sight(slots: int) -> Sight:
         gate=gate,
         levels=np.zeros((slots, 5), np.int64),
         kept_at_s=np.zeros((slots, PAGES)),
-        totals=np.zeros((slots, PAGES, WIDTH)),
+        totals=np.zeros((slots, PAGES, WIDTH + has_gaps * GAPS_WIDTH)),
     )
 
 
@@ -195,6 +196,8 @@ def read(world: World, sight: Sight, slot: int, at_s: float, firsts: Firsts) -> 
     for bucket in range(TTFT_BUCKETS):
         row[BUCKETS + bucket] = world.rows[replica["ttft_at"] + bucket]
     row[WIDTH - 1] = replica["ttft_sum_s"]
+    if len(row) > WIDTH:
+        read_gaps(world, replica, started - 1, row[WIDTH:])
     if not (had_work and running + waiting > 0) or row[PROMPT] != prompt or row[GENERATED] != generated:
         eye["moved_at_s"] = at_s
     eye["observed_at_s"], eye["kv_cache_usage_ratio"] = at_s, usage
@@ -298,11 +301,21 @@ def _compare(sight: Sight, slot: int, span_s: float, found: Floats) -> None:
     ):
         found[rate] = (new[total] - old[total]) / found[SPAN_S]
     found[STALLED_S] = eye["observed_at_s"] - eye["moved_at_s"]
-    count = 0.0
-    for bucket in range(TTFT_BUCKETS):
-        count += new[BUCKETS + bucket] - old[BUCKETS + bucket]
-        found[COUNTS + bucket] = count
-    found[COUNTS + TTFT_BUCKETS] = max(0.0, new[WIDTH - 1] - old[WIDTH - 1])
+    _count_up(new[BUCKETS:WIDTH], old[BUCKETS:WIDTH], found[COUNTS:])
+    if len(new) > WIDTH:
+        paces = WIDTH + PACES
+        _count_up(new[WIDTH:paces], old[WIDTH:paces], found[SUMMARY_WIDTH:])
+        _count_up(new[paces:], old[paces:], found[SUMMARY_WIDTH + PACES :])
+
+
+@inner_apart
+def _count_up(new: Floats, old: Floats, found: Floats) -> None:
+    """A histogram's increase, cumulated, and that of its sum, which comes last."""
+    count, last = 0.0, len(new) - 1
+    for bucket in range(last):
+        count += new[bucket] - old[bucket]
+        found[bucket] = count
+    found[last] = max(0.0, new[last] - old[last])
 
 
 @inner

@@ -9,7 +9,7 @@ from autoscaler.policy.spec import LensTargets
 from autoscaler.policy.types import Observation, PodPhase, PodSeen, Step
 from autoscaler.settings import MetricsEndpoint
 from metrics.quick import quick
-from metrics.sample import PodSignals
+from metrics.sample import Histogram, PodSignals
 from simulations.compiled.layout import Records
 from simulations.replica import EngineConfig, StepTimes
 
@@ -84,6 +84,7 @@ class Cadence:
     decide_s: float
     jitter_s: float = 0.0  # it looks up to so much later each time: a queue of other work, slow answers
     reads_rates: bool = True  # False: gauges only
+    reads_gaps: bool = False  # with the rates: times between tokens
     events: Events | None = None  # None: it looks at its times and never between them
     queries: Queries | None = None  # None: it reads the pods itself
 
@@ -141,6 +142,15 @@ class SeenWithCounts(Observation):
     """What is seen where numbers of replicas come through Prometheus, too: as old as its last scrape."""
 
     counts: Counts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignalsWithPaces(PodSignals):
+    """What is said by who reads times between tokens; `itl_s` is vLLM's, weighted by token."""
+
+    # (End - first token) / (tokens - 1) of each request that ended and had several: vLLM's
+    # `request_time_per_output_token_seconds`, and what a router measures.
+    tpot_s: Histogram | None = None
 
 
 def counts(seen: Observation) -> Counts:

@@ -124,6 +124,7 @@ class Hpa:
     metrics: tuple[Metric, ...]
     limits: Limits
     reads_rates: bool = False
+    reads_gaps: bool = False
     queries: Queries = field(default_factory=Queries)
     scrape_s: float = SCRAPE_S
     sync_s: float = SYNC_S
@@ -136,6 +137,7 @@ class Hpa:
             decide_s=self.sync_s,
             jitter_s=SYNC_JITTER_S,
             reads_rates=self.reads_rates,
+            reads_gaps=self.reads_gaps,
             queries=self.queries,
         )
 

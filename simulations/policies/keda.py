@@ -9,16 +9,18 @@ as long as nobody writes `ignoreNullValues: "false"`.
 
 import math
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from autoscaler.policy.spec import PolicyType, RateLimit, ScalingRules, default_scale_down
 from autoscaler.policy.types import Observation
 
-from .base import Bounds, Queries, Site, counts
+from .base import Bounds, Queries, Role, Site, counts
 from .hpa import ExternalMetric, Hpa, PodsMetric, Total
 from .hpa_limits import TOLERANCE_RATIO, Behavior, Unruled
 from .series import (
     PROMPT_GUESS_TOKENS,
+    Latencies,
     epp_queue,
     epp_running,
     held_requests,
@@ -27,6 +29,7 @@ from .series import (
     mean_lengths_tokens,
     prefill_tokens_per_s,
     sum_of,
+    tpot_s,
     waiting_requests,
     zero_if_lost,
 )
@@ -38,7 +41,7 @@ TOKEN_BACKLOG_S = 1.5  # seconds of prefill that may wait per replica
 TOKEN_KV_RATIO = 0.8
 SLO_QUANTILE, SLO_CLAMP, SLO_SMOOTHING_S = 0.90, 2.0, 45.0
 SLO_UP, SLO_DOWN = 0.55, 0.40
-SLO_ITL_S = 0.100
+SLO_TPOT_S = 0.100
 SLO_RULE_S = 15.0  # `interval` of its recording rules
 OF_ROUTER = Queries(is_of_router=True)
 
@@ -127,8 +130,16 @@ class _Lengths:
 
 
 def slo_aware(bounds: Bounds, site: Site, *, ttft_s: float) -> Hpa:
-    """The P90 of TTFT and time per token against their objectives; the formula gives the replicas themselves."""
-    signal = _Saturation(ttft_s=ttft_s / site.eagerness_ratio, itl_s=SLO_ITL_S / site.eagerness_ratio)
+    """The P90 of TTFT and time per token against their objectives; the formula gives the replicas themselves.
+
+    Where both phases are apart "TTFT would drive the prefill pool and TPOT the decode pool" (its guide's scope).
+    """
+    objectives: list[tuple[Latencies, float]] = []
+    if site.role is not Role.DECODE:
+        objectives.append((lambda sample: sample.ttft_s, ttft_s / site.eagerness_ratio))
+    if site.role is not Role.PREFILL:
+        objectives.append((tpot_s, SLO_TPOT_S / site.eagerness_ratio))
+    signal = _Saturation(objectives=objectives)
 
     def composite(seen: Observation, now_s: float) -> float | None:
         present = counts(seen)
@@ -141,7 +152,7 @@ def slo_aware(bounds: Bounds, site: Site, *, ttft_s: float) -> Hpa:
     )
     metrics = (ExternalMetric(name="saturation", total=composite, target=1.0),)
     queries = Queries(is_of_router=True, rule_s=SLO_RULE_S, counts_replicas=True)
-    return Hpa(metrics=metrics, limits=limits, reads_rates=True, queries=queries)
+    return Hpa(metrics=metrics, limits=limits, reads_rates=True, reads_gaps=True, queries=queries)
 
 
 def slo_replicas(saturation: float, *, provisioned: int, ready: int) -> int:
@@ -156,16 +167,14 @@ def slo_replicas(saturation: float, *, provisioned: int, ready: int) -> int:
 
 @dataclass(slots=True, kw_only=True)
 class _Saturation:
-    """Two recording rules: the worse of both quantiles over its objective, cut at the clamp; its mean over 45 s."""
+    """Two recording rules: the worst quantile over its objective, cut at the clamp; its mean over 45 s."""
 
-    ttft_s: float
-    itl_s: float
+    objectives: Sequence[tuple[Latencies, float]]  # of what, in seconds
     _recorded: deque[tuple[float, float]] = field(default_factory=deque)
 
     def read(self, seen: Observation, now_s: float) -> float:
-        ttft_s = latency_quantile_s(seen, lambda sample: sample.ttft_s, SLO_QUANTILE) or 0.0
-        itl_s = latency_quantile_s(seen, lambda sample: sample.itl_s, SLO_QUANTILE) or 0.0
-        self._recorded.append((now_s, min(max(ttft_s / self.ttft_s, itl_s / self.itl_s), SLO_CLAMP)))
+        ratios = [(latency_quantile_s(seen, read, SLO_QUANTILE) or 0.0) / most_s for read, most_s in self.objectives]
+        self._recorded.append((now_s, min(max(ratios), SLO_CLAMP)))
         while self._recorded[0][0] <= now_s - SLO_SMOOTHING_S:
             self._recorded.popleft()
         return sum(value for _, value in self._recorded) / len(self._recorded)

@@ -12,8 +12,10 @@ from autoscaler.policy.types import Observation
 from metrics.quantile import merge, quantile
 from metrics.sample import Histogram, PodSignals
 
-from .base import Site, samples
+from .base import SignalsWithPaces, Site, samples
 from .hpa import Reading, Total
+
+Latencies = Callable[[PodSignals], Histogram | None]
 
 # Before any request has ended its length is unknown: the mean of Azure's 2023 conversations (CC-BY-4.0).
 PROMPT_GUESS_TOKENS, OUTPUT_GUESS_TOKENS = 1155.0, 211.0
@@ -117,10 +119,15 @@ def mean_lengths_tokens(seen: Observation) -> tuple[float, float] | None:
     return prompt / finished, output / finished
 
 
-def latency_quantile_s(seen: Observation, read: Callable[[PodSignals], Histogram | None], q: float) -> float | None:
+def latency_quantile_s(seen: Observation, read: Latencies, q: float) -> float | None:
     """`histogram_quantile(q, sum by (le) (rate(…)))` over the sensors' window."""
     merged = merge(found for sample in samples(seen) if (found := read(sample)) is not None)
     return None if merged is None else quantile(merged, q)
+
+
+def tpot_s(sample: PodSignals) -> Histogram | None:
+    """Of each request the mean, (e2e - TTFT) / (tokens - 1): `RecordRequestTPOT` of llm-d's endpoint picker."""
+    return sample.tpot_s if isinstance(sample, SignalsWithPaces) else None
 
 
 def prefill_tokens_per_s(site: Site) -> float:

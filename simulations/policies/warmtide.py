@@ -29,6 +29,7 @@ class Warmtide:
         return Cadence(
             scrape_s=self.endpoint.period_s,
             decide_s=self.regular_s or PASS_PERIOD_MAX_S,
+            reads_gaps=self.spec.objectives.itl_s is not None,
             events=Events(targets=self.spec.targets, endpoint=self.endpoint, follows_pods=self.regular_s is None),
         )
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from metrics.sample import Histogram, PodSignals
+from simulations.policies.base import SignalsWithPaces
 from simulations.world.sensing.sensors import Sensing
 
 Look = dict[int, PodSignals | None]  # by slot
@@ -129,10 +130,9 @@ _UNHEARD = (FaultKind.MISSING, FaultKind.STUCK, FaultKind.LATE)
 
 def _stuck(before: PodSignals, observed_at_s: float, for_s: float) -> PodSignals:
     """A page that is served again and again: its gauges as they were, its counters without increase."""
-    latencies = before.ttft_s
-    if latencies is not None:
-        latencies = Histogram(bounds=latencies.bounds, counts=(0.0,) * len(latencies.bounds), sum=0.0)
     has_work = bool(before.running_requests or before.waiting_requests)
+    if isinstance(before, SignalsWithPaces):
+        before = replace(before, tpot_s=_emptied(before.tpot_s))
     return replace(
         before,
         observed_at_s=observed_at_s,
@@ -141,9 +141,16 @@ def _stuck(before: PodSignals, observed_at_s: float, for_s: float) -> PodSignals
         generation_tokens_per_s=_none_or_zero(before.generation_tokens_per_s),
         preemptions_per_s=_none_or_zero(before.preemptions_per_s),
         finished_requests_per_s=_none_or_zero(before.finished_requests_per_s),
-        ttft_s=latencies,
+        ttft_s=_emptied(before.ttft_s),
+        itl_s=_emptied(before.itl_s),
         stalled_for_s=for_s if has_work and before.stalled_for_s is not None else before.stalled_for_s,
     )
+
+
+def _emptied(latencies: Histogram | None) -> Histogram | None:
+    if latencies is None:
+        return None
+    return Histogram(bounds=latencies.bounds, counts=(0.0,) * len(latencies.bounds), sum=0.0)
 
 
 def _none_or_zero(rate: float | None) -> float | None:

@@ -8,12 +8,12 @@ from random import Random
 import numpy as np
 
 from metrics.sample import PodSignals
-from simulations.compiled import scrapes, sight
+from simulations.compiled import scrapes
 from simulations.compiled.fleet import CompiledFleet
-from simulations.compiled.sight import OBSERVED_S, SPAN_S, SUMMARY_WIDTH
+from simulations.compiled.sight import OBSERVED_S, SPAN_S
 from simulations.policies.base import Cadence, Queries
 
-from .sensors import gauges, with_rates
+from .sensors import gauges, sight_of, summary_width, with_rates
 
 # Nobody scrapes more often; with fewer than two samples in the look-back a single failure would end every series.
 PERIOD_MIN_S, PERIOD_MAX_S = 1.0, scrapes.LOOKBACK_S / 2
@@ -50,9 +50,9 @@ class PrometheusSensors:
         self._fleet, self._random, self._queries, self._router = fleet, random, queries, slots
         self._scrape_s, self._window_s = cadence.scrape_s, queries.window_s if cadence.reads_rates else 0.0
         covered_s = self._window_s + sum(stages_s) + cadence.scrape_s
-        self._scrapes = scrapes.new_scrapes(slots, math.ceil(covered_s / cadence.scrape_s) + 1)
-        self._sight = sight.new_sight(slots)
-        self._summaries = np.zeros((slots, SUMMARY_WIDTH))
+        self._sight = sight_of(fleet, cadence, slots)
+        self._scrapes = scrapes.new_scrapes(self._sight, math.ceil(covered_s / cadence.scrape_s) + 1)
+        self._summaries = np.zeros((slots, summary_width(cadence)))
         self._scrapes.due_at_s[self._router] = random.random() * cadence.scrape_s
         self._stages = [(period_s, random.random() * period_s) for period_s in stages_s]
         self._held: tuple[float, float | None] = (0.0, None)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import fields
 from random import Random
 from typing import Protocol
 
@@ -12,7 +13,8 @@ from metrics.sample import Histogram, PodSignals
 from metrics.window import KEEP_S
 from simulations.compiled import sight
 from simulations.compiled.fleet import CompiledFleet
-from simulations.compiled.layout import TTFT_BOUNDS_S
+from simulations.compiled.gaps import GAP_SUM, GAPS_WIDTH, PACE_SUM, PACES
+from simulations.compiled.layout import GAP_BOUNDS_S, TTFT_BOUNDS_S
 from simulations.compiled.sight import (
     COUNTS,
     KV_USAGE,
@@ -26,9 +28,9 @@ from simulations.compiled.sight import (
     TTFT_BUCKETS,
     WAITING,
 )
-from simulations.policies.base import Cadence
+from simulations.policies.base import Cadence, SignalsWithPaces
 
-BOUNDS_S = (*TTFT_BOUNDS_S, math.inf)
+BOUNDS_S, GAPS_S = (*TTFT_BOUNDS_S, math.inf), (*GAP_BOUNDS_S, math.inf)
 NO_EDGES = (math.nan, math.nan, math.nan)
 
 
@@ -55,11 +57,12 @@ class Sensors:
 
     def __init__(self, fleet: CompiledFleet, cadence: Cadence, random: Random, *, slots: int) -> None:
         self._fleet, self._cadence, self._random = fleet, cadence, random
-        self._sight = sight.new_sight(slots)
-        self._summaries = np.zeros((slots, SUMMARY_WIDTH))
+        self._sight = sight_of(fleet, cadence, slots)
+        self._summaries = np.zeros((slots, summary_width(cadence)))
         self._span_s, self._width, self._told = 0.0, SPAN_S, gauges
         if cadence.reads_rates:
-            self._span_s, self._width, self._told = rhythm.rate_span_s(cadence.scrape_s), SUMMARY_WIDTH, _with_own_rates
+            self._span_s, self._told = rhythm.rate_span_s(cadence.scrape_s), _with_own_rates
+            self._width = summary_width(cadence)
         self._firsts = NO_EDGES if cadence.events is None else rhythm.edges(cadence.events.targets)
         self._period_s = cadence.scrape_s
         # Who looks as often as it reads, reads when it looks.
@@ -141,6 +144,18 @@ class Sensors:
         return self._random.random() * self._period_s
 
 
+def sight_of(fleet: CompiledFleet, cadence: Cadence, slots: int) -> sight.Sight:
+    """Of what a policy reads; the fleet counts what only some read."""
+    if cadence.reads_gaps:
+        fleet.count_paces()
+    return sight.new_sight(slots, has_gaps=cadence.reads_gaps)
+
+
+def summary_width(cadence: Cadence) -> int:
+    """Columns of what a policy is told of a replica."""
+    return SUMMARY_WIDTH + (GAPS_WIDTH if cadence.reads_gaps else 0)
+
+
 def gauges(summary: Sequence[float]) -> PodSignals:
     """The newest of each."""
     return PodSignals(
@@ -161,7 +176,7 @@ def _with_own_rates(summary: Sequence[float]) -> PodSignals:
 def with_rates(summary: Sequence[float], stalled_for_s: float | None) -> PodSignals:
     """The gauges, and what the counters and histograms say of the span."""
     span_s, prompt_per_s, generated_per_s, preemptions_per_s, finished_per_s = summary[SPAN_S:STALLED_S]
-    return PodSignals(
+    told = PodSignals(
         observed_at_s=summary[OBSERVED_S],
         window_s=span_s,
         running_requests=summary[RUNNING],
@@ -178,3 +193,11 @@ def with_rates(summary: Sequence[float], stalled_for_s: float | None) -> PodSign
         stalled_for_s=stalled_for_s,
         is_awake=True,
     )
+    return _with_gaps(told, summary[SUMMARY_WIDTH:]) if len(summary) > SUMMARY_WIDTH else told
+
+
+def _with_gaps(told: PodSignals, found: Sequence[float]) -> SignalsWithPaces:
+    known = {field.name: getattr(told, field.name) for field in fields(told)}
+    known["itl_s"] = Histogram(bounds=GAPS_S, counts=tuple(found[:GAP_SUM]), sum=found[GAP_SUM])
+    tpot_s = Histogram(bounds=GAPS_S, counts=tuple(found[PACES:PACE_SUM]), sum=found[PACE_SUM])
+    return SignalsWithPaces(**known, tpot_s=tpot_s)

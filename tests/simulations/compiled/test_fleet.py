@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from simulations.compiled.fleet import CompiledFleet, Router, replay_compiled, request_records
+from simulations.compiled.layout import GAP_BOUNDS_S
 from simulations.fleet import Replica
 from simulations.replica import LLAMA_8B_H100, EngineConfig, Request, RequestTooLongError
 from simulations.trace import Arrival
@@ -114,6 +115,7 @@ def test_gauges_are_those_of_the_reference_engine_at_any_moment() -> None:
     arrivals = crowd(120, 0.0171)
     fleet = CompiledFleet(request_records(arrivals), config, LLAMA_8B_H100, slots=1)
     fleet.add(0, ready_at_s=-math.inf)
+    fleet.count_paces()
     reference, pending = Replica(config, LLAMA_8B_H100), list(enumerate(arrivals))
 
     for tick in range(1, 400):
@@ -139,6 +141,17 @@ def test_gauges_are_those_of_the_reference_engine_at_any_moment() -> None:
         assert seen.finished_requests_total == len(reference.finished)
         assert seen.preemptions_total == engine.counters.preemptions
         assert sum(seen.ttft_counts) == len(fleet.requests) - np.isnan(fleet.requests["first_token_at_s"]).sum()
+        gaps_s = [gap_s for own in reference.gaps_s.values() for gap_s in own]
+        assert (seen.itl_counts, seen.itl_sum_s) == (buckets_of(gaps_s), pytest.approx(sum(gaps_s)))
+        paces_s = [
+            (one.finished_at_s - one.first_token_at_s) / (one.request.output_tokens - 1) for one in reference.finished
+        ]
+        assert (seen.tpot_counts, seen.tpot_sum_s) == (buckets_of(paces_s), pytest.approx(sum(paces_s)))
+
+
+def buckets_of(seconds: list[float]) -> tuple[int, ...]:
+    places = np.searchsorted(GAP_BOUNDS_S, seconds)
+    return tuple(np.bincount(places, minlength=len(GAP_BOUNDS_S) + 1).tolist())
 
 
 def test_every_gap_between_two_tokens_is_counted() -> None:

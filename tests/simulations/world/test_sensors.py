@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from itertools import accumulate
 from random import Random
 
@@ -14,16 +14,18 @@ from metrics.sample import EngineSample, Histogram, PodSignals
 from metrics.window import Window
 from simulations.compiled import sight
 from simulations.compiled.fleet import CompiledFleet
-from simulations.compiled.layout import TTFT_BOUNDS_S
+from simulations.compiled.layout import GAP_BOUNDS_S, TTFT_BOUNDS_S
 from simulations.compiled.records import requests_of
 from simulations.policies import build
-from simulations.policies.base import Bounds, Cadence
+from simulations.policies.base import Bounds, Cadence, Policy, SignalsWithPaces
+from simulations.policies.catalog import warmtide_spec
+from simulations.policies.warmtide import Warmtide
 from simulations.replica import PROFILES, EngineConfig
 from simulations.world import Setting, simulate
 from simulations.world.sensing.sensors import Sensing
 from simulations.world.starts.startup import StartupTimes
 
-BOUNDS_S = (*TTFT_BOUNDS_S, math.inf)
+BOUNDS_S, GAPS_S = (*TTFT_BOUNDS_S, math.inf), (*GAP_BOUNDS_S, math.inf)
 
 
 class PlainSensors:
@@ -121,15 +123,18 @@ class PlainPrometheus:
         self.window_s = cadence.queries.window_s if cadence.reads_rates else 0.0
         self.router_due_s = random.random() * self.period_s
         self.stages = [(period, random.random() * period) for period in cadence.queries.stages_s(self.period_s)]
+        self.reads_gaps = cadence.reads_gaps
+        fleet.count_paces()
         self.due_s: dict[int, float] = {}
         self.pages: dict[int, list[EngineSample]] = {}
+        self.paces: dict[int, list[Histogram]] = {}
         self.counted: list[tuple[float, float]] = []
         self.held: tuple[float, float | None] = (0.0, None)
 
     def begin(self, slot: int, now_s: float) -> None:
         phase_s = self.random.random() * self.period_s
         self.due_s[slot] = self.router_due_s if self.queries.is_of_router else now_s + phase_s
-        self.pages[slot] = []
+        self.pages[slot], self.paces[slot] = [], []
 
     def leave(self, slot: int) -> None:
         self.due_s.pop(slot, None)
@@ -143,6 +148,7 @@ class PlainPrometheus:
             for slot in [slot for slot, due_s in self.due_s.items() if due_s <= now_s]:
                 self.due_s[slot] += self.period_s
                 self.pages[slot].append(page(self.fleet, slot, now_s))
+                self.paces[slot].append(paces(self.fleet, slot))
             if self.router_due_s <= now_s:
                 self.router_due_s += self.period_s
                 self.counted.append((now_s, float(self.fleet.held_requests)))
@@ -154,9 +160,10 @@ class PlainPrometheus:
             now_s = phase_s + math.floor((now_s - phase_s) / period_s) * period_s
         counted = [(held, at_s) for at_s, held in self.counted if now_s - 300.0 < at_s <= now_s]
         self.held = counted[-1] if counted else (0.0, None)
-        return [self.told(self.pages[slot], now_s) for slot in slots]
+        return [self.told(slot, now_s) for slot in slots]
 
-    def told(self, pages: list[EngineSample], now_s: float) -> PodSignals | None:
+    def told(self, slot: int, now_s: float) -> PodSignals | None:
+        pages = self.pages[slot]
         recent = [sample for sample in pages if now_s - 300.0 < sample.observed_at_s <= now_s]
         inside = [sample for sample in pages if now_s - self.window_s < sample.observed_at_s <= now_s]
         if not recent:
@@ -172,17 +179,32 @@ class PlainPrometheus:
         if len(inside) < 2:
             return plain
         names = ("prompt_tokens", "computed_prompt_tokens", "generation_tokens", "preemptions", "finished_requests")
-        rates = {f"{name}_per_s": self.increase(inside, now_s, f"{name}_total") / self.window_s for name in names}
-        counts = [self.increase(inside, now_s, "ttft_s", bucket) for bucket in range(len(BOUNDS_S))]
-        ttft_s = Histogram(bounds=BOUNDS_S, counts=tuple(counts), sum=self.increase(inside, now_s, "ttft_s", -1))
-        return replace(plain, window_s=self.window_s, ttft_s=ttft_s, **rates)
+        at_s = [sample.observed_at_s for sample in inside]
 
-    def increase(self, inside: list[EngineSample], now_s: float, name: str, bucket: int | None = None) -> float:
-        values = [getattr(sample, name) for sample in inside]
-        if bucket is not None:
-            values = [found.sum if bucket < 0 else found.counts[bucket] for found in values]
-        first_s, last_s = inside[0].observed_at_s, inside[-1].observed_at_s
-        grown, sampled_s, gap_s = values[-1] - values[0], last_s - first_s, (last_s - first_s) / (len(inside) - 1)
+        def rate(name: str) -> float:
+            return self.increase([getattr(sample, f"{name}_total") for sample in inside], at_s, now_s) / self.window_s
+
+        rates = {f"{name}_per_s": rate(name) for name in names}
+        ttft_s = self.grown([sample.ttft_s for sample in inside], at_s, now_s)
+        told = replace(plain, window_s=self.window_s, ttft_s=ttft_s, **rates)
+        if not self.reads_gaps:
+            return told
+        itl_s = self.grown([sample.itl_s for sample in inside], at_s, now_s)
+        pace = self.paces[slot][pages.index(inside[0]) :][: len(inside)]
+        known = {field.name: getattr(told, field.name) for field in fields(told)} | {"itl_s": itl_s}
+        return SignalsWithPaces(**known, tpot_s=self.grown(pace, at_s, now_s))
+
+    def grown(self, found: Sequence[Histogram | None], at_s: Sequence[float], now_s: float) -> Histogram:
+        known = [one for one in found if one is not None]
+        bounds = known[0].bounds
+        counts = [self.increase([one.counts[bucket] for one in known], at_s, now_s) for bucket in range(len(bounds))]
+        return Histogram(
+            bounds=bounds, counts=tuple(counts), sum=self.increase([one.sum for one in known], at_s, now_s)
+        )
+
+    def increase(self, values: Sequence[float], at_s: Sequence[float], now_s: float) -> float:
+        first_s, last_s = at_s[0], at_s[-1]
+        grown, sampled_s, gap_s = values[-1] - values[0], last_s - first_s, (last_s - first_s) / (len(at_s) - 1)
         edges_s = (first_s - (now_s - self.window_s), now_s - last_s)
         before_s, after_s = (edge_s if edge_s < 1.1 * gap_s else gap_s / 2 for edge_s in edges_s)
         if grown > 0:
@@ -206,8 +228,15 @@ def page(fleet: CompiledFleet, slot: int, now_s: float) -> EngineSample:
         ttft_s=Histogram(
             bounds=BOUNDS_S, counts=tuple(map(float, accumulate(gauges.ttft_counts))), sum=gauges.ttft_sum_s
         ),
+        itl_s=Histogram(bounds=GAPS_S, counts=tuple(map(float, accumulate(gauges.itl_counts))), sum=gauges.itl_sum_s),
         is_awake=True,
     )
+
+
+def paces(fleet: CompiledFleet, slot: int) -> Histogram:
+    gauges = fleet.gauges(slot)
+    counts = tuple(map(float, accumulate(gauges.tpot_counts)))
+    return Histogram(bounds=GAPS_S, counts=counts, sum=gauges.tpot_sum_s)
 
 
 def gauges_of(signals: PodSignals) -> PodSignals:
@@ -240,10 +269,18 @@ def setting(seed: int) -> Setting:
     )
 
 
+def named(name: str, shared: Setting) -> Policy:
+    if name != "warmtide between tokens":
+        return build(name, shared.bounds, ttft_s=2.0, lead_time_s=60.0)
+    spec = warmtide_spec(shared.bounds, ttft_s=2.0, lead_time_s=60.0)
+    return Warmtide(spec=replace(spec, objectives=replace(spec.objectives, itl_s=0.12)))
+
+
 @pytest.mark.parametrize(
     ("name", "sensing"),
     [
         ("warmtide", PlainSensors),
+        ("warmtide between tokens", PlainSensors),
         ("hpa-queue", PlainPrometheus),
         ("keda-slo", PlainPrometheus),
         ("kpa", PlainSensors),
@@ -254,7 +291,7 @@ def setting(seed: int) -> Setting:
 @pytest.mark.parametrize("seed", [1, 2])
 def test_compiled_sensors_lead_to_the_decisions_of_plain_ones(name: str, sensing: type[Sensing], seed: int) -> None:
     shared = setting(seed)
-    policies = [build(name, shared.bounds, ttft_s=2.0, lead_time_s=60.0) for _ in range(2)]
+    policies = [named(name, shared) for _ in range(2)]
 
     fast = simulate(shared, policies[0])
     plain = simulate(shared, policies[1], sensing=sensing)
