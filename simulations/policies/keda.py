@@ -9,18 +9,16 @@ as long as nobody writes `ignoreNullValues: "false"`.
 
 import math
 from collections import deque
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from autoscaler.policy.spec import PolicyType, RateLimit, ScalingRules, default_scale_down
 from autoscaler.policy.types import Observation
 
-from .base import Bounds, Queries, Role, Site, counts
+from .base import Bounds, Queries, Site, counts
 from .hpa import ExternalMetric, Hpa, PodsMetric, Total
 from .hpa_limits import TOLERANCE_RATIO, Behavior, Unruled
 from .series import (
     PROMPT_GUESS_TOKENS,
-    Latencies,
     epp_queue,
     epp_running,
     held_requests,
@@ -132,14 +130,9 @@ class _Lengths:
 def slo_aware(bounds: Bounds, site: Site, *, ttft_s: float) -> Hpa:
     """The P90 of TTFT and time per token against their objectives; the formula gives the replicas themselves.
 
-    Where both phases are apart "TTFT would drive the prefill pool and TPOT the decode pool" (its guide's scope).
+    Of two pools each has those of its own pods: a prefill pool makes single tokens, which have no time per token.
     """
-    objectives: list[tuple[Latencies, float]] = []
-    if site.role is not Role.DECODE:
-        objectives.append((lambda sample: sample.ttft_s, ttft_s / site.eagerness_ratio))
-    if site.role is not Role.PREFILL:
-        objectives.append((tpot_s, SLO_TPOT_S / site.eagerness_ratio))
-    signal = _Saturation(objectives=objectives)
+    signal = _Saturation(ttft_s=ttft_s / site.eagerness_ratio, tpot_s=SLO_TPOT_S / site.eagerness_ratio)
 
     def composite(seen: Observation, now_s: float) -> float | None:
         present = counts(seen)
@@ -167,14 +160,16 @@ def slo_replicas(saturation: float, *, provisioned: int, ready: int) -> int:
 
 @dataclass(slots=True, kw_only=True)
 class _Saturation:
-    """Two recording rules: the worst quantile over its objective, cut at the clamp; its mean over 45 s."""
+    """Two recording rules: the worse of both quantiles over its objective, cut at the clamp; its mean over 45 s."""
 
-    objectives: Sequence[tuple[Latencies, float]]  # of what, in seconds
+    ttft_s: float
+    tpot_s: float
     _recorded: deque[tuple[float, float]] = field(default_factory=deque)
 
     def read(self, seen: Observation, now_s: float) -> float:
-        ratios = [(latency_quantile_s(seen, read, SLO_QUANTILE) or 0.0) / most_s for read, most_s in self.objectives]
-        self._recorded.append((now_s, min(max(ratios), SLO_CLAMP)))
+        ttft_s = latency_quantile_s(seen, lambda sample: sample.ttft_s, SLO_QUANTILE) or 0.0
+        each_s = latency_quantile_s(seen, tpot_s, SLO_QUANTILE) or 0.0
+        self._recorded.append((now_s, min(max(ttft_s / self.ttft_s, each_s / self.tpot_s), SLO_CLAMP)))
         while self._recorded[0][0] <= now_s - SLO_SMOOTHING_S:
             self._recorded.popleft()
         return sum(value for _, value in self._recorded) / len(self._recorded)

@@ -1,18 +1,29 @@
-"""Policies of a prefill pool and of a decode pool: Dynamo's rules by hand, and what one replica of each serves."""
+"""Policies of a prefill pool and of a decode pool: Dynamo's rules by hand, and what one replica of each serves.
+
+And of one that scales on the time per token, which only a decode pool has.
+"""
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pytest
 
-from autoscaler.policy.types import Observation
+from autoscaler.policy.types import Observation, Reason
 from simulations.policies import Bounds, Site
-from simulations.policies.base import Role
+from simulations.policies.base import Pair, Role
 from simulations.policies.capacity import profile
+from simulations.policies.catalog import warmtide_spec
 from simulations.policies.dynamo import DynamoLoad, DynamoThroughput, prefill_replicas
+from simulations.policies.keda import slo_aware
 from simulations.policies.pairs import paired
 from simulations.policies.static import Static
+from simulations.policies.warmtide import Warmtide
 from simulations.replica import EngineConfig, StepTimes
+from simulations.scenarios import Scenario
+from simulations.scenarios.config import parse_scenario
+from simulations.world import Setting, simulate
 
 Saw = Callable[..., Observation]
 BOUNDS = Bounds(low=1, high=50)
@@ -115,3 +126,53 @@ def test_the_throughput_loop_divides_what_comes_by_what_one_engine_serves(
 
     assert wishes[2] is not None
     assert wishes[2].replicas == replicas
+
+
+POOLS = """\
+traffic: {rates: azure_2023_conversation, rateRatio: 1.5, endSeconds: 300}
+machine: {profile: llama-3.1-8b-l40s, maxModelLenTokens: 16384, numGpuBlocks: 20000}
+replicas: {max: 6}
+startup: {coldSeconds: 40, warmSeconds: 20}
+pools: {prefill: {max: 4, maxNumBatchedTokens: 8192}, kvBytesPerToken: 131072, bytesPerSecond: 25e9}
+"""
+
+
+def slow_decoding() -> Setting:
+    """One decode replica that keeps up, and more than enough for prefill."""
+    scenario = parse_scenario(POOLS, "test", Path())
+    assert isinstance(scenario, Scenario)
+    drawn = scenario.setting(1)[0]
+    assert drawn.fixed_pool is not None
+    return replace(drawn, replicas_at_start=1, fixed_pool=replace(drawn.fixed_pool, replicas=4))
+
+
+def test_the_slo_aware_peer_raises_a_decode_pool_on_time_per_token_alone() -> None:
+    setting = slow_decoding()
+    site = Site(config=setting.config, times=setting.times, role=Role.DECODE)
+
+    seeing, blind = (
+        simulate(setting, Pair(prefill=Static(4), decode=replace(found, reads_gaps=reads_gaps)))
+        for reads_gaps in (True, False)
+        if (found := slo_aware(setting.bounds, site, ttft_s=setting.ttft_s))
+    )
+
+    pace_s = seeing.requests["finished_at_s"] - seeing.requests["first_token_at_s"]
+    pace_s = pace_s / np.maximum(1, seeing.requests["output_tokens"] - 1)
+    assert seeing.attainment_ratio == blind.attainment_ratio == 1.0  # nobody waits for a first token
+    assert np.quantile(pace_s, 0.9) > 0.055  # 0.55 of its 100 ms
+    assert seeing.pools[1].decisions[-1].after >= 3
+    assert blind.pools[1].decisions == ()
+
+
+def test_a_lens_of_time_between_tokens_raises_a_decode_pool_too() -> None:
+    setting = slow_decoding()
+    spec = warmtide_spec(setting.bounds, ttft_s=setting.ttft_s, lead_time_s=40.0)
+    strict = replace(spec, objectives=replace(spec.objectives, itl_s=0.05))
+
+    plain, seeing = (
+        simulate(setting, Pair(prefill=Static(4), decode=Warmtide(spec=one))).pools[1].decisions
+        for one in (spec, strict)
+    )
+
+    assert Reason.FOLLOWING_ITL in {change.reason for change in seeing}
+    assert max(change.after for change in seeing) > max([1, *(change.after for change in plain)])
