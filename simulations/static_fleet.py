@@ -10,6 +10,7 @@ from simulations.errors import UsageError
 from simulations.policies.base import Bounds, Pair, Policy
 from simulations.policies.static import Static
 from simulations.world import Outcome, Setting, simulate
+from simulations.world.nodes import NODES_MAX
 
 ATTAINMENT_RATIO = 0.99  # what it must hold: the policy's own default objective
 
@@ -19,7 +20,8 @@ Attained = Callable[[Setting, int], tuple[float, Outcome | None]]  # of so many 
 def smallest_static(setting: Setting) -> int:
     """The fewest replicas, within bounds, of which a fixed number attains the objective; the most where none does.
 
-    On nodes: in that world, with what befalls them; where no number holds that, as many as if all nodes stayed.
+    On nodes: in that world, with what befalls them; where no number holds that, as many as if all of them were there,
+    stayed, and were enough.
     UsageError where it would be two numbers: who asks for one knows nothing of pools.
     """
     if setting.scales_both:
@@ -135,18 +137,34 @@ def _fewest(setting: Setting, attained: Attained) -> tuple[int, Outcome | None]:
 
 def _attained(setting: Setting, replicas: int) -> tuple[float, Outcome | None]:
     """What a fixed number attains where nothing befalls it; its outcome where only that says it."""
-    if setting.more is not None or setting.is_chained:  # too many at once, or they follow each other
-        return _attained_in_world(replace(setting, nodes=(), gpu_class=None, budget_gpus=None), replicas)
+    # On nodes it matters which machine each is; else there may be too many requests at once, or they follow each other.
+    if setting.nodes or setting.more is not None or setting.is_chained:
+        return _attained_in_world(_in_peace(setting), replicas)
+    machine = setting.first_machine
     fleet = replay_compiled(
         forget_course(setting.requests),
         replicas,
-        setting.config,
-        setting.times,
+        machine.config,
+        machine.times,
         router=setting.router,
         names=setting.names,
     )
     ttft_s = fleet.requests["first_token_at_s"] - fleet.requests["arrived_at_s"]
     return float(np.mean(ttft_s <= setting.ttft_s)), None
+
+
+def _in_peace(setting: Setting) -> Setting:
+    """Its nodes are all there and stay, and of the last group that a replica fits there are as many as it takes."""
+    calm = [
+        replace(group, low=group.high, reclaims_per_hour=0.0, losses_per_hour=0.0, losses_at_s=())
+        for group in setting.nodes
+    ]
+    fits = [index for index, group in enumerate(calm) if setting.fits(group)]
+    if fits:
+        last = calm[fits[-1]]
+        enough = min(NODES_MAX, max(last.high, setting.bounds.high))
+        calm[fits[-1]] = replace(last, low=enough, high=enough)
+    return replace(setting, nodes=tuple(calm), budget_gpus=None)
 
 
 def _attained_in_world(setting: Setting, replicas: int) -> tuple[float, Outcome]:

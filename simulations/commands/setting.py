@@ -17,6 +17,7 @@ from simulations.scenarios import TOGETHER, Scenario, load_scenario
 from simulations.scenarios.draw import Recorded
 from simulations.traces import FORMATS
 from simulations.world import Setting
+from simulations.world.machines import Machine
 from simulations.world.starts.caches import Keeping
 from simulations.world.starts.phases import Phases
 from simulations.world.starts.startup import StartupTimes
@@ -100,17 +101,23 @@ def _startup(startup: StartupTimes | Phases, options: argparse.Namespace) -> Sta
 
 
 def _on_profile(scenario: Scenario, given: str | None) -> Scenario:
-    """On another machine, on all nodes: a shipped one has the scenario's limits, a measured one its own."""
+    """On another machine: a shipped one has the scenario's limits, a measured one its own."""
     if given is None:
         return scenario
-    scenario = replace(scenario, on_class=())
     if given in PROFILES:
+        if scenario.on_class:
+            classes = ", ".join(one.gpu_class for one in scenario.on_class)
+            raise UsageError(
+                f"--profile {given}: the scenario's machine.classes say what a replica is on {classes} beside "
+                f"{scenario.profile}; name the profiles of both in its file, or give a measured one"
+            )
         return replace(scenario, profile=given, times=PROFILES[given], gpus_per_replica=profile_gpus(given) or 1)
     if not given.endswith((".yaml", ".yml")):
         raise UsageError(f"no profile named {given!r}; there are: {', '.join(PROFILES)}, or a file FILE.yaml")
     measured = read_profile(Path(given))
     gpus = profile_gpus(measured.name) or scenario.gpus_per_replica
-    return replace(scenario, profile=measured.name, times=measured.times, engine=measured.config, gpus_per_replica=gpus)
+    found = scenario.measured(Machine(config=measured.config, times=measured.times))
+    return replace(found, profile=measured.name, gpus_per_replica=gpus)
 
 
 def _or(given: Value | None, default: Value) -> Value:

@@ -24,6 +24,7 @@ from simulations.scenarios.startup import StartupPart
 from simulations.traces import FORMATS
 from simulations.traces.reshape import Scale
 from simulations.traffic import load_figures, load_rates
+from simulations.world.machines import Machine
 from simulations.world.starts.phases import Phases
 from simulations.world.starts.shared import check_shared
 
@@ -129,13 +130,16 @@ def _scenario(found: _Service, place: _Place, name: str, folder: Path) -> Scenar
     nodes = made_nodes(place.nodes)
     gpus = found.machine.gpus or profile_gpus(profile) or 1
     check_fits(nodes, gpus=gpus, gpu_class=found.machine.gpu_class)
-    engine = EngineConfig(caches_prefixes=False, **limits)
+    engine, classes = EngineConfig(caches_prefixes=False, **limits), found.machine.classes
+    usual = Machine(config=engine, times=PROFILES[profile])
+    pool = None if found.pools is None else found.pools.made(usual, classes, nodes)
+    check_fits(nodes, gpus=gpus, gpu_class=None if pool is None or pool.bounds is None else pool.gpu_class)
     return Scenario(
         name=name,
         says=place.says,
         traffic=_traffic(found.traffic, folder),
         profile=profile,
-        times=PROFILES[profile],
+        times=usual.times,
         engine=engine,
         bounds=Bounds(low=found.replicas.min, high=found.replicas.max),
         ttft_s=found.objective.ttft_seconds,
@@ -143,12 +147,12 @@ def _scenario(found: _Service, place: _Place, name: str, folder: Path) -> Scenar
         router=found.router,
         monitoring=found.sensors.monitoring(),
         faults=found.sensors.made_faults(),
-        fixed_pool=None if found.pools is None else found.pools.made(engine, PROFILES[profile]),
+        fixed_pool=pool,
         adapters=None if found.adapters is None else found.adapters.made(),
         clients=None if found.clients is None else found.clients.made(),
         gpus_per_replica=gpus,
         gpu_class=found.machine.gpu_class,
-        on_class=made_classes(found.machine.classes, nodes, engine, PROFILES[profile]),
+        on_class=made_classes(classes, nodes, usual),
         nodes=nodes,
         budget_gpus=place.budget_gpus,
     )

@@ -31,10 +31,10 @@ prints one.
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from simulations.replica import PROFILES, EngineConfig, StepTimes
+from simulations.replica import PROFILES
 from simulations.scenarios.parts import Count, Part, Positive, Seconds
+from simulations.world.machines import ClassMachine, Machine
 from simulations.world.nodes import IDLE_S, NODE_CLASS, NOTICE_S, NodeGroup
-from simulations.world.setting import ClassMachine
 
 
 class SpotPart(Part):
@@ -102,7 +102,7 @@ class ClassPart(Part):
     max_num_batched_tokens: Count | None = None
     num_gpu_blocks: Count | None = None
 
-    def made(self, gpu_class: str, config: EngineConfig, times: StepTimes) -> ClassMachine:
+    def made(self, gpu_class: str, usual: Machine) -> ClassMachine:
         """As the world takes it; ValueError."""
         if (self.profile is None) == (self.speed_ratio is None):
             raise ValueError(f"machine.classes.{gpu_class}: either a profile or a speedRatio is expected")
@@ -111,18 +111,18 @@ class ClassPart(Part):
                 f"machine.classes.{gpu_class}: no profile {self.profile!r}; there are: {', '.join(PROFILES)}"
             )
         limits = self.model_dump(exclude={"profile", "speed_ratio"}, exclude_none=True)
-        its = PROFILES[self.profile] if self.profile is not None else times.sped_up(self.speed_ratio or 1.0)
-        return ClassMachine(gpu_class=gpu_class, config=replace(config, **limits), times=its)
+        its = PROFILES[self.profile] if self.profile is not None else usual.times.sped_up(self.speed_ratio or 1.0)
+        return ClassMachine(gpu_class=gpu_class, config=replace(usual.config, **limits), times=its)
 
 
 def made_classes(
-    parts: Mapping[str, ClassPart], nodes: Sequence[NodeGroup], config: EngineConfig, times: StepTimes
+    parts: Mapping[str, ClassPart], nodes: Sequence[NodeGroup], usual: Machine
 ) -> tuple[ClassMachine, ...]:
     """All of them; ValueError where nodes are given, and none is of a class."""
     for gpu_class in parts:
         if nodes and gpu_class not in {group.gpu_class for group in nodes}:
             raise ValueError(f"machine.classes: no nodes are of class {gpu_class}")
-    return tuple(part.made(gpu_class, config, times) for gpu_class, part in parts.items())
+    return tuple(part.made(gpu_class, usual) for gpu_class, part in parts.items())
 
 
 def _price(gpu_class: str) -> float:

@@ -18,11 +18,11 @@ from simulations.scenarios.spool import Spool
 from simulations.traces import Blocks, Chunk, joined
 from simulations.traces.chunk import Longs
 from simulations.world import Setting
+from simulations.world.machines import ClassMachine, Machine
 from simulations.world.nodes import NodeGroup
 from simulations.world.pools import FixedPool
 from simulations.world.sensing.faults import SensorFault
 from simulations.world.sensing.prometheus import Monitoring
-from simulations.world.setting import ClassMachine
 from simulations.world.starts.phases import Phases
 from simulations.world.starts.startup import StartupTimes
 
@@ -74,6 +74,13 @@ class Scenario:
                 late = f"a fault begins at {fault.begin_s:g} s, and the last request comes at {setting.span_s:g} s"
                 raise ValueError(f"scenario {self.name}: sensors.faults: {late}")
         return setting, refused
+
+    def measured(self, now: Machine) -> "Scenario":
+        """On a machine that was measured: what it is on other classes and in the other pool keeps its ratio to it."""
+        before = Machine(config=self.engine, times=self.times)
+        on_class = tuple(one.beside(before, now) for one in self.on_class)
+        pool = None if self.fixed_pool is None else self.fixed_pool.beside(before, now)
+        return replace(self, engine=now.config, times=now.times, on_class=on_class, fixed_pool=pool)
 
     def _drawn(self, seed: int) -> tuple[Setting, int]:
         head: list[Chunk] = []

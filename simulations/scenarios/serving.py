@@ -7,6 +7,7 @@ clients: # they wait for their answers; without this part requests come by thems
 pools: # prefill and decoding apart: one has a fixed number of replicas, the policy scales the other one
   prefill: {replicas: 2, maxNumBatchedTokens: 8192} # or decode; a machine as above, but for what is said here
   # or both are scaled: "prefill: {min: 1, max: 4}", and the replicas above are those of decoding
+  # gpuClass: NVIDIA-H100-80GB # of prefill alone; machine.gpuClass is of both, where this is left out
   kvBytesPerToken: 131072
   bytesPerSecond: 25e9 # of one transfer
 adapters: # LoRA: each request, or each client, has one of so many
@@ -16,13 +17,17 @@ adapters: # LoRA: each request, or each client, has one of so many
   maxLoras: 4 # of a replica at once
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from simulations.policies.base import Bounds, Role
-from simulations.replica import PROFILES, AdapterLimits, EngineConfig, StepTimes
+from simulations.replica import PROFILES, AdapterLimits
 from simulations.scenarios.adapters import AdapterUse, TracedAdapters
 from simulations.scenarios.clients import Clients, TracedClients
+from simulations.scenarios.nodes import ClassPart, made_classes
 from simulations.scenarios.parts import Count, Part, PartOrWord, Positive, Seconds
+from simulations.world.machines import Machine, on
+from simulations.world.nodes import NodeGroup
 from simulations.world.pools import FixedPool
 
 
@@ -71,6 +76,7 @@ class FixedPart(Part):
     min: Count | None = None
     max: Count | None = None
     profile: str | None = None
+    gpu_class: str | None = None
     max_num_seqs: Count | None = None
     max_num_batched_tokens: Count | None = None
     num_gpu_blocks: Count | None = None
@@ -81,12 +87,13 @@ class FixedPart(Part):
             raise ValueError("pools: a pool needs replicas, as many as it always has, or max, and maybe min")
         return None if self.max is None else Bounds(low=self.min or 1, high=self.max)
 
-    def machine(self, config: EngineConfig, times: StepTimes) -> tuple[EngineConfig, StepTimes]:
+    def machine(self, usual: Machine) -> Machine:
         """Limits, and what a step costs; ValueError."""
         if self.profile is not None and self.profile not in PROFILES:
             raise ValueError(f"pools: no profile {self.profile!r}; there are: {', '.join(PROFILES)}")
-        limits = self.model_dump(exclude={"replicas", "min", "max", "profile"}, exclude_none=True)
-        return replace(config, **limits), times if self.profile is None else PROFILES[self.profile]
+        limits = self.model_dump(exclude={"replicas", "min", "max", "profile", "gpu_class"}, exclude_none=True)
+        times = usual.times if self.profile is None else PROFILES[self.profile]
+        return Machine(config=replace(usual.config, **limits), times=times)
 
 
 class PoolsPart(Part):
@@ -97,8 +104,8 @@ class PoolsPart(Part):
     kv_bytes_per_token: Positive
     bytes_per_second: Positive
 
-    def made(self, config: EngineConfig, times: StepTimes) -> FixedPool:
-        """As a setting takes it, from the machine of the scaled pool; ValueError."""
+    def made(self, usual: Machine, classes: Mapping[str, ClassPart], nodes: Sequence[NodeGroup]) -> FixedPool:
+        """As a setting takes it, from the machine of the scaled pool and what that is on other classes; ValueError."""
         given = [(role, part) for role, part in self._both() if part is not None]
         if len(given) != 1:
             raise ValueError("pools needs prefill or decode, the one that has not the scenario's replicas")
@@ -106,14 +113,21 @@ class PoolsPart(Part):
         bounds = part.bounds()
         if bounds is not None and role is Role.DECODE:
             raise ValueError("pools: where both are scaled say the bounds of prefill; those of decode are replicas")
-        fixed_config, fixed_times = part.machine(config, times)
+        its = part.machine(usual)
+        on_class = made_classes(classes, nodes, its)
+        if part.gpu_class is not None and part.gpu_class not in classes and (bounds is None or not nodes):
+            raise ValueError(f"pools.{role}.gpuClass: machine.classes says nothing of {part.gpu_class}")
+        if bounds is None:  # all on the same machine from the start
+            its, on_class = on(part.gpu_class, on_class, its), ()
         return FixedPool(
             role=role,
             replicas=part.replicas or (1 if bounds is None else bounds.low),
             bounds=bounds,
-            config=fixed_config,
-            times=fixed_times,
+            config=its.config,
+            times=its.times,
             token_transfer_s=self.kv_bytes_per_token / self.bytes_per_second,
+            gpu_class=part.gpu_class,
+            on_class=on_class,
         )
 
     def _both(self) -> tuple[tuple[Role, FixedPart | None], ...]:

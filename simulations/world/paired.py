@@ -60,7 +60,8 @@ def _runs(setting: Setting, pool: FixedPool, pair: Pair, sensing: type[Sensing] 
     of_prefill = setting_of_prefill(setting)
     shared = Tenants(setting.make_nodes())
     decoding = tenant_of(setting, shared)
-    prefilling = tenant_of(of_prefill, shared if setting.nodes else Tenants(of_prefill.make_nodes()))
+    own = shared if setting.nodes else Tenants(of_prefill.make_nodes())
+    prefilling = tenant_of(of_prefill, own, first_kind=len(setting.on_class))
     slots = len(decoding.index_of) + len(prefilling.index_of)
     fleet = make_fleet(setting, setting.requests, slots)
     parts = (
@@ -85,5 +86,7 @@ def setting_of_prefill(setting: Setting) -> Setting:
         replicas_at_start=pool.replicas,
         config=replace(pool.config, caches_prefixes=setting.config.caches_prefixes),
         times=pool.times,
+        gpu_class=pool.gpu_class or setting.gpu_class,
+        on_class=pool.on_class,
         seed=setting.seed + OTHER_LUCK,
     )

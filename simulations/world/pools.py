@@ -6,10 +6,11 @@ the arrival there, the user's from the arrival at the prefill pool.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from simulations.policies.base import Bounds, Role
 from simulations.replica import EngineConfig, StepTimes
+from simulations.world.machines import ClassMachine, Machine
 
 SCALED, FIXED = 0, 1  # pools of the fleet
 
@@ -24,6 +25,8 @@ class FixedPool:
     times: StepTimes
     token_transfer_s: float  # what it takes to move the KV of one token of the prompt
     bounds: Bounds | None = None
+    gpu_class: str | None = None  # of the nodes that its replicas may be on; None: as those of the other pool
+    on_class: tuple[ClassMachine, ...] = ()  # what one is on nodes of these classes; where it has bounds
 
     def __post_init__(self) -> None:
         if self.bounds is not None and self.role is not Role.PREFILL:
@@ -42,3 +45,9 @@ class FixedPool:
     def scaled(self) -> Role:
         """What the pool does whose replicas a policy asks for."""
         return Role.DECODE if self.role is Role.PREFILL else Role.PREFILL
+
+    def beside(self, before: Machine, now: Machine) -> "FixedPool":
+        """The same where the usual machine is another one, see `machines.beside`."""
+        its = Machine(config=self.config, times=self.times).beside(before, now)
+        on_class = tuple(one.beside(before, now) for one in self.on_class)
+        return replace(self, config=its.config, times=its.times, on_class=on_class)

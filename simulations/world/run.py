@@ -45,11 +45,14 @@ def simulate_one(
     return replace(run.end(), nodes=nodes.use(setting.span_s) if setting.nodes else ())
 
 
-def tenant_of(setting: Setting, tenants: Tenants) -> Tenant:
-    """The service's places; without nodes in its setting, as many as it ever needs."""
+def tenant_of(setting: Setting, tenants: Tenants, *, first_kind: int = 0) -> Tenant:
+    """The service's places; without nodes in its setting, as many as it ever needs.
+
+    `first_kind`: of the fleet's kinds of machines, from which on its classes have theirs.
+    """
     slots = None if setting.nodes else setting.bounds.high * PLACES_PER_REPLICA
     tenant = tenants.add(gpus=setting.gpus_per_replica, gpu_class=setting.gpu_class, slots=slots)
-    tenant.kinds = {one.gpu_class: kind for kind, one in enumerate(setting.on_class)}
+    tenant.kinds = {one.gpu_class: kind for kind, one in enumerate(setting.on_class, first_kind)}
     return tenant
 
 

@@ -11,6 +11,7 @@ from simulations.compiled.layout import Records
 from simulations.compiled.names import BlockNames
 from simulations.compiled.records import came
 from simulations.replica import EngineConfig
+from simulations.world.machines import ClassMachine
 from simulations.world.pools import FIXED
 from simulations.world.setting import Setting
 
@@ -38,7 +39,7 @@ def make_fleet(setting: Setting, requests: Records, slots: int) -> CompiledFleet
         names=names,
         follows=follows,
         adapters=setting.adapters,
-        kinds=tuple((_as_caching(one.config, setting), one.times) for one in setting.on_class),
+        kinds=tuple((_as_caching(one.config, setting), one.times) for one in _kinds(setting)),
         others=() if pool is None else ((_as_caching(pool.config, setting), pool.times),),
     )
     for slot in range(slots, slots + fixed_slots(setting)):
@@ -66,6 +67,11 @@ def prefix_hit_ratio(setting: Setting, fleet: CompiledFleet) -> float | None:
     ran = np.isfinite(fleet.requests["scheduled_at_s"][:prompts])
     asked_tokens = int(fleet.requests["prompt_tokens"][:prompts][ran].sum(dtype=np.int64))
     return float(fleet.cached_tokens[:prompts][ran].sum(dtype=np.int64)) / max(1, asked_tokens)
+
+
+def _kinds(setting: Setting) -> tuple[ClassMachine, ...]:
+    """Those of the replicas that one policy asks for come first, then those of the other pool."""
+    return setting.on_class + (() if setting.fixed_pool is None else setting.fixed_pool.on_class)
 
 
 def _as_caching(config: EngineConfig, setting: Setting) -> EngineConfig:

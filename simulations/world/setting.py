@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -11,7 +11,8 @@ from simulations.compiled.layout import Records
 from simulations.compiled.names import BlockNames
 from simulations.policies.base import Bounds
 from simulations.replica import EngineConfig, StepTimes
-from simulations.world.nodes import NodeGroup, Nodes
+from simulations.world.machines import ClassMachine, Machine, on
+from simulations.world.nodes import NODE_CLASS, NodeGroup, Nodes
 from simulations.world.pools import FixedPool
 from simulations.world.sensing.faults import SensorFault
 from simulations.world.sensing.prometheus import Monitoring
@@ -20,15 +21,6 @@ from simulations.world.starts.startup import StartupTimes
 
 # Draining replicas keep their GPUs for a while: room for as many again as may serve.
 PLACES_PER_REPLICA = 2
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClassMachine:
-    """What a replica is on nodes of one class of GPU."""
-
-    gpu_class: str
-    config: EngineConfig
-    times: StepTimes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,14 +74,24 @@ class Setting:
             raise ValueError("a setting whose requests come in parts needs ends_at_s")
         if self.is_chained and (self.more is not None or self.ends_at_s is None):
             raise ValueError("a setting whose requests follow each other needs all of them at once, and ends_at_s")
-        if self.on_class and self.fixed_pool is not None:
-            raise ValueError("where prefill and decoding are apart, all replicas of a pool are on one kind of GPU")
         if self.names is not None and (self.more is not None or self.names.requests != len(self.requests)):
             raise ValueError("a setting with names of blocks needs one list of them for each request, and all at once")
 
     def make_nodes(self) -> Nodes:
         """Its nodes, with the fates of its seed."""
         return Nodes(self.nodes or (self._enough(),), seed=self.seed, budget_gpus=self.budget_gpus)
+
+    @property
+    def first_machine(self) -> Machine:
+        """What a replica is where the first one goes, and where who measures one of them would measure it."""
+        usable = (group.gpu_class for group in self.nodes if self.fits(group))
+        found = on(next(usable, self.gpu_class), self.on_class, Machine(config=self.config, times=self.times))
+        config = replace(found.config, caches_prefixes=self.config.caches_prefixes)
+        return Machine(config=config, times=found.times)
+
+    def fits(self, group: NodeGroup) -> bool:
+        """Whether a replica may be on such a node."""
+        return group.gpus >= self.gpus_per_replica and self.gpu_class in (None, group.gpu_class)
 
     def _most_gpus(self) -> int:
         usable = [group.gpus for group in self.nodes if self.gpu_class in (None, group.gpu_class)]
@@ -98,7 +100,7 @@ class Setting:
     def _enough(self) -> NodeGroup:
         per_node = self.gpus_per_node // self.gpus_per_replica
         nodes = -(-self.bounds.high * PLACES_PER_REPLICA // per_node)
-        return NodeGroup(gpus=self.gpus_per_node, low=nodes, high=nodes)
+        return NodeGroup(gpu_class=self.gpu_class or NODE_CLASS, gpus=self.gpus_per_node, low=nodes, high=nodes)
 
     @property
     def is_chained(self) -> bool:

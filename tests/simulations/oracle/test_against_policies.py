@@ -14,7 +14,7 @@ from simulations.policies import Bounds, Policy, Site, build
 from simulations.policies.static import Static
 from simulations.replica import PROFILES, EngineConfig
 from simulations.world import Setting, simulate
-from simulations.world.setting import ClassMachine
+from simulations.world.machines import ClassMachine
 from simulations.world.starts.startup import StartupTimes
 
 CONFIG = EngineConfig(caches_prefixes=False, num_gpu_blocks=12_000, max_model_len_tokens=32_768)
