@@ -2,12 +2,13 @@
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from simulations.compare import Row
 from simulations.outputs import (
+    REPORT,
     Check,
     Page,
     PolicyRun,
@@ -38,15 +39,20 @@ class Leaving:
     prices: Prices
     budgets: Mapping[str, float]
     out: Path | None
+    may_replace: bool = False
 
     def leave(self, setting: Setting, rows: Sequence[Row]) -> int:
         """Write the folder, judge the policy that the page is about; 0, or 3 where it missed a budget."""
         runs = self.runs(setting, rows)
         page = self.page(setting, rows, runs)
-        if self.out is not None:
-            write_folder(self.out, runs, render(page))
-            sys.stdout.write(f"written: {self.out / 'report.html'}\n")
+        self.write(runs, lambda: render(page))
         return told(page.checks)
+
+    def write(self, runs: Sequence[PolicyRun], rendered: Callable[[], str]) -> None:
+        """The folder, of this service or of several."""
+        if self.out is not None:
+            write_folder(self.out, runs, rendered(), may_replace=self.may_replace)
+            sys.stdout.write(f"written: {self.out / REPORT}\n")
 
     def runs(self, setting: Setting, rows: Sequence[Row], *, service: str = "") -> list[PolicyRun]:
         """Each policy's part of a folder."""
@@ -100,4 +106,4 @@ def leaving(options: argparse.Namespace, scenario: Scenario) -> Leaving:
         check_folder(options.out, may_replace=options.force)
     prices = prices_of(scenario.profile) if options.cost is None else read_prices(options.cost, scenario.profile)
     budgets = {} if options.slo is None else read_budgets(options.slo)
-    return Leaving(scenario=scenario, prices=prices, budgets=budgets, out=options.out)
+    return Leaving(scenario=scenario, prices=prices, budgets=budgets, out=options.out, may_replace=options.force)

@@ -14,7 +14,7 @@ from simulations.commands.counts import count
 from simulations.commands.screen import Column, screen
 from simulations.commands.table import ALL, measures
 from simulations.errors import UsageError
-from simulations.outputs import check_folder
+from simulations.outputs import check_folder, filling
 from simulations.scenarios import Scenario, Together, load_any
 from simulations.study import STATIC, Comparison, Engine, Figures, Trial, carry_out_all, compared
 
@@ -53,7 +53,9 @@ def show_study(options: argparse.Namespace, scenario: Scenario | Together, names
     lines = compared(found, STATIC)
     _print(lines, has_curve=options.curve)
     if options.out is not None:
-        _write(options.out, found, lines)
+        with filling(options.out, may_replace=options.force) as folder:
+            _write(folder, found, lines)
+        sys.stdout.write(f"written: {options.out / 'comparison.json'}, {options.out / 'runs.jsonl'}\n")
     return is_whole
 
 
@@ -122,12 +124,10 @@ def _at_equal(line: Comparison) -> str:
 
 def _write(path: Path, found: Sequence[Figures], lines: Sequence[Comparison]) -> None:
     """Every run, and the comparison."""
-    path.mkdir(exist_ok=True)
     runs = (_run(one) for whole in found for one in (*whole.services, whole))
     (path / "runs.jsonl").write_text("".join(json.dumps(run) + "\n" for run in runs), encoding="utf-8")
     text = json.dumps([asdict(line, dict_factory=_known) for line in lines], indent=2, allow_nan=False)
     (path / "comparison.json").write_text(text + "\n", encoding="utf-8")
-    sys.stdout.write(f"written: {path / 'comparison.json'}, {path / 'runs.jsonl'}\n")
 
 
 def _run(figures: Figures) -> dict[str, object]:

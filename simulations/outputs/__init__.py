@@ -1,8 +1,9 @@
 """What a comparison leaves behind: figures, a folder of files, a page to look at, and budgets kept or not."""
 
 from .errors import FolderError, OutputError, PriceError
-from .folder import PolicyRun, check_folder, meta_of, write_folder
+from .folder import PolicyRun, meta_of, write_folder
 from .notes import nodes_note, notes_of
+from .place import REPORT, check_folder, filling
 from .price_files import read_budgets, read_prices
 from .prices import Check, Prices, Watts, gate, prices_of, watts_of
 from .report import Page, Shown, render
@@ -10,6 +11,7 @@ from .results import Results, summarise
 from .services import ServicesPage, SharedShown, render_services
 
 __all__ = [
+    "REPORT",
     "Check",
     "FolderError",
     "OutputError",
@@ -23,6 +25,7 @@ __all__ = [
     "Shown",
     "Watts",
     "check_folder",
+    "filling",
     "gate",
     "meta_of",
     "nodes_note",

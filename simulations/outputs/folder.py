@@ -1,10 +1,6 @@
-"""A run's folder: for each policy the files of kserve-vllm-mini, its course as Parquet, its decisions, and one report.
-
-Everything is written beside the folder first and moved in at the end: a folder that is there is whole.
-"""
+"""A run's folder: for each policy the files of kserve-vllm-mini, its course as Parquet and its decisions; a report."""
 
 import json
-import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,11 +13,9 @@ import pyarrow.parquet
 from simulations.compiled.layout import Records
 from simulations.world import Outcome, Setting
 
-from .errors import FolderError
+from .place import REPORT, filling
 from .results import MS, Document, Results
 
-STAGING_SUFFIX = ".part"
-REPORT = "report.html"
 # What kserve-vllm-mini's loadtest.py writes, in its order.
 STATUS_OK, STATUS_NEVER = 200, 0
 
@@ -37,31 +31,14 @@ class PolicyRun:
     service: str = ""  # of several: each has a folder of its own in that of the policy
 
 
-def check_folder(path: Path, *, may_replace: bool) -> None:
-    """FolderError where the results could not go there; said before the work, not after it."""
-    if path.is_file():
-        raise FolderError(f"{path} is a file, must be a folder that is new or empty")
-    if path.is_dir() and any(path.iterdir()) and not may_replace:
-        raise FolderError(f"{path} is not empty; --force replaces what is in it")
-    parent = path.resolve().parent
-    if not parent.is_dir():
-        raise FolderError(f"{parent} does not exist")
-
-
-def write_folder(path: Path, runs: Sequence[PolicyRun], report: str) -> None:
+def write_folder(path: Path, runs: Sequence[PolicyRun], report: str, *, may_replace: bool) -> None:
     """All of it, at once."""
-    staging = path.with_name(path.name + STAGING_SUFFIX)
-    if staging.exists():
-        shutil.rmtree(staging)
-    staging.mkdir()
-    (staging / REPORT).write_text(report, encoding="utf-8")
-    for run in runs:
-        folder = staging / run.policy / run.service
-        folder.mkdir(parents=True)
-        _write_run(folder, run)
-    if path.exists():
-        shutil.rmtree(path)
-    staging.rename(path)
+    with filling(path, may_replace=may_replace) as staging:
+        for run in runs:
+            folder = staging / run.policy / run.service
+            folder.mkdir(parents=True)
+            _write_run(folder, run)
+        (staging / REPORT).write_text(report, encoding="utf-8")
 
 
 def meta_of(setting: Setting, *, source: str, profile: str) -> Document:

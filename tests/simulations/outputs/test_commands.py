@@ -13,7 +13,7 @@ from simulations import cli
 from simulations.calibration import Coverage, MachineProfile, profile_text
 from simulations.commands import study as study_command
 from simulations.errors import INTERRUPTED
-from simulations.outputs.folder import REPORT
+from simulations.outputs import REPORT
 from simulations.replica import PROFILES, EngineConfig
 from simulations.study import Engine, Figures, Trial
 from simulations.study.trial import carry_out

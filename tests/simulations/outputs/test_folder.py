@@ -10,10 +10,8 @@ import pytest
 
 from simulations.compare import Row
 from simulations.outputs import (
-    FolderError,
     PolicyRun,
     PriceError,
-    check_folder,
     gate,
     meta_of,
     prices_of,
@@ -48,7 +46,7 @@ def runs(setting: Setting, rows: list[Row]) -> list[PolicyRun]:
 
 
 def written(path: Path, setting: Setting, runs: list[PolicyRun]) -> Path:
-    write_folder(path, runs, "<!doctype html>")
+    write_folder(path, runs, "<!doctype html>", may_replace=path.exists())
     return path
 
 
@@ -71,21 +69,6 @@ def test_each_policy_has_the_files_that_others_read(tmp_path: Path, setting: Set
         assert sum(series["arrived_requests"]) == len(setting.requests)
         decisions = (folder / run.policy / "decisions.jsonl").read_text().splitlines()
         assert [json.loads(line)["after"] for line in decisions] == [one.after for one in run.outcome.decisions]
-
-
-def test_a_folder_with_something_in_it_is_not_touched_without_force(
-    tmp_path: Path, setting: Setting, runs: list[PolicyRun]
-) -> None:
-    (tmp_path / "mine").write_text("dear to me")
-
-    with pytest.raises(FolderError, match="is not empty; --force"):
-        check_folder(tmp_path, may_replace=False)
-    with pytest.raises(FolderError, match="is a file"):
-        check_folder(tmp_path / "mine", may_replace=True)
-    with pytest.raises(FolderError, match="does not exist"):
-        check_folder(tmp_path / "no" / "such", may_replace=False)
-    check_folder(tmp_path, may_replace=True)
-    check_folder(tmp_path / "new", may_replace=False)
 
 
 def test_replacing_leaves_nothing_of_before(tmp_path: Path, setting: Setting, runs: list[PolicyRun]) -> None:
