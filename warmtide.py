@@ -6,6 +6,7 @@ command goes straight to its module, without the tenth of a second that Typer an
 Exit codes of every command: 0 fine, 1 a verdict failed or problems were found, 2 it was called wrongly.
 """
 
+import errno
 import gc
 import os
 import sys
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     import typer
 
 INTERRUPTED = 130  # what a shell says of a command that Ctrl-C ended
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 PACKAGES = ("autoscaler", "cacheops", "metrics", "nodeagent", "simulations")
 
 
@@ -80,10 +82,21 @@ def _run_from_shell(command: Command, arguments: list[str]) -> int:
         sys.stdout.flush()
     except KeyboardInterrupt:
         return INTERRUPTED
-    except BrokenPipeError:  # `| head` has seen enough; Python would flush once more at its end, and complain
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # `| head` has seen enough
+        _end_unheard()
+        return 1
+    except OSError as exc:
+        if exc.errno not in NO_ROOM:
+            raise
+        _end_unheard()
+        sys.stderr.write(f"warmtide {command.name}: {exc.filename or 'the output'}: {exc.strerror}\n")
         return 1
     return code
+
+
+def _end_unheard() -> None:
+    """Python would flush once more at its end, and complain."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def app() -> "typer.Typer":

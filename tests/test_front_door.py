@@ -132,3 +132,12 @@ def test_who_stops_reading_ends_a_command_without_complaint(lines: int) -> None:
     _, complaint = command.communicate()
 
     assert (command.returncode, complaint) == (1, "")
+
+
+def test_a_full_disk_under_the_output_is_said_in_one_line() -> None:
+    script = FROM_SHELL.format(body="print('x') or 0")
+
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True)
+
+    assert (done.returncode, done.stderr) == (1, "warmtide x: the output: No space left on device\n")
