@@ -47,11 +47,11 @@ class NodeApi:
             ):
                 load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call] # upstream has no hints here
             else:
-                path = str(self._kubeconfig) if self._kubeconfig else None
+                path = self._present()
                 await load_kube_config(config_file=path, client_configuration=configuration, persist_config=False)
         except (ConfigException, OSError, YAMLError, TypeError, AttributeError) as exc:
             # The loader trips over malformed files in several ways; all of them are for a human to fix.
-            raise BadStartError(f"kubeconfig {self._kubeconfig or 'by default'}: cannot be used: {exc}") from exc
+            raise BadStartError(f"kubeconfig {self._places()}: cannot be used: {exc}") from exc
         self._api = ApiClient(configuration=configuration)
         self._api.user_agent = "warmtide-agent"
         return self
@@ -62,6 +62,17 @@ class NodeApi:
         if self._api is not None:
             await self._api.close()
             self._api = None
+
+    def _places(self) -> str:
+        """Where the kubeconfig may be: files as in PATH."""
+        return str(self._kubeconfig or os.environ.get("KUBECONFIG") or "~/.kube/config")
+
+    def _present(self) -> str:
+        """The same, if one of them is there: the loader only warns where none is, and stumbles over that later."""
+        places = self._places()
+        if any(Path(place).expanduser().is_file() for place in places.split(os.pathsep) if place):
+            return places
+        raise BadStartError(f"kubeconfig {places}: there is none; --kubeconfig or KUBECONFIG names one")
 
     async def get(self, collection: str, name: str) -> Object:
         """One object."""

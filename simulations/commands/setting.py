@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from simulations.calibration.profile_file import read_profile
+from simulations.commands.counts import seed
 from simulations.derive_figures import lengths_from
 from simulations.errors import UsageError
 from simulations.policies import NAMES, Bounds
@@ -55,7 +56,7 @@ def add_setting(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--warm-seconds", type=float, metavar="SECONDS", help="median, weights on the node")
     kinds = tuple(keep.value for keep in Keeping)
     parser.add_argument("--caches", choices=kinds, metavar="KIND", help=f"what nodes keep: {', '.join(kinds)}")
-    parser.add_argument("--seed", type=int, default=SEED_DEFAULT, metavar="N", help="of traffic and start-ups")
+    parser.add_argument("--seed", type=seed, default=SEED_DEFAULT, metavar="N", help="of traffic and start-ups")
 
 
 def make_setting(options: argparse.Namespace) -> Setting:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from simulations.commands.counts import seed
 from simulations.commands.screen import Screen, screen
 from simulations.derive_figures import lengths_from
 from simulations.errors import TraceError, UsageError
@@ -252,7 +253,7 @@ def _reads(word: argparse.ArgumentParser) -> None:
     word.add_argument(
         "--lengths", metavar="NAME|FILE", help="of requests drawn from rates: figures, or another trace's"
     )
-    word.add_argument("--seed", type=int, default=1, metavar="N", help="of what is drawn (default 1)")
+    word.add_argument("--seed", type=seed, default=1, metavar="N", help="of what is drawn (default 1)")
 
 
 def _reads_one(word: argparse.ArgumentParser) -> None:
