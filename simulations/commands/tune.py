@@ -1,21 +1,37 @@
-"""`warmtide sim tune`: a ScalingPolicy for this traffic, and what it gains on traffic that nobody tuned it to."""
+"""`warmtide sim tune`: a ScalingPolicy for this traffic, and what it gains on traffic that nobody tuned it to.
+
+One for each pool where prefill and decoding are both scaled, and one for each of several services on the same nodes.
+"""
 
 import argparse
 import sys
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 from simulations.commands.counts import count
 from simulations.commands.screen import Column, Screen, screen
 from simulations.commands.setting import add_setting, scenario_of, setting_of
+from simulations.commands.together import checked, together_of
 from simulations.errors import INTERRUPTED, UsageError
 from simulations.study import Spread, spread_over
-from simulations.tuning import GAIN_MIN, Courses, Goal, Judged, Search, Trial, document, judge, split_courses, turned
-from simulations.tuning.knobs import DEFAULT_PLACES
+from simulations.tuning import (
+    GAIN_MIN,
+    Courses,
+    Documents,
+    Goal,
+    Judged,
+    Search,
+    Served,
+    Trial,
+    documents_at,
+    judge,
+    split_courses,
+    turned,
+)
 
 TRIALS_DEFAULT = 120
 TRIALS_MAX = 100_000
@@ -47,12 +63,18 @@ class Verdict:
         """One sentence."""
         if not self.gains:
             return "Tuning gains nothing on held-out traffic: these are the defaults."
-        less = 1 - self.tuned.gpu_hours / self.plain.gpu_hours
+        tuned, plain = self.tuned.whole, self.plain.whole
+        less = 1 - tuned.gpu_hours / plain.gpu_hours
         cost = f"{abs(less):.1%} {'fewer' if less >= 0 else 'more'} GPU-hours"
-        attained = f"{self.tuned.attainment_ratio:.2%} in time instead of {self.plain.attainment_ratio:.2%}"
+        attained = f"{tuned.attainment_ratio:.2%} in time instead of {plain.attainment_ratio:.2%}"
+        return f"On held-out traffic: {cost}, {attained}{''.join(self._missed())}."
+
+    def _missed(self) -> Iterator[str]:
         goal = self.goal.attainment_ratio
-        missed = self.goal.cost_ratio is None and self.tuned.attainment_ratio < goal
-        return f"On held-out traffic: {cost}, {attained}{f'; the goal of {goal:.1%} is missed' if missed else ''}."
+        for name, one in self.tuned.services.items():
+            if self.goal.cost_ratio is None and one.attainment_ratio < goal:
+                yield f"; the goal of {goal:.1%} is missed"
+                yield f" by {name} ({one.attainment_ratio:.2%})" if name else ""
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -68,7 +90,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--jobs", type=count, default=1, metavar="N", help="processes; each takes a course at a time")
     parser.add_argument("--out", type=Path, metavar="FILE.yaml", help="the ScalingPolicy; default: on stdout")
-    parser.add_argument("--name", default=NAME_DEFAULT, help="of the ScalingPolicy")
+    parser.add_argument("--name", default=NAME_DEFAULT, help="of the ScalingPolicy; of several, how they begin")
     add_setting(parser)
 
 
@@ -80,7 +102,8 @@ def run(options: argparse.Namespace) -> int:
         goal = Goal(attainment_ratio=options.attainment, cost_ratio=options.cost)
     except ValueError as exc:
         raise UsageError(str(exc)) from exc
-    scenario = scenario_of(options)
+    together = together_of(options)
+    scenario = scenario_of(options) if together is None else checked(options, together)
     courses = split_courses(scenario, options.seed, options.courses, setting_of)
     sys.stdout.write(f"{scenario.name}: {courses.says}\n")
     best, is_whole = _search(options, courses, goal)
@@ -118,34 +141,48 @@ def _spread(options: argparse.Namespace) -> AbstractContextManager[Spread]:
 def _tell(on: Screen, trial: Trial, *, is_best: bool) -> None:
     on.tell(f"trial {trial.number}", trial.number)
     if is_best:
-        on.row(COLUMNS, _values(str(trial.number), trial.judged))
-        if values := turned(trial.document):
-            on.line("       " + ", ".join(f"{name} {value:g}" for name, value in values.items()))
+        on.row(COLUMNS, _values(str(trial.number), trial.judged.whole))
+        for line in _turned(trial.documents):
+            on.line(f"       {line}")
 
 
-def _judged(options: argparse.Namespace, best: Trial, courses: Courses, goal: Goal) -> tuple[Verdict, dict[str, Any]]:
+def _turned(found: Documents) -> Iterator[str]:
+    """What is not at its default: once, where that is the same of all parts, else part by part."""
+    values = {part: turned(one) for part, one in found.items()}
+    first = next(iter(values.values()))
+    if all(one == first for one in values.values()):
+        values = {"": first}
+    for part, knobs in values.items():
+        if knobs:
+            told = ", ".join(f"{knob} {value:g}" for knob, value in knobs.items())
+            yield f"{part}: {told}" if part else told
+
+
+def _judged(options: argparse.Namespace, best: Trial, courses: Courses, goal: Goal) -> tuple[Verdict, Documents]:
     """The default and the best on what was held out; the one of them that is to be used."""
-    name = best.document["metadata"]["name"]
-    plain = document(name, courses.trained[0].setting, goal.attainment_ratio, DEFAULT_PLACES)
-    columns = (Column("held out", 8, is_text=True), *COLUMNS[1:])
+    plain = documents_at(options.name, courses.trained[0], goal, {})
+    services = [f"  {name}" for name in courses.trained[0].services if name]
+    columns = (Column("held out", max(map(len, ("defaults", *services))), is_text=True), *COLUMNS[1:])
     judged = []
     with screen(2, "judging") as on, _spread(options) as spread:
         on.line("")
         on.head(columns)
-        for says, found in (("defaults", plain), ("tuned", best.document)):
+        for says, found in (("defaults", plain), ("tuned", best.documents)):
             judged.append(judge(found, courses.held_out, goal, spread))
-            on.row(columns, _values(says, judged[-1]))
+            on.row(columns, _values(says, judged[-1].whole))
+            for line, one in zip(services, judged[-1].services.values(), strict=False):
+                on.row(columns, _values(line, one))
     verdict = Verdict(plain=judged[0], tuned=judged[1], goal=goal)
     sys.stdout.write(f"{verdict.text()}\n")
-    return verdict, best.document if verdict.gains else plain
+    return verdict, best.documents if verdict.gains else plain
 
 
-def _values(first: str, judged: Judged) -> tuple[str, ...]:
-    return (first, f"{judged.attainment_ratio:.2%}", f"{judged.gpu_hours:.1f}", f"{judged.cost_ratio:.2f}")
+def _values(first: str, served: Served) -> tuple[str, ...]:
+    return (first, f"{served.attainment_ratio:.2%}", f"{served.gpu_hours:.1f}", f"{served.cost_ratio:.2f}")
 
 
-def _write(options: argparse.Namespace, found: dict[str, Any], head: str) -> None:
-    text = head + yaml.safe_dump(found, sort_keys=False, allow_unicode=True)
+def _write(options: argparse.Namespace, found: Documents, head: str) -> None:
+    text = head + "---\n".join(yaml.safe_dump(one, sort_keys=False, allow_unicode=True) for one in found.values())
     if options.out is None:
         sys.stdout.write(f"\n{text}")
         return

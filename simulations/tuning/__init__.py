@@ -1,20 +1,25 @@
 """A policy's knobs, turned for an objective on some traffic and judged on other."""
 
-from .courses import Course, Courses, split_courses
+from .course import ALONE, Course, Served
+from .courses import Courses, split_courses
 from .knobs import KNOBS, Knob, document, policy_of, turned
-from .search import GAIN_MIN, Goal, Judged, Search, Trial, judge
+from .search import GAIN_MIN, Documents, Goal, Judged, Search, Trial, documents_at, judge
 
 __all__ = [
+    "ALONE",
     "GAIN_MIN",
     "KNOBS",
     "Course",
     "Courses",
+    "Documents",
     "Goal",
     "Judged",
     "Knob",
     "Search",
+    "Served",
     "Trial",
     "document",
+    "documents_at",
     "judge",
     "policy_of",
     "split_courses",

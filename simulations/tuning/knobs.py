@@ -81,6 +81,11 @@ def document(name: str, setting: Setting, goal_ratio: float, places: Sequence[fl
     return {"apiVersion": API_VERSION, "kind": KIND, "metadata": {"name": name}, "spec": spec}
 
 
+def named(name: str, part: str) -> str:
+    """What the object of a part is called."""
+    return f"{name}-{part}" if part else name
+
+
 def policy_of(found: Mapping[str, Any]) -> Warmtide:
     """The controller's reading of an object, as a policy of the simulator: one that scales, whatever its mode."""
     direct = copy.deepcopy(dict(found))

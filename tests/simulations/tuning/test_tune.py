@@ -15,7 +15,20 @@ from simulations.commands.setting import setting_of
 from simulations.commands.tune import Verdict
 from simulations.errors import INTERRUPTED
 from simulations.scenarios import load_scenario
-from simulations.tuning import KNOBS, Goal, Judged, Search, Trial, document, policy_of, search, split_courses, turned
+from simulations.tuning import (
+    ALONE,
+    KNOBS,
+    Goal,
+    Judged,
+    Search,
+    Served,
+    Trial,
+    document,
+    policy_of,
+    search,
+    split_courses,
+    turned,
+)
 from simulations.tuning.knobs import DEFAULT_PLACES
 from simulations.world import Setting
 
@@ -131,7 +144,7 @@ def test_the_first_trial_is_the_default_and_no_more_are_made_than_asked_for(sett
         name="x", courses=courses.trained, goal=Goal(), trials_max=9, seed=1, tell=lambda *trial: told.append(trial)
     ).run()
 
-    assert turned(told[0][0].document) == {}
+    assert turned(told[0][0].documents[ALONE]) == {}
     assert [trial.number for trial, _ in told] == list(range(1, len(told) + 1))
     assert len(told) <= 9
     assert best.judged.score == min(trial.judged.score for trial, _ in told)
@@ -156,8 +169,8 @@ def test_a_week_is_tuned_on_its_first_days(setting: Setting) -> None:
 
     assert week.says == "tuned on days 1, 2 of 3, judged on 3"
     days = [*week.trained, *week.held_out]
-    assert sum(len(day.setting.requests) for day in days) == pytest.approx(len(requests), abs=1)
-    assert all(day.setting.span_s <= 86_400 for day in days)
+    assert sum(len(day.services[ALONE].requests) for day in days) == pytest.approx(len(requests), abs=1)
+    assert all(day.services[ALONE].span_s <= 86_400 for day in days)
 
 
 @pytest.mark.parametrize(
@@ -167,17 +180,21 @@ def test_a_week_is_tuned_on_its_first_days(setting: Setting) -> None:
         (Goal(), (0.99, 1.2), (0.90, 0.2)),
         (Goal(cost_ratio=0.7), (0.97, 0.7), (0.96, 0.5)),
         (Goal(cost_ratio=0.7), (0.97, 0.7), (0.99, 0.8)),
+        (Goal(), (0.99, 0.99, 0.9), (1.0, 0.98, 0.9)),
     ],
-    ids=["cheaper", "attains", "attains more", "within the cost"],
+    ids=["cheaper", "attains", "attains more", "within the cost", "all services attain"],
 )
-def test_goals_prefer(goal: Goal, better: tuple[float, float], worse: tuple[float, float]) -> None:
-    assert goal.score(*better) < goal.score(*worse)
+def test_goals_prefer(goal: Goal, better: tuple[float, ...], worse: tuple[float, ...]) -> None:
+    assert goal.score(better[:-1], better[-1]) < goal.score(worse[:-1], worse[-1])
 
 
-def judged(attainment_ratio: float, gpu_hours: float) -> Judged:
-    cost_ratio = gpu_hours / 10
-    score = Goal().score(attainment_ratio, cost_ratio)
-    return Judged(attainment_ratio=attainment_ratio, gpu_hours=gpu_hours, cost_ratio=cost_ratio, score=score)
+def judged(attainment_ratio: float, gpu_hours: float, **others: float) -> Judged:
+    """One service, or one beside others that attain so much."""
+    ratios = {"chat": attainment_ratio, **others} if others else {ALONE: attainment_ratio}
+    services = {name: Served(requests=100, met=100 * ratio) for name, ratio in ratios.items()}
+    whole = Served(requests=100, met=100 * attainment_ratio, gpu_hours=gpu_hours, static_gpu_hours=10.0)
+    score = Goal().score(list(ratios.values()), whole.cost_ratio)
+    return Judged(whole=whole, services=services, score=score)
 
 
 @pytest.mark.parametrize(
@@ -187,8 +204,12 @@ def judged(attainment_ratio: float, gpu_hours: float) -> Judged:
         (judged(0.98, 12.0), "20.0% more GPU-hours, 98.00% in time instead of 95.00%; the goal of 99.0% is missed."),
         (judged(0.95, 10.0), "Tuning gains nothing on held-out traffic: these are the defaults."),
         (judged(0.80, 1.0), "Tuning gains nothing on held-out traffic: these are the defaults."),
+        (
+            judged(0.995, 8.0, code=0.985),
+            "99.50% in time instead of 95.00%; the goal of 99.0% is missed by code (98.50%).",
+        ),
     ],
-    ids=["gains", "misses the goal", "the same", "overfitted"],
+    ids=["gains", "misses the goal", "the same", "overfitted", "one of two misses the goal"],
 )
 def test_the_verdict_is_that_of_the_held_out_traffic(tuned: Judged, said: str) -> None:
     assert Verdict(plain=judged(0.95, 10.0), tuned=tuned, goal=Goal()).text().endswith(said)
@@ -223,3 +244,84 @@ def test_clients_who_wait_are_not_cut_into_days(tmp_path: Path, capsys: pytest.C
 
     assert code == 2
     assert "clients who wait for answers cannot be cut into days" in capsys.readouterr().err
+
+
+POOLS = """\
+traffic: {rates: azure_2023_conversation, rateRatio: 4, endSeconds: 240}
+machine: {profile: llama-3.1-8b-h100, maxModelLenTokens: 16384, numGpuBlocks: 12000}
+replicas: {max: 3}
+startup: {coldSeconds: 30, warmSeconds: 15}
+pools: {prefill: {max: 2, maxNumBatchedTokens: 8192}, kvBytesPerToken: 131072, bytesPerSecond: 25e9}
+"""
+SERVICES = """\
+nodes: [{name: own, count: 4}]
+services:
+  - name: chat
+    traffic: {rates: azure_2023_conversation, rateRatio: 2, endSeconds: 240}
+    machine: &machine {profile: llama-3.1-8b-l40s, numGpuBlocks: 12000, maxModelLenTokens: 16384}
+    replicas: {max: 3}
+  - name: code
+    traffic: {rates: azure_2023_code, endSeconds: 240}
+    machine: *machine
+    replicas: {max: 3}
+    objective: {ttftSeconds: 4}
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "names", "most"),
+    [(POOLS, ["gold-prefill", "gold-decode"], [2, 3]), (SERVICES, ["gold-chat", "gold-code"], [3, 3])],
+    ids=["two pools", "two services"],
+)
+def test_each_pool_and_each_service_gets_a_policy_that_the_controller_takes(
+    text: str, names: list[str], most: list[int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scenario, out = tmp_path / "own.yaml", tmp_path / "gold.yaml"
+    scenario.write_text(text, encoding="utf-8")
+    call = ["tune", "--scenario", str(scenario), "--trials", "6", "--courses", "1", "--name", "gold"]
+
+    code = cli.main([*call, "--out", str(out)])
+
+    told = capsys.readouterr().out
+    found = list(yaml.safe_load_all(out.read_text(encoding="utf-8")))
+    specs = [parse_policy(one) for one in found]
+    assert code == 0
+    assert [one.name for one in specs] == [f"default/{name}" for name in names]
+    assert [one.spec.replicas_max for one in specs] == most
+    assert "tuned on 1 draws of the traffic, judged on 1 others" in told
+    assert ("  chat" in told) == ("chat" in names[0])  # what each service got
+
+
+def test_knobs_of_parts_are_turned_together_first_and_then_part_by_part(tmp_path: Path) -> None:
+    scenario = tmp_path / "own.yaml"
+    scenario.write_text(POOLS, encoding="utf-8")
+    courses = split_courses(load_scenario(str(scenario)), 1, 1, setting_of)
+    told: list[Trial] = []
+
+    Search(
+        name="x", courses=courses.trained, goal=Goal(), trials_max=12, seed=1, tell=lambda trial, _: told.append(trial)
+    ).run()
+
+    knobs = [[turned(one) for one in trial.documents.values()] for trial in told]
+    first = round(12 * search.EVOLUTION_RATIO)
+    assert len(told) == 12
+    assert all(prefill == decode for prefill, decode in knobs[:first])
+    of_prefill, of_decode = knobs[first:10], knobs[10:]
+    assert len({str(decode) for _, decode in of_prefill}) == 1
+    assert len({str(prefill) for prefill, _ in of_decode}) == 1
+    assert any(prefill != decode for prefill, decode in knobs[first:])
+
+
+def test_pools_are_cut_into_parts_of_a_recording(tmp_path: Path) -> None:
+    waves(tmp_path, 6, 0.5, 300)
+    (tmp_path / "own.yaml").write_text(
+        "traffic: {trace: waves.csv}\nmachine: {profile: llama-3.1-8b-h100}\nreplicas: {max: 2}\n"
+        "pools: {prefill: {max: 2}, kvBytesPerToken: 131072, bytesPerSecond: 25e9}\n",
+        encoding="utf-8",
+    )
+
+    courses = split_courses(load_scenario(str(tmp_path / "own.yaml")), 1, 2, setting_of)
+
+    assert courses.says == "tuned on thirds 1, 2 of 3, judged on 3"
+    assert all(course.services[ALONE].span_s < 101 for course in (*courses.trained, *courses.held_out))
+    assert list(courses.trained[0].parts) == ["prefill", "decode"]
