@@ -8,7 +8,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 from simulations.commands.unheard import leaving_unheard
 from simulations.errors import INTERRUPTED, SimulationError
@@ -36,13 +36,25 @@ class Command(Protocol):
         ...
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in a line, not below fourteen lines of options."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
 def main(arguments: Sequence[str]) -> int:
     """0: done. 2: called wrongly or a bad trace. 130: interrupted; what was done by then stands on screen."""
     try:
-        parser, command = _parser(arguments)
-        options = parser.parse_args(arguments)
-        if command is None:  # argparse has ended on anything that is not a command
+        parser, called, command = _parser(arguments)
+        if not arguments:
+            parser.print_help(sys.stderr)
             return 2
+        options, unknown = parser.parse_known_args(arguments)
+        if command is None:
+            parser.error(f"expected a command first, got {arguments[0]}")
+        if unknown:
+            called.error(f"there is no {' '.join(unknown)}")
         with leaving_unheard(options):
             return command.run(options)
     except SimulationError as exc:
@@ -53,19 +65,20 @@ def main(arguments: Sequence[str]) -> int:
         return INTERRUPTED
 
 
-def _parser(arguments: Sequence[str]) -> tuple[argparse.ArgumentParser, Command | None]:
-    """The whole parser, with the options of the one command that was called."""
-    parser = argparse.ArgumentParser(
+def _parser(arguments: Sequence[str]) -> tuple[argparse.ArgumentParser, argparse.ArgumentParser, Command | None]:
+    """The whole parser, that of the one command that was called with its options, and its module."""
+    parser = _Parser(
         prog="warmtide sim", description="What a policy would have done on this traffic, offline and in seconds."
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    called: Command | None = None
+    called: argparse.ArgumentParser = parser
+    command: Command | None = None
     for name, help_line in COMMANDS.items():
         options = commands.add_parser(name, help=help_line, description=f"{help_line[0].upper()}{help_line[1:]}.")
         if arguments and arguments[0] == name:
-            called = import_module(f"simulations.commands.{name}")
-            called.add(options)
-    return parser, called
+            called, command = options, import_module(f"simulations.commands.{name}")
+            command.add(options)
+    return parser, called, command
 
 
 if __name__ == "__main__":
