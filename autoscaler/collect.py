@@ -15,7 +15,16 @@ from dataclasses import dataclass, field
 from autoscaler.kube.views import PodView
 from autoscaler.policy.spec import LensTargets
 from autoscaler.report import Freshness
-from autoscaler.rhythm import RATE_SPAN_MAX_S, Level, is_news, level_of, rate_span_s, scrape_period_s
+from autoscaler.rhythm import (
+    RATE_SPAN_MAX_S,
+    UNHEARD,
+    Level,
+    is_news,
+    level_of,
+    rate_span_s,
+    round_spacing_s,
+    scrape_period_s,
+)
 from autoscaler.settings import MetricsEndpoint, ServicePolicy
 from metrics.clock import Clock
 from metrics.errors import ScrapeError
@@ -25,17 +34,12 @@ from metrics.window import Window
 
 # A pod that is read for the first time has said its word or failed by then: within a second, and its deadline.
 FIRST_WORD_S = 4.0
-# A service whose load keeps rising has all its pods read at most so often, in periods under load; an edge waits for
-# that, so never for long, however seldom its pods are read else.
-ROUND_SPACING_PERIODS, ROUND_SPACING_MAX_S = 0.5, 1.0
 # So long a decision waits for what the others say once an edge has them read: pages take milliseconds, an overloaded
 # server's tens. Without it a request that went from one pod to another is counted on both.
 ROUND_WAIT_S = 0.25
 # Places a golden section apart divide a period evenly, however many there are and whichever are free: with random ones
 # a service of ten pods is at times not heard for a third of a period.
 _GOLDEN = (math.sqrt(5.0) - 1.0) / 2.0
-# Before its first word a pod is nothing but there: requests that it has then may have been another's before.
-_UNHEARD: Level = (0, 0, 0, 0, 1)
 # Targets are handed to the scrape loop at most so often: a rollout changes hundreds of pods within a second.
 HAND_OVER_S = 0.2
 
@@ -95,8 +99,7 @@ class Collector:
         Where nobody will decide on the samples (a standby, a refusal), the idle period keeps the windows warm.
         """
         self._edges[key] = policy.spec.targets
-        spacing_s = min(ROUND_SPACING_PERIODS * policy.endpoint.period_s, ROUND_SPACING_MAX_S)
-        self._spacing_s[key] = max(spacing_s, self._period_min_s)
+        self._spacing_s[key] = max(round_spacing_s(policy.endpoint), self._period_min_s)
         period_s = self.period_s(key, policy) if may_decide else policy.endpoint.idle_period_s
         wanted = {pod.uid: pod for pod in pods if self._is_readable(pod)}
         for uid in self._pods.get(key, frozenset()) - wanted.keys():
@@ -141,7 +144,7 @@ class Collector:
         before, track.level = track.level, level_of(result, self._edges[track.key])
         if is_awaited:
             return  # by a pass that was woken, and sees it
-        if is_news(track.level, before or _UNHEARD):
+        if is_news(track.level, before or UNHEARD):
             self._owed.add(track.key)
         elif before is None:
             self._wake(track.key)

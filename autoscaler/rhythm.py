@@ -24,10 +24,15 @@ READS_PER_MAX_AGE = 3
 # edges wake it), at most the HPA's period.
 SCRAPES_PER_PASS = 2.5
 PASS_PERIOD_MIN_S, PASS_PERIOD_MAX_S = 1.0, 15.0
+# A service whose load keeps rising has all its pods read at most so often, in periods under load; an edge waits for
+# that, so never for long, however seldom its pods are read else.
+ROUND_SPACING_PERIODS, ROUND_SPACING_MAX_S = 0.5, 1.0
 # Two passes over one service start at least this far apart, however many events come: an HPA looks every 15 s.
 SPACING_S = 0.5
 
 Level = tuple[int, int, int, int, int]
+# Before its first word a pod is nothing but there: requests that it has then may have been another's before.
+UNHEARD: Level = (0, 0, 0, 0, 1)
 
 
 def scrape_period_s(endpoint: MetricsEndpoint, pods: int, *, is_busy: bool, max_age_s: float) -> float:
@@ -45,6 +50,11 @@ def pass_period_s(endpoint: MetricsEndpoint, scrape_period_s: float) -> float:
     """Between two passes over a service while nothing happens."""
     wanted_s = SCRAPES_PER_PASS * max(endpoint.period_s, scrape_period_s)
     return min(max(wanted_s, PASS_PERIOD_MIN_S), PASS_PERIOD_MAX_S)
+
+
+def round_spacing_s(endpoint: MetricsEndpoint) -> float:
+    """Between two times that an edge on one pod has all pods of its service read at once."""
+    return min(ROUND_SPACING_PERIODS * endpoint.period_s, ROUND_SPACING_MAX_S)
 
 
 def rate_span_s(period_s: float) -> float:

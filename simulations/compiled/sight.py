@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autoscaler import rhythm
+from autoscaler.rhythm import UNHEARD
 from metrics.window import KEEP_S, SAMPLES_MAX
 
 from .blocks import growth_within
@@ -37,7 +38,7 @@ SPAN_S, PROMPT_PER_S, GENERATED_PER_S, PREEMPTIONS_PER_S, FINISHED_PER_S, STALLE
 COUNTS = 10
 SUMMARY_WIDTH = COUNTS + TTFT_BUCKETS + 1
 
-REACHED, LEFT, NEWS = range(3)  # why `watch` came back
+REACHED, LEFT, HEARD, NEWS = range(4)  # why `watch` came back; HEARD: a first word, or more is held
 
 EYE = np.dtype(
     [
@@ -59,6 +60,8 @@ GATE = np.dtype(
         ("due_at_s", np.float64),
         ("observed_at_s", np.float64),
         ("held_requests", np.float64),
+        ("round_at_s", np.float64),  # when an edge had all replicas read
+        ("is_owed", np.int64),  # such a round: an edge came too soon after the last one
     ]
 )
 
@@ -81,7 +84,7 @@ def new_sight(slots: int, *, has_gaps: bool = False) -> Sight:
     """Nothing was read yet, nothing will be. `has_gaps`: times between tokens, too."""
     eyes, gate = np.zeros(slots, EYE), np.zeros(1, GATE)
     eyes["due_at_s"] = eyes["observed_at_s"] = gate["due_at_s"] = math.inf
-    gate["observed_at_s"] = -math.inf
+    gate["observed_at_s"] = gate["round_at_s"] = -math.inf
     return Sight(
         eyes=eyes,
         gate=gate,
@@ -93,12 +96,13 @@ def new_sight(slots: int, *, has_gaps: bool = False) -> Sight:
 
 @jit
 def watch(
-    world: World, sight: Sight, until_s: float, periods_s: tuple[float, float], firsts: Firsts
+    world: World, sight: Sight, until_s: float, periods_s: tuple[float, float, float], firsts: Firsts
 ) -> tuple[float, int]:
     """Move on, reading what is due, until a read is news, a draining replica is empty, or until then.
 
-    `periods_s`: between two reads of a replica, and of the gate. Returns when, and why. Nothing is news to who gives
-    no edges (NaN).
+    `periods_s`: between two reads of a replica, and of the gate; and at least between two rounds, in which an edge on
+    one replica has all read, as `autoscaler.collect` has it. Returns when, and why. Nothing is news to who gives no
+    edges (NaN).
     """
     is_woken = not math.isnan(firsts[0])
     while True:
@@ -109,7 +113,7 @@ def watch(
         advance(world, due_at_s)
         why = _read_due(world, sight, due_at_s, periods_s, firsts)
         if why == NEWS and is_woken:  # what one says, the others may say too
-            read_all(world, sight, due_at_s, firsts)
+            read_replicas(world, sight, due_at_s, firsts)
         if why != REACHED and is_woken:
             return due_at_s, why
 
@@ -123,28 +127,52 @@ def _next_due_s(world: World, sight: Sight) -> float:
 
 
 @inner
-def _read_due(world: World, sight: Sight, at_s: float, periods_s: tuple[float, float], firsts: Firsts) -> int:
+def _read_due(world: World, sight: Sight, at_s: float, periods_s: tuple[float, float, float], firsts: Firsts) -> int:
     """Read what is due, and say what that means."""
-    gate, why = sight.gate[0], REACHED
+    gate = sight.gate[0]
+    why, read_ones, alive = _read_due_replicas(world, sight, at_s, periods_s[0], firsts)
+    if gate["due_at_s"] <= at_s:
+        gate["due_at_s"] += periods_s[1]
+        if read_gate(world, sight, at_s):
+            why = HEARD
+    # Who is alone has nobody to wait for.
+    if gate["is_owed"] and read_ones and (alive <= 1 or at_s - gate["round_at_s"] >= periods_s[2]):
+        gate["is_owed"], gate["round_at_s"], why = 0, at_s, NEWS
+    return why
+
+
+@inner
+def _read_due_replicas(
+    world: World, sight: Sight, at_s: float, period_s: float, firsts: Firsts
+) -> tuple[int, int, int]:
+    """What it means, short of a round; how many were read, and how many ever are."""
+    why, read_ones, alive = REACHED, 0, 0
     for slot in range(world.course[0]["slots"]):
         eye = sight.eyes[slot]
         if eye["is_leaving"] and world.replicas[slot]["outstanding"] == 0:
             why = max(why, LEFT)
+        alive += eye["due_at_s"] < math.inf
         if eye["due_at_s"] <= at_s:
-            eye["due_at_s"] += periods_s[0]
-            if read(world, sight, slot, at_s, firsts):
-                why = NEWS
-    if gate["due_at_s"] <= at_s:
-        gate["due_at_s"] += periods_s[1]
-        if read_gate(world, sight, at_s):
-            why = NEWS
-    return why
+            read_ones += 1
+            eye["due_at_s"] += period_s
+            found = read(world, sight, slot, at_s, firsts)
+            if found == NEWS:
+                sight.gate[0]["is_owed"] = 1
+            elif found == HEARD:
+                why = HEARD
+    return why, read_ones, alive
 
 
 @jit
 def read_all(world: World, sight: Sight, at_s: float, firsts: Firsts) -> None:
     """Everything that is read at all, now."""
     read_gate(world, sight, at_s)
+    read_replicas(world, sight, at_s, firsts)
+
+
+@inner_apart
+def read_replicas(world: World, sight: Sight, at_s: float, firsts: Firsts) -> None:
+    """All that are read at all, now."""
     for slot in range(world.course[0]["slots"]):
         if sight.eyes[slot]["observed_at_s"] < at_s:
             read(world, sight, slot, at_s, firsts)
@@ -180,8 +208,8 @@ def held_at(world: World, at_s: float) -> int:
 
 
 @inner_apart
-def read(world: World, sight: Sight, slot: int, at_s: float, firsts: Firsts) -> bool:
-    """One replica's page; True where a lens went a step up, or on its first page."""
+def read(world: World, sight: Sight, slot: int, at_s: float, firsts: Firsts) -> int:
+    """One replica's page; NEWS where a lens went a step up, else HEARD on its first page."""
     eye, replica = sight.eyes[slot], world.replicas[slot]
     started = _steps_started(world, replica, at_s)
     running, waiting = replica["outstanding"] - replica["waiting"], replica["waiting"]
@@ -245,12 +273,15 @@ def total_load(world: World) -> tuple[int, int, int, float]:
 
 
 @inner_apart
-def _note_level(sight: Sight, slot: int, new: Level) -> bool:
-    old = sight.levels[slot]
-    news = not sight.eyes[slot]["has_level"] or is_news(new, (old[0], old[1], old[2], old[3], old[4]))
+def _note_level(sight: Sight, slot: int, new: Level) -> int:
+    old, eye = sight.levels[slot], sight.eyes[slot]
+    found = REACHED if eye["has_level"] else HEARD
+    before = (old[0], old[1], old[2], old[3], old[4]) if eye["has_level"] else UNHEARD
+    if is_news(new, before):
+        found = NEWS
     old[0], old[1], old[2], old[3], old[4] = new
-    sight.eyes[slot]["has_level"] = 1
-    return bool(news)
+    eye["has_level"] = 1
+    return found
 
 
 @inner_apart

@@ -18,9 +18,8 @@ from simulations.compiled.layout import GAP_BOUNDS_S, TTFT_BOUNDS_S
 from simulations.compiled.sight import (
     COUNTS,
     KV_USAGE,
-    LEFT,
-    NEWS,
     OBSERVED_S,
+    REACHED,
     RUNNING,
     SPAN_S,
     STALLED_S,
@@ -65,6 +64,7 @@ class Sensors:
             self._width = summary_width(cadence)
         self._firsts = NO_EDGES if cadence.events is None else rhythm.edges(cadence.events.targets)
         self._period_s = cadence.scrape_s
+        self._round_s = 0.0 if cadence.events is None else rhythm.round_spacing_s(cadence.events.endpoint)
         # Who looks as often as it reads, reads when it looks.
         self._reads_when_asked = cadence.events is None and cadence.scrape_s == cadence.decide_s
         if not self._reads_when_asked:
@@ -89,9 +89,9 @@ class Sensors:
 
     def move(self, until_s: float) -> tuple[float, bool]:
         """Move the fleet on, until then or until something is news; returns when, and whether it is."""
-        periods_s = (self._period_s, self._cadence.scrape_s)
+        periods_s = (self._period_s, self._cadence.scrape_s, self._round_s)
         at_s, why = sight.watch(self._fleet.world, self._sight, until_s, periods_s, self._firsts)
-        return at_s, why in (NEWS, LEFT)
+        return at_s, why != REACHED
 
     def begin(self, slot: int, now_s: float) -> None:
         """A replica became ready: from now on it is read, each at its own times."""

@@ -10,6 +10,11 @@ import numpy as np
 import pytest
 
 from autoscaler import rhythm
+from autoscaler.collect import Collector
+from autoscaler.kube.views import pod_view
+from autoscaler.policy.spec import PolicySpec
+from autoscaler.settings import ServicePolicy
+from metrics.clock import ManualClock
 from metrics.sample import EngineSample, Histogram, PodSignals
 from metrics.window import Window
 from simulations.compiled import sight
@@ -17,7 +22,7 @@ from simulations.compiled.fleet import CompiledFleet
 from simulations.compiled.layout import GAP_BOUNDS_S, TTFT_BOUNDS_S
 from simulations.compiled.records import requests_of
 from simulations.policies import build
-from simulations.policies.base import Bounds, Cadence, Policy, SignalsWithPaces
+from simulations.policies.base import Bounds, Cadence, Events, Policy, SignalsWithPaces
 from simulations.policies.catalog import warmtide_spec
 from simulations.policies.warmtide import Warmtide
 from simulations.replica import PROFILES, EngineConfig
@@ -28,15 +33,66 @@ from simulations.world.starts.startup import StartupTimes
 BOUNDS_S, GAPS_S = (*TTFT_BOUNDS_S, math.inf), (*GAP_BOUNDS_S, math.inf)
 
 
+KEY = "default/llm"
+READY = {"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"}
+
+
+class Collecting:
+    """The controller's own collector: told what pods there are and what they said, it says when to read all, and wakes.
+
+    A round's pages are at hand at once here, as if no scrape took time.
+    """
+
+    def __init__(self, events: Events) -> None:
+        self.policy = ServicePolicy(
+            name="default/gold", spec=PolicySpec(targets=events.targets), endpoint=events.endpoint
+        )
+        self.clock = ManualClock(0.0)
+        self.woken: list[str] = []
+        self.hastened: list[str] = []
+        self.collector = Collector(self.clock, wake=self.woken.append)
+        self.collector.hasten = self.hastened.append
+        self.uids: dict[int, str] = {}
+        self.begun = 0
+
+    def begin(self, slot: int) -> None:
+        self.begun += 1
+        self.uids[slot] = f"replica-{self.begun}"
+        self.watch()
+
+    def leave(self, slot: int) -> None:
+        self.uids.pop(slot, None)
+        self.watch()
+
+    def watch(self) -> None:
+        pods = [
+            pod_view({"metadata": {"name": uid, "uid": uid}, "status": {"podIP": "10.0.0.1", "conditions": [READY]}})
+            for uid in self.uids.values()
+        ]
+        self.collector.watch(KEY, pods, self.policy)
+
+    def said(self, slot: int, sample: EngineSample) -> list[int]:
+        """Slots that are to be read now."""
+        self.clock.advance(max(0.0, sample.observed_at_s - self.clock.now_s()))
+        self.collector.on_result(self.uids[slot], sample)
+        hastened = [slot for slot, uid in self.uids.items() if uid in self.hastened]
+        self.hastened.clear()
+        return hastened
+
+    def was_woken(self) -> bool:
+        was, self.woken[:] = bool(self.woken), []
+        return was
+
+
 class PlainSensors:
-    """As `Sensors`, read by read, from the controller's own `Window` and `level_of`."""
+    """As `Sensors`, read by read, from the controller's own `Window` and, where it is woken, its own `Collector`."""
 
     def __init__(self, fleet: CompiledFleet, cadence: Cadence, random: Random, *, slots: int) -> None:
         self.fleet, self.cadence, self.random = fleet, cadence, random
         self.period_s = cadence.scrape_s
         self.together = cadence.events is None and cadence.scrape_s == cadence.decide_s
         self.windows: dict[int, Window] = {}
-        self.levels: dict[int, tuple[int, ...]] = {}
+        self.collecting = None if cadence.events is None else Collecting(cadence.events)
         self.due_s: dict[int, float] = {}
         self.leaving: set[int] = set()
         self.held: tuple[float, float | None] = (0.0, None)
@@ -44,13 +100,16 @@ class PlainSensors:
 
     def begin(self, slot: int, now_s: float) -> None:
         self.windows[slot] = Window()
-        self.levels.pop(slot, None)
+        if self.collecting is not None:
+            self.collecting.begin(slot)
         self.leaving.discard(slot)
         self.due_s[slot] = math.inf if self.together else now_s + self.random.random() * self.period_s
 
     def leave(self, slot: int) -> None:
         self.windows.pop(slot, None)
         self.due_s.pop(slot, None)
+        if self.collecting is not None:
+            self.collecting.leave(slot)
         self.leaving.add(slot)
 
     def end(self, slot: int) -> None:
@@ -65,18 +124,14 @@ class PlainSensors:
                 return until_s, False
             self.fleet.advance(now_s)
             left = any(self.fleet.outstanding(slot) == 0 for slot in self.leaving)
-            news = False
             for slot in [slot for slot, due_s in self.due_s.items() if due_s <= now_s]:
                 self.due_s[slot] += self.period_s
-                news |= self.read(slot, now_s)
+                self.read(slot, now_s)
+            holds_more = False
             if self.gate_due_s <= now_s:
                 self.gate_due_s += self.cadence.scrape_s
-                news |= self.read_gate(now_s)
-            if self.cadence.events is None:
-                continue
-            if news:
-                self.read_all(now_s)
-            if news or left:
+                holds_more = self.read_gate(now_s)
+            if self.collecting is not None and (self.collecting.was_woken() or holds_more or left):
                 return now_s, True
 
     def read_all(self, now_s: float) -> None:
@@ -88,15 +143,11 @@ class PlainSensors:
         before, self.held = self.held[0], (float(self.fleet.held_requests), now_s)
         return self.held[0] > before
 
-    def read(self, slot: int, now_s: float) -> bool:
+    def read(self, slot: int, now_s: float) -> None:
         sample = page(self.fleet, slot, now_s)
-        if not self.windows[slot].add(sample):
-            return False
-        if self.cadence.events is None:
-            return False
-        old, new = self.levels.get(slot), rhythm.level_of(sample, self.cadence.events.targets)
-        self.levels[slot] = new
-        return old is None or rhythm.is_news(new, old)
+        if self.windows[slot].add(sample) and self.collecting is not None:
+            for other in self.collecting.said(slot, sample):
+                self.read(other, now_s)
 
     def look(self, slots: Sequence[int], now_s: float) -> list[PodSignals | None]:
         if self.together:
