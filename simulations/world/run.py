@@ -3,11 +3,14 @@
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
+from operator import eq
 from random import Random
 
 from autoscaler.policy.types import Observation
 from autoscaler.rhythm import SPACING_S, pass_period_s
 from simulations.policies.base import Cadence, Policy, Role, Wish
+from simulations.world.nodes import NodeGroup
 from simulations.world.outcome import SERIES_POINTS, Change, Outcome, PoolUse
 from simulations.world.parts import FleetPart
 from simulations.world.pods import Pods
@@ -20,7 +23,7 @@ from simulations.world.series import Recorder
 from simulations.world.serving import fixed_slots, make_fleet, prefix_hit_ratio, serve_to_the_end
 from simulations.world.setting import PLACES_PER_REPLICA, Setting
 from simulations.world.starts.phases import PhasedStarts, Phases
-from simulations.world.starts.startup import DrawnStarts, Starts
+from simulations.world.starts.startup import DrawnStarts, StartFigures, Starts
 from simulations.world.stream import as_they_come
 from simulations.world.tally import Tally, lost_among, ttft_quantile_s
 from simulations.world.tenant import Tenant, Tenants
@@ -45,13 +48,14 @@ def simulate_one(
     return replace(run.end(), nodes=nodes.use(setting.span_s) if setting.nodes else ())
 
 
-def tenant_of(setting: Setting, tenants: Tenants, *, first_kind: int = 0) -> Tenant:
-    """The service's places; without nodes in its setting, as many as it ever needs.
+def tenant_of(setting: Setting, tenants: Tenants, *, first_kind: int = 0, group: NodeGroup | None = None) -> Tenant:
+    """The service's places; without nodes in its setting, as many as it ever needs, of this `group`.
 
     `first_kind`: of the fleet's kinds of machines, from which on its classes have theirs.
     """
     slots = None if setting.nodes else setting.bounds.high * PLACES_PER_REPLICA
-    tenant = tenants.add(gpus=setting.gpus_per_replica, gpu_class=setting.gpu_class, slots=slots)
+    fits = setting.fits if group is None else partial(eq, group)
+    tenant = tenants.add(gpus=setting.gpus_per_replica, fits=fits, slots=slots)
     tenant.kinds = {one.gpu_class: kind for kind, one in enumerate(setting.on_class, first_kind)}
     return tenant
 
@@ -186,7 +190,7 @@ class Run:
             starts=self._pods.starts,
             replicas_at_start=self._setting.replicas_at_start,
             decisions=tuple(replace(change, pool=role) for change in self._decisions),
-            startups=self._starts.figures(span_s),
+            startups=StartFigures(by_tier=self._starts.figures(span_s).by_tier),  # bytes came for both
             series=self._recorder.series(),
         )
 

@@ -79,7 +79,7 @@ class Setting:
 
     def make_nodes(self) -> Nodes:
         """Its nodes, with the fates of its seed."""
-        return Nodes(self.nodes or (self._enough(),), seed=self.seed, budget_gpus=self.budget_gpus)
+        return Nodes(self.nodes or (self.enough(),), seed=self.seed, budget_gpus=self.budget_gpus)
 
     @property
     def first_machine(self) -> Machine:
@@ -97,7 +97,8 @@ class Setting:
         usable = [group.gpus for group in self.nodes if self.gpu_class in (None, group.gpu_class)]
         return max(usable, default=0) if self.nodes else self.gpus_per_node
 
-    def _enough(self) -> NodeGroup:
+    def enough(self) -> NodeGroup:
+        """Nodes of its own, as many as it ever needs."""
         per_node = self.gpus_per_node // self.gpus_per_replica
         nodes = -(-self.bounds.high * PLACES_PER_REPLICA // per_node)
         return NodeGroup(gpu_class=self.gpu_class or NODE_CLASS, gpus=self.gpus_per_node, low=nodes, high=nodes)

@@ -1,9 +1,9 @@
 """One service's places on nodes that others may use, too: a slot for each replica that fits on each node."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-from simulations.world.nodes import Happening, Node, Nodes
+from simulations.world.nodes import Happening, Node, NodeGroup, Nodes
 from simulations.world.starts.holdings import Holdings
 
 
@@ -17,9 +17,9 @@ class Tenants:
         self.nodes = nodes
         self._all: list[Tenant] = []
 
-    def add(self, *, gpus: int, gpu_class: str | None = None, slots: int | None = None) -> "Tenant":
+    def add(self, *, gpus: int, fits: Callable[[NodeGroup], bool], slots: int | None = None) -> "Tenant":
         """One more, less important than those before. `slots`: so many at most; None: as many as fit."""
-        tenant = Tenant(self, self._all.copy(), gpus=gpus, gpu_class=gpu_class, slots=slots)
+        tenant = Tenant(self, self._all.copy(), gpus=gpus, fits=fits, slots=slots)
         self._all.append(tenant)
         return tenant
 
@@ -45,7 +45,7 @@ class Tenants:
 
 
 class Tenant:
-    """One service among them; `gpus` of each of its replicas, on nodes of a class or of any."""
+    """One service among them; `gpus` of each of its replicas, on nodes of the groups that they fit."""
 
     def __init__(
         self,
@@ -53,7 +53,7 @@ class Tenant:
         before: Sequence["Tenant"],
         *,
         gpus: int,
-        gpu_class: str | None,
+        fits: Callable[[NodeGroup], bool],
         slots: int | None,
     ) -> None:
         self.gpus = gpus
@@ -61,11 +61,7 @@ class Tenant:
         self.kinds: Mapping[str, int] = {}  # of GPU, by class, where a replica is not the same on all
         self.holdings: Holdings | None = None  # on the disks of these nodes, where others have theirs there, too
         self._place, self._nodes, self._before = place, place.nodes, before
-        self.usable = frozenset(
-            index
-            for index, node in enumerate(self._nodes.nodes)
-            if node.group.gpus >= gpus and gpu_class in (None, node.group.gpu_class)
-        )
+        self.usable = frozenset(index for index, node in enumerate(self._nodes.nodes) if fits(node.group))
         # Slots of a node lie side by side, the nodes in the order of their groups.
         self.index_of = [index for index in sorted(self.usable) for _ in range(self._node(index).group.gpus // gpus)]
         self.index_of = self.index_of[:slots]

@@ -9,7 +9,13 @@ from simulations.world.starts.caches import NodeCaches
 from simulations.world.starts.downloads import Downloads
 from simulations.world.starts.stores import Arrival, Model, Stores
 
-ALONE = "the service"  # the key of its model where there is no other; those of others on its nodes are their names
+ALONE = "the service"  # its name where there is no other; models of others on its nodes have theirs
+
+
+def model_of(size_bytes: int, caches: NodeCaches, nodes: Sequence[int]) -> Model:
+    """Weights of so many bytes. `nodes`: all that may ever be, in the order in which replicas go to them."""
+    ahead = frozenset(node for index, node in enumerate(nodes) if caches.is_ahead(index))
+    return Model(size_bytes=size_bytes, keep=caches.keep, ahead=ahead)
 
 
 class Holdings:
@@ -19,34 +25,33 @@ class Holdings:
     first, and who hears of it later changes nothing of what was put there since.
     """
 
-    def __init__(self, stores: Stores, key: str, *, size_bytes: int, caches: NodeCaches, nodes: Sequence[int]) -> None:
-        """`nodes`: all that may ever be, in the order in which replicas go to them."""
-        ahead = frozenset(node for index, node in enumerate(nodes) if caches.is_ahead(index))
-        stores.add(key, Model(size_bytes=size_bytes, keep=caches.keep, ahead=ahead))
-        self._stores, self._key = stores, key
+    def __init__(self, stores: Stores, name: str, model: Model, *, key: str | None = None) -> None:
+        """`key`: of its model, where others on these nodes may have the same."""
+        stores.add(name, key or name, model)
+        self._stores, self._name = stores, name
         self._lives: Counter[int] = Counter()  # of each node, those whose end was heard of
 
     @property
     def next_at_s(self) -> float:
         """When something begins or ends next, or what another let happen is to be heard."""
-        arrived_s = (arrival.at_s for arrival in self._stores.arrivals[self._key])
+        arrived_s = (arrival.at_s for arrival in self._stores.arrivals[self._name])
         return min(self._stores.next_at_s, min(arrived_s, default=math.inf))
 
     def holds(self, node: int) -> bool:
         """Whether its weights are on a node."""
-        return self._stores.holds(self._key, node)
+        return self._stores.holds(self._name, node)
 
     def hold(self, node: int, slot: int) -> None:
         """A replica has long been there."""
-        self._stores.hold(self._key, node, slot)
+        self._stores.hold(self._name, node, slot)
 
     def need(self, node: int, slot: int, *, at_s: float, now_s: float) -> Arrival | None:
         """A replica on this node needs its weights from then on; its arrival, where they are there now."""
-        return self._stores.need(self._key, node, slot, at_s=at_s, now_s=now_s)
+        return self._stores.need(self._name, node, slot, at_s=at_s, now_s=now_s)
 
     def leave(self, slot: int, now_s: float) -> None:
         """A replica is gone, whether it had its weights or not."""
-        self._stores.leave(self._key, slot, now_s)
+        self._stores.leave(self._name, slot, now_s)
 
     def come(self, node: int, now_s: float) -> None:
         """A node is there, and empty."""
@@ -62,19 +67,19 @@ class Holdings:
     def settle(self, now_s: float) -> list[Arrival]:
         """Let happen what is due; what arrived for its replicas."""
         self._stores.settle(now_s)
-        arrivals = self._stores.arrivals[self._key]
-        self._stores.arrivals[self._key] = []
+        arrivals = self._stores.arrivals[self._name]
+        self._stores.arrivals[self._name] = []
         return arrivals
 
     @property
     def fetched_bytes(self) -> float:
         """What the origin gave to all nodes, but for other services."""
-        return self._stores.fetched_bytes(self._key)
+        return self._stores.fetched_bytes(self._name)
 
     @property
     def evictions(self) -> int:
         """Of its weights, from nodes where no replica was."""
-        return self._stores.evictions[self._key]
+        return self._stores.evictions_of(self._name)
 
 
 def alone(
@@ -83,4 +88,4 @@ def alone(
     """Of the only service on these nodes."""
     stores = Stores(caches, downloads)
     stores.await_others(nodes, random)
-    return Holdings(stores, ALONE, size_bytes=size_bytes, caches=caches, nodes=nodes)
+    return Holdings(stores, ALONE, model_of(size_bytes, caches, nodes))

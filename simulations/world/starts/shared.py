@@ -1,10 +1,10 @@
 """The disks, memories and lines of nodes that several services start on."""
 
 from collections.abc import Callable, Mapping, Sequence
-from itertools import pairwise
+from itertools import chain, pairwise
 from random import Random
 
-from simulations.world.starts.holdings import Holdings
+from simulations.world.starts.holdings import ALONE, Holdings, model_of
 from simulations.world.starts.phases import Phases
 from simulations.world.starts.stores import Stores
 
@@ -30,9 +30,23 @@ def shared_holdings(services: Mapping[str, tuple[Phases, Sequence[int]]], random
     """Of each service by its name, from its phases and its nodes: `cacheops.plan` has one budget on each node."""
     all_phases = [phases for phases, _ in services.values()]
     check_shared(all_phases)
-    stores = Stores(all_phases[0].caches, all_phases[0].line())
-    stores.await_others(sorted({node for _, nodes in services.values() for node in nodes}), random)
+    stores = _stores(all_phases[0], [nodes for _, nodes in services.values()], random)
     return {
-        name: Holdings(stores, name, size_bytes=round(phases.weights_bytes), caches=phases.caches, nodes=nodes)
+        name: Holdings(stores, name, model_of(round(phases.weights_bytes), phases.caches, nodes))
         for name, (phases, nodes) in services.items()
     }
+
+
+def holdings_of_pools(phases: Phases, pools: Mapping[str, Sequence[int]], random: Random) -> dict[str, Holdings]:
+    """Of each pool of a service by its name, from its nodes: all have the same model, of which a node has one copy."""
+    stores = _stores(phases, list(pools.values()), random)
+    return {
+        name: Holdings(stores, name, model_of(round(phases.weights_bytes), phases.caches, nodes), key=ALONE)
+        for name, nodes in pools.items()
+    }
+
+
+def _stores(phases: Phases, nodes: Sequence[Sequence[int]], random: Random) -> Stores:
+    stores = Stores(phases.caches, phases.line())
+    stores.await_others(sorted(set(chain.from_iterable(nodes))), random)
+    return stores

@@ -7,7 +7,7 @@ A replica whose weights the plan finds no room for fetches them for itself, as i
 import heapq
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from random import Random
 
@@ -50,6 +50,7 @@ class _User:
 
     node: int
     key: str
+    owner: str = ""  # the service whose replica it is
     slot: int | None = None
     use_s: float = math.inf
     file: str = ""  # a file of its own; empty: that of the cache
@@ -89,20 +90,22 @@ class Stores:
         }
         self._nodes: dict[int, NodeStore] = {}
         self._there: set[int] = set()
-        self._replicas: dict[tuple[str, int], _User] = {}  # by key and slot
+        self._replicas: dict[tuple[str, int], _User] = {}  # by service and slot
         self._files: dict[str, str] = {}  # those that users fetched for themselves, and what is in them
         self._agenda: list[tuple[float, int, Callable[[float], object]]] = []
         self._serial = 0
-        self.arrivals: dict[str, list[Arrival]] = {}
-        self.evictions: dict[str, int] = {}
+        self._model_of: dict[str, str] = {}  # of each service
+        self.arrivals: dict[str, list[Arrival]] = {}  # by service
+        self.evictions: dict[str, int] = {}  # by model
         self.lives: dict[int, int] = {}  # of each node, those that ended
 
-    def add(self, key: str, model: "Model") -> None:
-        """A service's weights."""
-        if key in self._models:
+    def add(self, owner: str, key: str, model: Model) -> None:
+        """A service's weights; several may have the same, of which a node keeps one copy."""
+        before = self._models.get(key, model)
+        if owner in self.arrivals or replace(before, ahead=model.ahead) != model:
             raise ValueError(f"there are two models {key!r} on the same nodes")
-        self._models[key] = model
-        self.arrivals[key], self.evictions[key] = [], 0
+        self._models[key] = replace(model, ahead=before.ahead | model.ahead)
+        self._model_of[owner], self.arrivals[owner], self.evictions[key] = key, [], 0
 
     def await_others(self, nodes: Sequence[int], random: Random) -> None:
         """From now on others come to these nodes at times of their own."""
@@ -118,11 +121,16 @@ class Stores:
         """When something begins or ends next."""
         return min(self._agenda[0][0] if self._agenda else math.inf, self._downloads.next_end_s)
 
-    def fetched_bytes(self, key: str) -> float:
-        """Of all that came from the origin, what did not come for another service."""
+    def fetched_bytes(self, owner: str) -> float:
+        """Of all that came from the origin, what did not come for another service's model."""
+        key = self._model_of[owner]
         others = {name for name, model in self._models.items() if not model.is_of_others and name != key}
         elsewhere = [name for name, held in self._files.items() if held in others]
         return self._downloads.moved_bytes - sum(map(self._downloads.moved_bytes_of, (*others, *elsewhere)))
+
+    def evictions_of(self, owner: str) -> int:
+        """Of its weights, from nodes where no replica was."""
+        return self.evictions[self._model_of[owner]]
 
     def at(self, node: int) -> NodeStore:
         """What is on a node."""
@@ -131,32 +139,33 @@ class Stores:
             self._nodes[node] = NodeStore(disk=disk, memory=memory)
         return self._nodes[node]
 
-    def holds(self, key: str, node: int) -> bool:
+    def holds(self, owner: str, node: int) -> bool:
         """Whether a service's weights are on a node."""
-        return node in self._nodes and key in self._nodes[node].disk.trees
+        return node in self._nodes and self._model_of[owner] in self._nodes[node].disk.trees
 
-    def hold(self, key: str, node: int, slot: int) -> None:
+    def hold(self, owner: str, node: int, slot: int) -> None:
         """A replica has long been there: its weights are as well, if they have room and anything is kept."""
+        key = self._model_of[owner]
         place, size_bytes = self.at(node), self._models[key].size_bytes
         if self._models[key].keep is Keeping.NONE or not place.disk.hold(key, size_bytes, 0.0):
             return
         place.memory.read(key, size_bytes)
         place.disk.lease(key, 1, 0.0)
-        self._join(_User(node=node, key=key, slot=slot, is_reading=True))
+        self._join(_User(node=node, key=key, owner=owner, slot=slot, is_reading=True))
 
-    def need(self, key: str, node: int, slot: int, *, at_s: float, now_s: float) -> Arrival | None:
+    def need(self, owner: str, node: int, slot: int, *, at_s: float, now_s: float) -> Arrival | None:
         """A replica on this node needs its weights from then on; its arrival, where they are there now."""
-        user = _User(node=node, key=key, slot=slot)
+        user = _User(node=node, key=self._model_of[owner], owner=owner, slot=slot)
         self._join(user)
         if at_s > now_s:
             self._plan(at_s, partial(self._seek, user))
             return None
         self._seek(user, now_s)
-        return self.arrivals[key].pop() if user.is_reading else None
+        return self.arrivals[owner].pop() if user.is_reading else None
 
-    def leave(self, key: str, slot: int, now_s: float) -> None:
+    def leave(self, owner: str, slot: int, now_s: float) -> None:
         """A replica is gone, whether it had its weights or not."""
-        if (user := self._replicas.pop((key, slot), None)) is not None:
+        if (user := self._replicas.pop((owner, slot), None)) is not None:
             self._release(user, now_s)
 
     def come(self, node: int, now_s: float) -> None:
@@ -197,7 +206,7 @@ class Stores:
     def _join(self, user: _User) -> None:
         self.at(user.node).users.append(user)
         if user.slot is not None:
-            self._replicas[user.key, user.slot] = user
+            self._replicas[user.owner, user.slot] = user
 
     def _is_here(self, user: _User) -> bool:
         return user in self.at(user.node).users
@@ -293,7 +302,7 @@ class Stores:
         if user.slot is None:
             self._plan(now_s + user.use_s, partial(self._release, user))
         else:
-            self.arrivals[user.key].append(
+            self.arrivals[user.owner].append(
                 Arrival(slot=user.slot, at_s=now_s, is_in_memory=is_in_memory, is_read_ahead=is_ahead)
             )
 

@@ -6,14 +6,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from autoscaler.policy.types import Observation, Tier
 from simulations.policies import build
-from simulations.policies.base import Bounds, Pair, Policy, Role
+from simulations.policies.base import Bounds, Cadence, Pair, Policy, Role, Wish
 from simulations.policies.static import Static
 from simulations.scenarios import Scenario
 from simulations.scenarios.config import parse_scenario
 from simulations.world import Setting, simulate
 from simulations.world.nodes import NodeGroup
+from simulations.world.outcome import PoolUse
 from simulations.world.paired import setting_of_prefill
+from simulations.world.starts.phases import Phases
 
 SCENARIO = """\
 traffic: {rates: azure_2023_conversation, rateRatio: 12, endSeconds: 600}
@@ -96,6 +99,49 @@ def test_pools_share_the_nodes_that_there_are() -> None:
     assert max(n for _, n in outcome.pools[0].changes) + max(n for _, n in outcome.pools[1].changes) > 3
     assert outcome.gpu_hours <= 3 * full.span_s / 3600 + 1e-9
     assert outcome.nodes[0].gpu_hours == pytest.approx(3 * full.span_s / 3600)
+
+
+class Grows:
+    """To two, from a time on; and when each was ready."""
+
+    def __init__(self, from_s: float) -> None:
+        self.from_s = from_s
+        self.cadence = Cadence(scrape_s=1.0, decide_s=1.0)
+
+    def wish(self, seen: Observation, now_s: float) -> Wish:
+        return Wish(replicas=2 if now_s >= self.from_s else 1)
+
+
+PHASES = Phases(origin_bytes_per_s=1e9, node_bytes_per_s=1e9, log_deviation=0.0)
+FETCH_S = 16.1
+
+
+def tiers(use: PoolUse) -> list[tuple[Tier, float]]:
+    return [(each.tier, each.median_s) for each in use.startups.by_tier]
+
+
+def test_a_node_keeps_one_copy_of_the_model_for_both_pools() -> None:
+    both_on_each = replace(setting_of(1, 1), nodes=(NodeGroup(gpus=2, low=2, high=2),), startup=PHASES)
+
+    outcome = simulate(both_on_each, Pair(prefill=Grows(200.0), decode=Grows(50.0)))
+
+    prefill, decode = map(tiers, outcome.pools)
+    assert [tier for tier, _ in decode] == [Tier.COLD]
+    assert decode[0][1] == pytest.approx(PHASES.cold_s)
+    assert [tier for tier, _ in prefill] == [Tier.WARM]  # on the second node, where decoding brought it
+    assert outcome.startups.fetched_bytes == pytest.approx(PHASES.weights_bytes)
+
+
+def test_pools_that_fetch_at_once_to_nodes_of_their_own_share_the_line() -> None:
+    on_their_own = replace(setting_of(1, 1), startup=PHASES)
+
+    at_once, apart = (
+        simulate(on_their_own, Pair(prefill=Grows(from_s), decode=Grows(50.0))) for from_s in (50.0, 200.0)
+    )
+
+    assert [tiers(use)[0][1] for use in at_once.pools] == pytest.approx([PHASES.cold_s + FETCH_S] * 2, abs=2.0)
+    assert [tiers(use)[0][1] for use in apart.pools] == pytest.approx([PHASES.cold_s] * 2, abs=1e-6)
+    assert at_once.startups.fetched_bytes == apart.startups.fetched_bytes == pytest.approx(2 * PHASES.weights_bytes)
 
 
 def test_a_lost_node_takes_its_requests_whatever_pool_they_were_in() -> None:

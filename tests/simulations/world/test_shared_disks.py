@@ -19,7 +19,7 @@ from simulations.world import Outcome, Setting, simulate, simulate_together
 from simulations.world.nodes import NodeGroup
 from simulations.world.starts.caches import Keeping, NodeCaches, OtherModel
 from simulations.world.starts.downloads import Downloads
-from simulations.world.starts.holdings import Holdings
+from simulations.world.starts.holdings import Holdings, model_of
 from simulations.world.starts.phases import Phases
 from simulations.world.starts.stores import Stores
 
@@ -136,19 +136,22 @@ def test_services_that_say_different_things_of_their_nodes_are_refused(other: Ph
 
 NODES, SLOTS = 2, 4
 NIGHT = OtherModel(name="night", size_bytes=8 * GB, uses_per_hour=4.0, use_s=900.0)
-SIZES_GB = {"large": 14, "small": 9}
+SIZES_GB = {"large": 14, "small": 9, "twin": 14}
+SAME = {"twin": "large"}  # two services of one model, as the two pools of one service
 
 
 class Place:
-    """Two services on the same nodes, and which replicas of theirs are to have their weights."""
+    """Services on the same nodes, and which replicas of theirs are to have their weights."""
 
     def __init__(self, keeps: tuple[Keeping, Keeping], disk_bytes: int, seed: int) -> None:
         room = NodeCaches(disk_bytes=disk_bytes, memory_bytes=10 * GB, others=(NIGHT,))
         self.stores = Stores(room, Downloads(origin_bytes_per_s=0.1e9, node_bytes_per_s=0.05e9))
         self.stores.await_others(range(NODES), Random(seed))
         self.services = {
-            name: Holdings(self.stores, name, size_bytes=gb * GB, caches=replace(room, keep=keep), nodes=range(NODES))
-            for (name, gb), keep in zip(SIZES_GB.items(), keeps, strict=True)
+            name: Holdings(
+                self.stores, name, model_of(gb * GB, replace(room, keep=keep), range(NODES)), key=SAME.get(name)
+            )
+            for (name, gb), keep in zip(SIZES_GB.items(), (*keeps, keeps[0]), strict=True)
         }
         self.slots: dict[tuple[str, int], int] = {}
         self.arrived: Counter[tuple[str, int]] = Counter()

@@ -14,7 +14,7 @@ from simulations.trace import Arrival
 from simulations.world import Outcome, Setting, simulate
 from simulations.world.nodes import NodeGroup
 from simulations.world.starts.caches import NodeCaches
-from simulations.world.starts.holdings import Holdings
+from simulations.world.starts.holdings import Holdings, model_of
 from simulations.world.starts.phases import PhasedStarts, Phases
 from simulations.world.starts.startup import Deviations, StartupTimes
 from simulations.world.starts.stores import Stores
@@ -103,7 +103,7 @@ def test_nobody_sleeps_through_the_loss_of_his_node_nor_before_he_was_ready(star
 def test_what_sleeps_has_its_weights_mounted_until_it_ends() -> None:
     phases = Phases(log_deviation=0.0, sleep_s=100.0)
     stores = Stores(NodeCaches(), phases.line())
-    holdings = Holdings(stores, "own", size_bytes=10, caches=phases.caches, nodes=[0])
+    holdings = Holdings(stores, "own", model_of(10, phases.caches, [0]))
     starts = PhasedStarts(phases, Random(1), [0], holdings=holdings)
     starts.come(0, 0.0)
     starts.hold(0, 0)

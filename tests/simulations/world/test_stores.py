@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from autoscaler.policy.types import Tier
 from simulations.world.starts.caches import Keeping, NodeCaches, OtherModel
 from simulations.world.starts.downloads import Downloads
-from simulations.world.starts.holdings import Holdings
+from simulations.world.starts.holdings import Holdings, model_of
 from simulations.world.starts.page_cache import PageCache
 from simulations.world.starts.phases import PhasedStarts, Phases
 from simulations.world.starts.stores import Stores
@@ -252,7 +252,7 @@ def test_no_disk_holds_more_than_it_may_nothing_in_use_is_evicted_and_all_that_l
     downloads = Counted(origin_bytes_per_s=0.1e9, node_bytes_per_s=0.05e9)
     stores = Stores(caches, downloads)
     stores.await_others(range(NODES), Random(seed))
-    service = Holdings(stores, OWN, size_bytes=10 * GB, caches=caches, nodes=range(NODES))
+    service = Holdings(stores, OWN, model_of(10 * GB, caches, range(NODES)))
     slots: dict[int, int] = {}
     there = set(range(NODES))
     for node in range(NODES):
