@@ -1,7 +1,6 @@
 """Who carries trials out: this process, several on this machine, or a Ray cluster. The figures are the same."""
 
 import multiprocessing
-import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -10,6 +9,7 @@ from enum import StrEnum
 from typing import Protocol, TypeVar
 
 from simulations.errors import SimulationError, UsageError
+from simulations.interrupts import end_on_interrupt, interrupts_held
 
 from .trial import Figures, Trial, carry_out
 
@@ -48,7 +48,7 @@ def spread_over(jobs: int) -> Iterator[Spread]:
 
 
 def _in_processes(trials: Sequence[Trial], jobs: int) -> Iterator[Figures]:
-    with _pool(jobs) as pool:
+    with _pool(min(jobs, len(trials))) as pool:
         for done in as_completed([pool.submit(carry_out, trial) for trial in trials]):
             yield done.result()
 
@@ -57,18 +57,16 @@ def _in_processes(trials: Sequence[Trial], jobs: int) -> Iterator[Figures]:
 def _pool(jobs: int) -> Iterator[ProcessPoolExecutor]:
     # Spawned: a fork would copy threads' locks, of numba's compiler among others, in whatever state they are.
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(max_workers=jobs, mp_context=context, initializer=_end_on_interrupt)
+    pool = ProcessPoolExecutor(max_workers=jobs, mp_context=context, initializer=end_on_interrupt)
     try:
+        with interrupts_held():
+            for _ in range(jobs):
+                pool.submit(int)  # a process starts with each
         yield pool
     except BrokenProcessPool as exc:  # killed: most of all where memory ran out
         raise SimulationError("a process of --jobs was killed; fewer of them need less memory") from exc
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _end_on_interrupt() -> None:
-    """Ctrl-C reaches the children, too; there is nothing in them to tidy up, and nothing to say."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _on_ray(trials: Sequence[Trial]) -> Iterator[Figures]:

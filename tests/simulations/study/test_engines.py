@@ -2,7 +2,10 @@
 
 import importlib.util
 import os
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +13,7 @@ from simulations.errors import SimulationError, UsageError
 from simulations.scenarios import load_scenario
 from simulations.study import STATIC, Engine, Figures, Trial, carry_out_all, spread_over
 
+ROOT = Path(__file__).parents[3]
 HAS_RAY = importlib.util.find_spec("ray") is not None
 
 
@@ -64,3 +68,31 @@ def test_without_ray_it_is_said_how_to_get_it(trials: list[Trial]) -> None:
 @pytest.mark.enable_socket
 def test_a_ray_cluster_finds_the_same(trials: list[Trial], alone: list[Figures]) -> None:
     assert by_key(list(carry_out_all(trials, engine=Engine.RAY))) == by_key(alone)
+
+
+INTERRUPTED = """
+import os, signal
+from simulations.study import spread_over
+
+if __name__ == "__mp_main__":  # what a process runs first
+    os.kill(os.getpid(), signal.SIGINT)  # as Ctrl-C on a terminal does to each
+if __name__ == "__main__":
+    with spread_over(2) as spread:
+        list(spread(int, [1]))
+"""
+
+
+def test_a_process_that_is_interrupted_while_it_starts_says_nothing(tmp_path: Path) -> None:
+    script = tmp_path / "interrupted.py"
+    script.write_text(INTERRUPTED)
+
+    done = subprocess.run(
+        [sys.executable, str(script)],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=50,
+    )
+
+    assert "SimulationError: a process of --jobs was killed" in done.stderr
+    assert "KeyboardInterrupt" not in done.stderr
