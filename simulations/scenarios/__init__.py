@@ -34,7 +34,8 @@ def load_scenario(name: str) -> Scenario:
     found = load_any(name)
     if isinstance(found, Together):
         raise ScenarioError(
-            f"scenario {name} is of several services: run and compare take it; here a file of one of them is expected"
+            f"scenario {name} is of several services: run, compare, tune and oracle take it; "
+            "here a file of one of them is expected"
         )
     return found
 

@@ -4,6 +4,7 @@ nodes: # in the order in which they are used; without this part there is always 
 - name: own
   gpuClass: NVIDIA-L40S # price: as cost.yaml of kserve-vllm-mini has it for this product
   gpus: 4 # of each node
+  memoryBytes: 512e9 # of each node, for engines that sleep and for files; 128 GiB for each GPU without this
   count: 2
 - name: spot
   gpus: 4
@@ -32,7 +33,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from simulations.replica import PROFILES
-from simulations.scenarios.parts import Count, Part, Positive, Seconds
+from simulations.scenarios.parts import Bytes, Count, Part, Positive, Seconds
 from simulations.world.machines import ClassMachine, Machine
 from simulations.world.nodes import IDLE_S, NODE_CLASS, NOTICE_S, NodeGroup
 
@@ -57,6 +58,7 @@ class NodesPart(Part):
     name: str = "node"
     gpu_class: str = NODE_CLASS
     gpus: Count = 1
+    memory_bytes: Bytes | None = None
     count: Count | None = None
     min: int | None = None
     max: Count | None = None
@@ -74,6 +76,7 @@ class NodesPart(Part):
             name=self.name,
             gpu_class=self.gpu_class,
             gpus=self.gpus,
+            memory_bytes=None if self.memory_bytes is None else round(self.memory_bytes),
             low=low,
             high=high,
             provision_s=self.provision_seconds,

@@ -3,6 +3,7 @@
 startup:
   sleepSeconds: 900 # so long an engine sleeps where its replica was (vLLM's sleep mode); a start there wakes it
   hotSeconds: 3 # and takes so long
+  weightsBytes: 16.1e9 # what it holds of its node's memory meanwhile; of replicas with phases theirs count
   logDeviation: {cold: 0.36, warm: 0.27, hot: 0.12} # of lognormal draws, the defaults by tier; or one number for all
   phases: # medians of what each phase takes, and how fast bytes move; those left out are as `Phases` has them
     weightsBytes: 16.1e9
@@ -12,7 +13,7 @@ startup:
     keep: prefetch # none | on-demand | prefetch | all-nodes, see `Keeping`
     prefetchNodes: 4
     diskBytes: 100e9 # of each node
-    memoryBytes: 64e9 # page cache of each node
+    memoryBytes: 64e9 # page cache of each node, as far as engines that sleep leave it
     others: # who else wants room there
     - {name: qwen3-32b, bytes: 65.5e9, usesPerHour: 0.5, useSeconds: 600}
 
@@ -105,6 +106,7 @@ class StartupPart(Part):
     cold_seconds: Positive | None = None
     warm_seconds: Positive | None = None
     hot_seconds: Positive | None = None
+    weights_bytes: Positive | None = None
     sleep_seconds: Seconds | None = None
     log_deviation: DeviationsPart | Seconds | None = None
     phases: PhasesPart | None = None
@@ -120,6 +122,8 @@ class StartupPart(Part):
             return StartupTimes(**given)
         if self.cold_seconds is not None or self.warm_seconds is not None:
             raise ValueError("startup: coldSeconds and warmSeconds do not go with phases or caches, which decide them")
+        if self.weights_bytes is not None:
+            raise ValueError("startup.weightsBytes: of replicas that start by phases say startup.phases.weightsBytes")
         caches = NodeCaches() if self.caches is None else self.caches.made()
         return Phases(**given, **({} if self.phases is None else _given(self.phases)), caches=caches)
 

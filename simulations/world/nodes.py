@@ -13,6 +13,7 @@ from functools import partial
 from itertools import accumulate
 from random import Random
 
+from simulations.world.host_memory import HostMemory
 from simulations.world.starts.startup import LOG_DEVIATION
 
 NODE_CLASS = "gpu"  # where nobody says which
@@ -22,6 +23,8 @@ NOTICE_S = 120.0  # of AWS for a spot instance; GCP and Azure give 30 s
 UNNOTICED_S = 50.0
 IDLE_S = 600.0  # cluster-autoscaler's --scale-down-unneeded-time
 IDLE_MIN_S = 10.0  # its --scan-interval; a node must not go before what it was bought for is there
+# AWS's g6e.4xlarge has 128 GiB beside its one L40S; who has H100 has twice that for each (p5.48xlarge).
+HOST_BYTES_PER_GPU = 128 * 2**30
 HOUR_S = 3600.0
 NODES_MAX = 10_000  # of a group: what Kubernetes is tested for is half of it
 
@@ -33,6 +36,7 @@ class NodeGroup:
     name: str = "node"
     gpu_class: str = NODE_CLASS
     gpus: int = 1  # of each node
+    memory_bytes: int | None = None  # of each node, for engines that sleep and for files; None: as is usual
     low: int = 1
     high: int = 1
     provision_s: float = 0.0  # median, from bought to there
@@ -61,6 +65,11 @@ class NodeGroup:
                 raise ValueError(f"nodes {self.name}: there is no node {number} to be lost at {at_s} s")
 
     @property
+    def host_bytes(self) -> int:
+        """Main memory of each node."""
+        return self.gpus * HOST_BYTES_PER_GPU if self.memory_bytes is None else self.memory_bytes
+
+    @property
     def is_elastic(self) -> bool:
         """Whether nodes are bought for replicas that wait."""
         return self.low < self.high
@@ -68,7 +77,7 @@ class NodeGroup:
 
 _AMOUNTS = (
     *("provision_s", "log_deviation", "idle_s", "reclaims_per_hour", "notice_s", "losses_per_hour"),
-    "price_per_gpu_hour",
+    *("price_per_gpu_hour", "host_bytes"),
 )
 
 
@@ -138,6 +147,7 @@ class Nodes:
             raise ValueError(f"nodes need a name of their own for each group, got {', '.join(names)}")
         self.groups, self.budget_gpus = tuple(groups), budget_gpus
         self.nodes = [Node(group=group, number=number) for group in groups for number in range(group.high)]
+        self.memory = HostMemory([node.group.host_bytes for node in self.nodes])
         self.held_gpus = 0  # of all replicas that are, with and without a node: what a quota counts
         self._meets = False
         self._after_meeting: list[Callable[[], None]] = []

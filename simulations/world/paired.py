@@ -93,7 +93,8 @@ def _places(setting: Setting, of_prefill: Setting) -> tuple[Tenants, Tenant, Ten
 def _share_weights(phases: Phases, places: Mapping[Role, Tenant], seed: int) -> None:
     """One copy on each node, one line to all of them."""
     nodes = {role.value: place.nodes for role, place in places.items()}
-    holdings = holdings_of_pools(phases, nodes, Random(f"{seed} others"))
+    random, memory = Random(f"{seed} others"), places[Role.DECODE].memory
+    holdings = holdings_of_pools(phases, nodes, random, memory)
     for role, place in places.items():
         place.holdings = holdings[role]
 

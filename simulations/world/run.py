@@ -258,8 +258,8 @@ def _sensing_of(cadence: Cadence) -> type[Sensing]:
 def _starts(setting: Setting, tenant: Tenant) -> Starts:
     random = Random(setting.seed)
     if isinstance(setting.startup, Phases):
-        return PhasedStarts(setting.startup, random, tenant.nodes, holdings=tenant.holdings)
-    return DrawnStarts(setting.startup, random)
+        return PhasedStarts(setting.startup, random, tenant.nodes, holdings=tenant.holdings, memory=tenant.memory)
+    return DrawnStarts(setting.startup, random, tenant.memory)
 
 
 def _change(wish: Wish, before: int, now_s: float) -> Change:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 
+from simulations.world.host_memory import HostMemory
 from simulations.world.nodes import Happening, Node, NodeGroup, Nodes
 from simulations.world.starts.holdings import Holdings
 
@@ -92,6 +93,11 @@ class Tenant:
     def nodes(self) -> list[int]:
         """All that may ever be, in the order in which replicas go to them."""
         return list(dict.fromkeys(self.index_of))
+
+    @property
+    def memory(self) -> HostMemory:
+        """Of all nodes."""
+        return self._nodes.memory
 
     @property
     def there(self) -> list[int]:

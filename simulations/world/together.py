@@ -85,5 +85,6 @@ def _share_disks(settings: Sequence[Setting], places: Sequence[Tenant]) -> None:
     if not phased:
         return
     on_nodes = {name: (phases, tenant.nodes) for name, (phases, tenant) in phased.items()}
-    for name, holdings in shared_holdings(on_nodes, Random(f"{settings[0].seed} others")).items():
+    random = Random(f"{settings[0].seed} others")
+    for name, holdings in shared_holdings(on_nodes, random, places[0].memory).items():
         phased[name][1].holdings = holdings

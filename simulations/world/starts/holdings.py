@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from random import Random
 
 from simulations.world.starts.caches import NodeCaches
-from simulations.world.starts.downloads import Downloads
 from simulations.world.starts.stores import Arrival, Model, Stores
 
 ALONE = "the service"  # its name where there is no other; models of others on its nodes have theirs
@@ -82,10 +81,7 @@ class Holdings:
         return self._stores.evictions_of(self._name)
 
 
-def alone(
-    caches: NodeCaches, downloads: Downloads, *, size_bytes: int, nodes: Sequence[int], random: Random
-) -> Holdings:
+def alone(stores: Stores, caches: NodeCaches, *, size_bytes: int, nodes: Sequence[int], random: Random) -> Holdings:
     """Of the only service on these nodes."""
-    stores = Stores(caches, downloads)
     stores.await_others(nodes, random)
     return Holdings(stores, ALONE, model_of(size_bytes, caches, nodes))

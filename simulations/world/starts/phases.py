@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from random import Random
 
 from autoscaler.policy.types import Tier
+from simulations.world.host_memory import HostMemory
 from simulations.world.starts.caches import Keeping, NodeCaches
 from simulations.world.starts.downloads import Downloads
 from simulations.world.starts.holdings import Holdings, alone
@@ -13,13 +14,14 @@ from simulations.world.starts.sleepers import Sleepers
 from simulations.world.starts.startup import (
     HOT_MEDIAN_S,
     LOG_DEVIATION,
+    WEIGHTS_BYTES,
     Deviations,
     Started,
     StartFigures,
     StartLog,
     deviations,
 )
-from simulations.world.starts.stores import Arrival
+from simulations.world.starts.stores import Arrival, Stores
 
 # What varies is what follows the fetch: the same work whether weights came or were there. The fetch has its own luck.
 SAME_WORK = Deviations(cold=LOG_DEVIATION, warm=LOG_DEVIATION)
@@ -50,7 +52,7 @@ class Phases:
 
     provision_s: float = 0.0  # of a node that was never used here; 0: nodes are there
     image_s: float = 0.0  # of a node that never ran the image; 0: it is pre-pulled
-    weights_bytes: float = 16.1e9
+    weights_bytes: float = WEIGHTS_BYTES
     origin_bytes_per_s: float = 2e9  # of all nodes together
     node_bytes_per_s: float = 1e9  # what network and disk of one node take
     disk_bytes_per_s: float = 3e9  # weights from the node's disk to the GPU
@@ -122,18 +124,23 @@ class PhasedStarts:
     """Start-ups under way, on nodes that remember what they hold and what was compiled there."""
 
     def __init__(
-        self, phases: Phases, random: Random, nodes: Sequence[int] = (), *, holdings: Holdings | None = None
+        self,
+        phases: Phases,
+        random: Random,
+        nodes: Sequence[int] = (),
+        *,
+        holdings: Holdings | None = None,
+        memory: HostMemory | None = None,
     ) -> None:
         """`nodes`: all that may ever be, in the order in which replicas go to them; each is there once it came.
 
-        `holdings`: on nodes that other services use, too.
+        `holdings`: on nodes that other services use, too; then their files know of the same `memory`.
         """
         self._phases, self._random = phases, random
-        self._holdings = holdings or alone(
-            phases.caches, phases.line(), size_bytes=round(phases.weights_bytes), nodes=nodes, random=random
-        )
+        stores, size_bytes = Stores(phases.caches, phases.line(), memory), round(phases.weights_bytes)
+        self._holdings = holdings or alone(stores, phases.caches, size_bytes=size_bytes, nodes=nodes, random=random)
         self._begun: dict[int, _Begun] = {}  # by slot: those whose weights are to come
-        self._sleepers = Sleepers(phases.sleep_s)
+        self._sleepers = Sleepers(phases.sleep_s, size_bytes=phases.weights_bytes, memory=memory)
         self._known: set[int] = set()
         self._compiled: set[int] = set()
         self._log = StartLog()

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import chain, pairwise
 from random import Random
 
+from simulations.world.host_memory import HostMemory
 from simulations.world.starts.holdings import ALONE, Holdings, model_of
 from simulations.world.starts.phases import Phases
 from simulations.world.starts.stores import Stores
@@ -26,27 +27,31 @@ def check_shared(phases: Sequence[Phases]) -> None:
                 raise ValueError(f"services that share nodes need the same {name}, got {read(first)} and {read(other)}")
 
 
-def shared_holdings(services: Mapping[str, tuple[Phases, Sequence[int]]], random: Random) -> dict[str, Holdings]:
+def shared_holdings(
+    services: Mapping[str, tuple[Phases, Sequence[int]]], random: Random, memory: HostMemory
+) -> dict[str, Holdings]:
     """Of each service by its name, from its phases and its nodes: `cacheops.plan` has one budget on each node."""
     all_phases = [phases for phases, _ in services.values()]
     check_shared(all_phases)
-    stores = _stores(all_phases[0], [nodes for _, nodes in services.values()], random)
+    stores = _stores(all_phases[0], [nodes for _, nodes in services.values()], random, memory)
     return {
         name: Holdings(stores, name, model_of(round(phases.weights_bytes), phases.caches, nodes))
         for name, (phases, nodes) in services.items()
     }
 
 
-def holdings_of_pools(phases: Phases, pools: Mapping[str, Sequence[int]], random: Random) -> dict[str, Holdings]:
+def holdings_of_pools(
+    phases: Phases, pools: Mapping[str, Sequence[int]], random: Random, memory: HostMemory
+) -> dict[str, Holdings]:
     """Of each pool of a service by its name, from its nodes: all have the same model, of which a node has one copy."""
-    stores = _stores(phases, list(pools.values()), random)
+    stores = _stores(phases, list(pools.values()), random, memory)
     return {
         name: Holdings(stores, name, model_of(round(phases.weights_bytes), phases.caches, nodes), key=ALONE)
         for name, nodes in pools.items()
     }
 
 
-def _stores(phases: Phases, nodes: Sequence[Sequence[int]], random: Random) -> Stores:
-    stores = Stores(phases.caches, phases.line())
+def _stores(phases: Phases, nodes: Sequence[Sequence[int]], random: Random, memory: HostMemory) -> Stores:
+    stores = Stores(phases.caches, phases.line(), memory)
     stores.await_others(sorted(set(chain.from_iterable(nodes))), random)
     return stores

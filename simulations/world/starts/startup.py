@@ -7,11 +7,13 @@ from statistics import median
 from typing import Protocol
 
 from autoscaler.policy.types import Tier
+from simulations.world.host_memory import HostMemory
 from simulations.world.starts.sleepers import Sleepers
 
 # Measured by llm-d's workload-variant-autoscaler (issue 1433): 110 s, and 52 s with the weights on the node's disk.
 COLD_MEDIAN_S = 110.0
 WARM_MEDIAN_S = 52.0
+WEIGHTS_BYTES = 16.1e9  # of an 8B model in bfloat16
 HOT_MEDIAN_S = 3.0  # waking from vLLM's sleep level 1
 # Load times in production (GenTD26: alibaba/clusterdata, cluster-trace-v2026-GenAI; Stable Diffusion), as a lognormal,
 # whose P99 is P50 x exp(2.326 deviation). Base models, 7,531 of them: P50 22.7 s, P99 51.9 s. Their adapters, which are
@@ -54,12 +56,15 @@ class StartupTimes:
     warm_s: float = WARM_MEDIAN_S
     hot_s: float = HOT_MEDIAN_S
     sleep_s: float = 0.0  # so long an engine sleeps where its replica was, and is woken by a start; 0: it ends
+    weights_bytes: float = WEIGHTS_BYTES  # what one that sleeps holds of its node's memory
     log_deviation: Deviations | float = field(default_factory=Deviations)
 
     def __post_init__(self) -> None:
         for name in ("cold_s", "warm_s", "hot_s"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"StartupTimes.{name} must be > 0 and finite, got {getattr(self, name)}")
+        if not 0 < self.weights_bytes < math.inf:
+            raise ValueError(f"StartupTimes.weights_bytes must be > 0 and finite, got {self.weights_bytes}")
         if not 0 <= self.sleep_s < math.inf:
             raise ValueError(f"StartupTimes.sleep_s must be ≥ 0 and finite, got {self.sleep_s}")
         deviations(self.log_deviation)
@@ -153,16 +158,16 @@ class Starts(Protocol):
 class DrawnStarts:
     """Start-ups by tier alone: a node that ran the model before keeps its weights."""
 
-    def __init__(self, times: StartupTimes, random: Random) -> None:
+    def __init__(self, times: StartupTimes, random: Random, memory: HostMemory | None = None) -> None:
         self._times, self._random = times, random
         self._warm: set[int] = set()
-        self._sleepers = Sleepers(times.sleep_s)
+        self._sleepers = Sleepers(times.sleep_s, size_bytes=times.weights_bytes, memory=memory)
         self._log = StartLog()
 
     @property
     def next_at_s(self) -> float:
-        """Nothing happens between the beginning and the end."""
-        return math.inf
+        """When an engine has slept for too long; nothing else happens between the beginning and the end."""
+        return self._sleepers.next_at_s
 
     @property
     def are_told(self) -> bool:
@@ -193,8 +198,8 @@ class DrawnStarts:
         return ready_at_s
 
     def settle(self, now_s: float) -> list[Started]:
-        """Everything is known from the start."""
-        del now_s
+        """Everything is known from the start, but who sleeps no more."""
+        self._sleepers.expire(now_s)
         return []
 
     def end(self, slot: int, now_s: float) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from random import Random
 
+from simulations.world.host_memory import HostMemory
 from simulations.world.starts.caches import Keeping, NodeCaches, OtherModel
 from simulations.world.starts.disk import NodeDisk, Wish
 from simulations.world.starts.downloads import Downloads
@@ -81,9 +82,9 @@ class Stores:
     `settle` lets happen what is due; what arrived by then is in `arrivals`, by service.
     """
 
-    def __init__(self, caches: NodeCaches, downloads: Downloads) -> None:
-        """Of `caches`: how much room there is on each node, and who else wants some."""
-        self._caches, self._downloads = caches, downloads
+    def __init__(self, caches: NodeCaches, downloads: Downloads, host: HostMemory | None = None) -> None:
+        """Of `caches`: how much room there is on each node, and who else wants some; `host`: who else has memory."""
+        self._caches, self._downloads, self._host = caches, downloads, host or HostMemory()
         self._models = {
             other.name: Model(size_bytes=other.size_bytes, keep=Keeping.NONE, is_of_others=True)
             for other in caches.others
@@ -135,8 +136,8 @@ class Stores:
     def at(self, node: int) -> NodeStore:
         """What is on a node."""
         if node not in self._nodes:
-            disk, memory = NodeDisk(self._caches.disk_bytes), PageCache(self._caches.memory_bytes)
-            self._nodes[node] = NodeStore(disk=disk, memory=memory)
+            memory = PageCache(self._caches.memory_bytes, partial(self._host.free_bytes, node))
+            self._nodes[node] = NodeStore(disk=NodeDisk(self._caches.disk_bytes), memory=memory)
         return self._nodes[node]
 
     def holds(self, owner: str, node: int) -> bool:
