@@ -1,31 +1,32 @@
-"""`warmtide sim oracle`: what hindsight would have paid on this traffic, as a bound that no policy can beat."""
+"""`warmtide sim oracle`: what hindsight would have paid on this traffic, as a bound that no policy can beat.
+
+Where both pools of a service are scaled there is a bound for each, and their sum. Of services on the same nodes, too:
+each as if it were alone, which bounds from below what all of them cost, whatever nodes and quota they share.
+"""
 
 import argparse
 import math
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 
-from simulations.commands.screen import Column, screen
-from simulations.commands.setting import add_setting, make_setting
+from simulations.commands.bounds import Hours, bounds_table
+from simulations.commands.setting import add_setting, make_setting, setting_of
+from simulations.commands.together import checked, together_of
 from simulations.errors import UsageError
-from simulations.oracle import Bound, Demand, cheapest, demand_of
+from simulations.oracle import Demand, demands_of
 from simulations.oracle.foresight import with_hindsight
+from simulations.policies.base import Pair, Policy
 from simulations.policies.static import Static
-from simulations.static_fleet import smallest_static
-from simulations.world import Setting, simulate
+from simulations.static_fleet import fixed, fleet_name, sized, smallest_static
+from simulations.world import Setting, simulate, simulate_together
 from simulations.world.starts.phases import Phases
 from simulations.world.starts.startup import StartupTimes
 
 ATTAINMENT_DEFAULT = 0.99
 LEAD_TIMES_MAX = 20
 INSTANT_S = 0.001
-COLUMNS = (
-    Column("lead time", 10, is_text=True),
-    Column("at least", 10),
-    Column("plan", 10),
-    Column("gap", 6),
-    Column("in the world", 12),
-)
+ALONE = ""  # what a service is called that has no others beside it
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -40,55 +41,99 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """One row per lead time, then the smallest static fleet."""
-    setting = make_setting(options)
-    setting = replace(setting, replicas_at_start=smallest_static(setting))
-    leads_s, demand = sorted(_leads_s(options.lead_seconds, setting)), demand_of(setting)
-    least_hours, is_kept = 0.0, True
-    sys.stdout.write(
-        f"{len(setting.requests):,} requests in {setting.span_s / 3600:.1f} h, TTFT ≤ {setting.ttft_s:g} s for "
-        f"{options.attainment:.2%}; GPU-hours with hindsight\n"
-    )
-    with screen(len(leads_s), "oracle") as on:
-        on.head(COLUMNS)
-        for done, lead_s in enumerate(leads_s):
-            on.tell(f"{lead_s:.4g} s", done)
-            bound = _bound(demand, lead_s, options.attainment)
-            # A plan for this lead time would do at any shorter one, so it costs no less than what is bounded there.
-            least_hours = max(least_hours, bound.lower_hours)
-            bound = replace(bound, lower_hours=least_hours)
-            there = _started_in(setting, lead_s)
-            found = with_hindsight(there, lead_time_s=lead_s, attainment_ratio=options.attainment)
-            on.row(COLUMNS, (*_values(bound), "-" if found is None else f"{found.outcome.gpu_hours:.2f}"))
-            is_kept &= found is not None
+    """One row per lead time, and for each pool or service where there are several; then the smallest static fleet."""
+    settings = _settings(options)
+    leads_s = {name: sorted(_leads_s(options.lead_seconds, setting)) for name, setting in settings.items()}
+    demands = {name: _demands(name, setting) for name, setting in settings.items()}
+    _tell_what(settings, options.attainment)
+    rows, is_kept = len(next(iter(leads_s.values()))), True
+    every = {label: demand for own in demands.values() for label, demand in own.items()}
+    with bounds_table(rows, every, options.attainment) as table:
+        for row in range(rows):
+            at_s = {name: own[row] for name, own in leads_s.items()}
+            table.on.tell(_lead_text(at_s), row)
+            hours = sum((table.tell(list(demands[name]), lead_s) for name, lead_s in at_s.items()), Hours())
+            in_world_hours = _in_world_hours(settings, at_s, options.attainment)
+            table.end(_lead_text(at_s), hours, in_world_hours)
+            is_kept &= in_world_hours is not None
     if not is_kept:
-        sys.stdout.write(f"-: not even {setting.bounds.high} replicas, ordered then, keep the objective there\n")
-    if isinstance(setting.startup, Phases):
+        sys.stdout.write(_why_not(every))
+    if any(isinstance(setting.startup, Phases) for setting in settings.values()):
         sys.stdout.write(
             "every start takes just the lead time here; of starts at once that share a line it takes more\n"
         )
-    fixed = simulate(setting, Static(setting.replicas_at_start))
-    sys.stdout.write(
-        f"a fixed fleet of {setting.replicas_at_start} costs {fixed.gpu_hours:.2f} and attains "
-        f"{fixed.attainment_ratio:.2%}\n"
-    )
+    _tell_static(settings)
     return 0
 
 
-def _bound(demand: Demand, lead_s: float, attainment_ratio: float) -> Bound:
-    try:
-        return cheapest(demand, lead_time_s=lead_s, attainment_ratio=attainment_ratio)
-    except ValueError as exc:
-        raise UsageError(str(exc)) from exc
+def _settings(options: argparse.Namespace) -> Mapping[str, Setting]:
+    """Services by their names, each with the smallest fixed fleet that would do if it were alone."""
+    if (together := together_of(options)) is None:
+        return {ALONE: sized(make_setting(options))[0]}
+    drawn = {one.name: setting_of(one, options.seed) for one in checked(options, together).services}
+    return {name: replace(setting, replicas_at_start=smallest_static(setting)) for name, setting in drawn.items()}
 
 
-def _values(bound: Bound) -> tuple[str, ...]:
-    return (
-        f"{bound.lead_time_s:.4g} s",
-        f"{bound.lower_hours:.2f}",
-        f"{bound.feasible_hours:.2f}",
-        f"{bound.gap_ratio:.1%}",
+def _demands(name: str, setting: Setting) -> Mapping[str, Demand]:
+    """By what they are called: the pool where there are two, else the service."""
+    found = demands_of(setting)
+    return {(role or name) if len(found) > 1 else name: demand for role, demand in found.items()}
+
+
+def _tell_what(settings: Mapping[str, Setting], attainment_ratio: float) -> None:
+    for name, setting in settings.items():
+        span = f"{len(setting.requests):,} requests in {setting.span_s / 3600:.1f} h"
+        objective = f"TTFT ≤ {setting.ttft_s:g} s for {attainment_ratio:.2%}"
+        if not name:
+            sys.stdout.write(f"{span}, {objective}; GPU-hours with hindsight\n")
+            return
+        sys.stdout.write(f"{name}: {span}, {objective}\n")
+    sys.stdout.write(
+        "GPU-hours with hindsight, of each as if it were alone: on the nodes and with the quota that they share "
+        "they cost no less than all of these\n"
     )
+
+
+def _in_world_hours(
+    settings: Mapping[str, Setting], leads_s: Mapping[str, float], attainment_ratio: float
+) -> float | None:
+    """What the plans cost when they are carried out, of several services on the nodes that they share; None where the
+    objective is not kept there.
+    """
+    there = {name: _started_in(setting, leads_s[name]) for name, setting in settings.items()}
+    services: list[tuple[Setting, Policy]] = []
+    for name, setting in there.items():
+        found = with_hindsight(setting, lead_time_s=leads_s[name], attainment_ratio=attainment_ratio)
+        if found is None:
+            return None
+        if len(there) == 1 or isinstance(found.policy, Pair):  # that one has no others beside it
+            return found.outcome.gpu_hours
+        services.append((setting, found.policy))
+    shared = simulate_together(services)
+    is_kept = all(outcome.attainment_ratio >= attainment_ratio for outcome in shared.outcomes)
+    return shared.gpu_hours if is_kept else None
+
+
+def _why_not(demands: Mapping[str, Demand]) -> str:
+    most = "+".join(str(demand.bounds.high) for demand in demands.values())
+    where = "there" if len(demands) == 1 else "on the nodes that there are"
+    return f"-: not even {most} replicas, ordered then, keep the objective {where}\n"
+
+
+def _lead_text(leads_s: Mapping[str, float]) -> str:
+    return f"{next(iter(leads_s.values())):.4g} s" if len(set(leads_s.values())) == 1 else "each own"
+
+
+def _tell_static(settings: Mapping[str, Setting]) -> None:
+    if ALONE in settings:
+        setting = settings[ALONE]
+        static = simulate(setting, fixed(setting))
+        fleet, hours, attained = fleet_name(setting), static.gpu_hours, f"{static.attainment_ratio:.2%}"
+    else:
+        shared = simulate_together([(one, Static(one.replicas_at_start)) for one in settings.values()])
+        fleet = "static-" + "+".join(str(one.replicas_at_start) for one in settings.values())
+        hours, attained = shared.gpu_hours, ", ".join(f"{one.attainment_ratio:.2%}" for one in shared.outcomes)
+    sys.stdout.write(f"a fixed fleet of {fleet.removeprefix('static-')} costs {hours:.2f} and attains {attained}\n")
 
 
 def _started_in(setting: Setting, lead_s: float) -> Setting:

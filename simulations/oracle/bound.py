@@ -44,15 +44,13 @@ class Oracle:
             raise ValueError(f"the lead time must be ≥ 0 s and finite, got {lead_time_s}")
         self._demand, self._course = demand, Course(demand, lead_time_s)
         self._dual = Dual(self._course, self._course.corridor)
-        # Of a replica, per second.
-        self._gpu_hours_per_s = demand.gpus_per_replica / SECONDS_PER_HOUR
 
     def lower_hours(self, attainment_ratio: float) -> float:
         """The bound from below alone; ValueError as `bound`."""
         highest = self._dual.highest(self._allowed(attainment_ratio))
         if highest is None:
             raise self._too_few(attainment_ratio)
-        return highest.lower_s * self._gpu_hours_per_s
+        return self._gpu_hours(highest.lower_s)
 
     def bound(self, attainment_ratio: float, *, gap_ratio: float = GAP_RATIO) -> Bound:
         """Both bounds; ValueError where not even the most replicas keep the objective."""
@@ -62,8 +60,8 @@ class Oracle:
         return Bound(
             attainment_ratio=attainment_ratio,
             lead_time_s=self._course.lead_time_s,
-            lower_hours=found.lower_s * self._gpu_hours_per_s,
-            feasible_hours=found.cost_s * self._gpu_hours_per_s,
+            lower_hours=self._gpu_hours(found.lower_s),
+            feasible_hours=self._gpu_hours(found.cost_s),
             interval_s=self._demand.interval_s,
             plan=_plain(found.plan),
         )
@@ -71,6 +69,9 @@ class Oracle:
     def can_keep(self, attainment_ratio: float) -> bool:
         """Whether the most replicas would do."""
         return self._fewest_late().late <= self._allowed(attainment_ratio)
+
+    def _gpu_hours(self, replica_s: float) -> float:
+        return replica_s * self._demand.gpus_per_replica / SECONDS_PER_HOUR + self._demand.fixed_gpu_hours
 
     def _allowed(self, attainment_ratio: float) -> float:
         """How many of those that can be on time may be late."""

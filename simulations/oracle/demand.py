@@ -1,10 +1,5 @@
 """The traffic of a setting as a fluid that nobody can serve with less: replica-seconds of work per interval.
 
-Every step of an engine takes `a` and a share for each token that it prefills, each request that it decodes and each KV
-token that it reads (`simulations.replica.config`). All but `a` belong to single requests. Of `a`, which a step's
-requests share, each bears at least its tokens ÷ the tokens that fit in the KV cache, and at least 1 ÷ max_num_seqs:
-no step can hold more. So a request costs at least `work`, whatever a policy does.
-
 Assumptions that favour the oracle, so that its cost is a bound from below:
 
 * Replicas are one pool: no request waits at one while another idles; each works as well as with a full batch.
@@ -13,6 +8,9 @@ Assumptions that favour the oracle, so that its cost is a bound from below:
 * Within an interval arrivals are spread evenly.
 * On nodes of several kinds each request is served where it costs least.
 * A draining replica gives its work back at once. Whatever starts takes the shortest start-up there is.
+* Where prefill and decoding are apart, each pool has the whole objective to itself, and pays for itself: the sum of
+  both costs is a bound, as who is late in either is late. A prefill pool may hold requests back for as long as the
+  objective, no longer: one that is on time finds at the decode pool all that came an objective before it.
 
 One goes against it: the number changes only at the border of two intervals (10 s in an hour). `bench_sim_oracle`
 holds every policy of every scenario against the result. With a prefix cache all of a prompt but its last block is
@@ -28,9 +26,12 @@ from numpy.typing import NDArray
 
 from simulations.compiled.layout import Records
 from simulations.errors import UsageError
-from simulations.policies.base import Bounds
-from simulations.replica import EngineConfig, StepTimes
+from simulations.policies.base import Bounds, Role
+from simulations.world.paired import setting_of_prefill
+from simulations.world.pools import FixedPool
 from simulations.world.setting import Setting
+
+from .cost import Cost
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -59,6 +60,7 @@ class Demand:
     bounds: Bounds
     hopeless: int = 0  # requests whose own prompt takes longer than the objective
     gpus_per_replica: int = 1
+    fixed_gpu_hours: float = 0.0  # of a pool beside it that nobody scales
 
     @property
     def quantum_s(self) -> float:
@@ -67,21 +69,91 @@ class Demand:
 
 
 def demand_of(setting: Setting) -> Demand:
-    """The fluid of a setting, part after part where it comes in parts; UsageError where it has no such."""
-    if setting.is_chained:
-        raise UsageError("no bound is known where requests come, or are decoded elsewhere, only when others end")
-    costs = _costs(setting)
-    allowed_s = setting.ttft_s + max(cost.resident_s(setting.requests) for cost in costs)
+    """The fluid of what one policy scales; UsageError where no bound is known, ValueError where there are two."""
+    demands = tuple(demands_of(setting).values())
+    if len(demands) > 1:
+        raise ValueError("prefill and decoding are both scaled: there is a demand for each, see demands_of")
+    return demands[0]
+
+
+def demands_of(setting: Setting) -> dict[Role | None, Demand]:
+    """Of each pool that is scaled by what it does; None: of one that does both. UsageError where no bound is known."""
+    if setting.has_clients:
+        raise UsageError(
+            "no bound is known where requests come only when others end: how many do is up to the policy; "
+            "give a trace of what came: --trace FILE"
+        )
+    pool = setting.fixed_pool
+    if pool is None:
+        return {None: _demand(setting, _Phase(role=None, costs=_costs(setting, None)))}
+    roles = tuple(Role) if setting.scales_both else (pool.scaled,)
+    return {role: _demand(_of_role(setting, role), _phase(setting, pool, role)) for role in roles}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Phase:
+    """What is done for requests where the demand is, on machines of several kinds, and elsewhere before or after it."""
+
+    role: Role | None
+    costs: "Sequence[Cost]"
+    others: "Sequence[Cost]" = ()
+    token_transfer_s: float = 0.0
+
+    def soonest_s(self, requests: Records) -> Floats:
+        """To the first token that the user sees, where nobody else is served."""
+        own: Floats = np.minimum.reduce([cost.ttft_s(requests) for cost in self.costs])
+        if not self.others:
+            return own
+        transfer_s = self.token_transfer_s * requests["prompt_tokens"]
+        elsewhere: Floats = np.minimum.reduce([cost.ttft_s(requests) for cost in self.others])
+        return own + transfer_s + elsewhere
+
+    def patience_s(self, ttft_s: float) -> tuple[float, float]:
+        """How long work may wait and be on time, and how long before a request what must be done by then has come."""
+        return (2 * ttft_s, ttft_s) if self.role is Role.DECODE else (ttft_s, 0.0)
+
+
+def _of_role(setting: Setting, role: Role) -> Setting:
+    return setting_of_prefill(setting) if setting.scales_both and role is Role.PREFILL else setting
+
+
+def _phase(setting: Setting, pool: FixedPool, role: Role) -> _Phase:
+    """One of two phases that are apart."""
+    elsewhere = replace(
+        setting,
+        config=replace(pool.config, caches_prefixes=setting.config.caches_prefixes),
+        times=pool.times,
+        on_class=pool.on_class,
+    )
+    machines = {pool.role: elsewhere, pool.scaled: setting}
+    costs = {each: _costs(machines[each], each) for each in Role}
+    return _Phase(
+        role=role,
+        costs=costs[role],
+        others=costs[Role.PREFILL if role is Role.DECODE else Role.DECODE],
+        token_transfer_s=pool.token_transfer_s,
+    )
+
+
+def _demand(setting: Setting, phase: _Phase) -> Demand:
+    waits_s, before_s = phase.patience_s(setting.ttft_s)
+    allowed_s = waits_s + max(cost.resident_s(setting.requests) for cost in phase.costs)
     intervals = intervals_for(setting.span_s, setting.bounds.high, allowed_s)
     interval_s = max(setting.span_s, INTERVAL_MIN_S) / intervals
+
+    def index(at_s: Floats) -> Ints:
+        found: Ints = np.clip((at_s / interval_s).astype(np.int64), 0, intervals - 1)
+        return found
+
     requests, work, hopeless = np.zeros(intervals, np.int64), np.zeros(intervals), 0
     for part in (setting.requests, *(() if setting.more is None else setting.more())):
-        index = np.minimum((part["arrived_at_s"] / interval_s).astype(np.int64), intervals - 1)
-        can_be = np.minimum.reduce([cost.ttft_s(part) for cost in costs]) <= setting.ttft_s
+        at_s = part["arrived_at_s"]
+        can_be = phase.soonest_s(part) <= setting.ttft_s
         hopeless += int(len(part) - can_be.sum())
-        requests += np.bincount(index[can_be], minlength=intervals)
-        work += np.bincount(index, weights=_least_work_s(costs, part), minlength=intervals)
+        requests += np.bincount(index(at_s[can_be] - before_s), minlength=intervals)
+        work += np.bincount(index(at_s), weights=_least_work_s(phase.costs, part), minlength=intervals)
     quantum_s = interval_s / QUANTA_PER_INTERVAL
+    pool = setting.fixed_pool
     return Demand(
         interval_s=interval_s,
         requests=requests,
@@ -92,13 +164,16 @@ def demand_of(setting: Setting) -> Demand:
         bounds=setting.bounds,
         hopeless=hopeless,
         gpus_per_replica=setting.gpus_per_replica,
+        fixed_gpu_hours=0.0
+        if pool is None or pool.bounds is not None
+        else pool.replicas * setting.gpus_per_replica * setting.span_s / 3600.0,
     )
 
 
-def _costs(setting: Setting) -> "list[Cost]":
+def _costs(setting: Setting, role: Role | None) -> "list[Cost]":
     """On each machine that a replica may be, where nodes differ: who knows the future has the best for each request."""
     others = (replace(setting, config=one.config, times=one.times, on_class=()) for one in setting.on_class)
-    return [Cost.of(one) for one in (setting, *others)]
+    return [Cost.of(one, role) for one in (setting, *others)]
 
 
 def _least_work_s(costs: "Sequence[Cost]", requests: Records) -> Floats:
@@ -120,74 +195,3 @@ def intervals_for(span_s: float, high: int, allowed_s: float) -> int:
 def grid_of(high: int, allowed_quanta: float) -> int:
     """Levels of work that are told apart."""
     return math.ceil(GRID_RATIO * high * allowed_quanta) + 1
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cost:
-    """What requests cost on a setting's machine at least; the same way of sharing a step's base for all of them."""
-
-    config: EngineConfig
-    times: StepTimes
-    shares_by_memory: bool  # else by seats
-
-    @classmethod
-    def of(cls, setting: Setting) -> "Cost":
-        """Whichever is scarcer to the first part of the traffic. Memory that prompts share is not scarce."""
-        by_memory, by_seats = (
-            cls(config=setting.config, times=setting.times, shares_by_memory=choice) for choice in (True, False)
-        )
-        if setting.config.caches_prefixes:
-            return by_seats
-        shares = [one._shared_s(setting.requests).sum() for one in (by_memory, by_seats)]
-        return by_memory if shares[0] >= shares[1] else by_seats
-
-    def work_s(self, requests: Records) -> Floats:
-        """Seconds of a replica, each."""
-        return self._prefill_s(self._computed(requests)) + self._decode_s(requests) + self._shared_s(requests)
-
-    def ttft_s(self, requests: Records) -> Floats:
-        """To the first token on a replica that does nothing else."""
-        prompt = self._computed(requests)
-        steps = np.ceil(prompt / self.config.max_num_batched_tokens)
-        return steps * (self.times.base_s + self.times.overhead_s) + self._prefill_s(prompt)
-
-    def _computed(self, requests: Records) -> Floats:
-        prompt, _ = _lengths(requests)
-        # All but the last block may be cached.
-        return np.minimum(prompt, self.config.block_size_tokens) if self.config.caches_prefixes else prompt
-
-    def _prefill_s(self, prompt: Floats) -> Floats:
-        return self.times.prefill_token_s * prompt + self.times.attention_pair_s * prompt * prompt / 2
-
-    def resident_s(self, requests: Records) -> float:
-        """Work left in a replica whose KV cache is full of requests that have just begun to decode."""
-        prompt, output = _lengths(requests)
-        held_tokens = float(_token_steps(prompt, output).sum() / output.sum())
-        most = float(self.config.max_num_seqs)
-        if not self.config.caches_prefixes:
-            most = min(most, self.config.kv_capacity_tokens / held_tokens)
-        return most * float((self._decode_s(requests) + self._shared_s(requests)).mean())
-
-    def _decode_s(self, requests: Records) -> Floats:
-        """The steps after the first token."""
-        prompt, output = _lengths(requests)
-        steps = output - 1
-        read_tokens = steps * prompt + steps * (steps + 1) / 2
-        return self.times.decode_sequence_s * steps + self.times.kv_token_s * read_tokens
-
-    def _shared_s(self, requests: Records) -> Floats:
-        """The least of what all requests of a step share."""
-        prompt, output = _lengths(requests)
-        fixed_s = self.times.base_s + self.times.overhead_s
-        if self.shares_by_memory:
-            return fixed_s * _token_steps(prompt, output) / self.config.kv_capacity_tokens
-        return fixed_s * output / self.config.max_num_seqs
-
-
-def _lengths(requests: Records) -> tuple[Floats, Floats]:
-    return requests["prompt_tokens"].astype(np.float64), requests["output_tokens"].astype(np.float64)
-
-
-def _token_steps(prompt: Floats, output: Floats) -> Floats:
-    """Tokens held, summed over the steps that a request is part of."""
-    return output * prompt + output * (output - 1) / 2

@@ -2,24 +2,28 @@
 
 The bound takes replicas to be one pool that always works with a full batch. They are not: so the plan is made for
 somewhat more traffic than comes, the least that makes it keep the objective in the world. Traffic in bursts may need
-more than the most replicas would serve at once: from there on the plan itself is made larger.
+more than the most replicas would serve at once: from there on the plan itself is made larger. Of two pools that are
+both scaled each has a plan: both for as much more at first, then for as little more as each for itself needs.
 """
 
 import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from autoscaler.policy.types import Observation
-from simulations.policies.base import Bounds, Cadence, Wish
+from simulations.policies.base import Bounds, Cadence, Pair, Role, Wish
 from simulations.world import Outcome, Setting, simulate
 
 from .bound import Oracle
-from .demand import Demand, demand_of
+from .demand import Demand, demands_of
 
 MARGIN_STEP_RATIO = 1.02  # how finely the margin is looked for, and how close to the bound its plans are
 # What a replica that goes still costs until its last request has ended: starts that take no time are not free.
 DRAIN_S = 30.0
+
+Margins = Mapping[Role | None, float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,27 +53,52 @@ class Planned:
 class Hindsight:
     """The plan that kept the objective, what came of it, and by how much it was made for more traffic."""
 
+    policy: Planned | Pair
     outcome: Outcome
-    margin_ratio: float
+    margin_ratios: Margins  # of each plan
 
 
 def with_hindsight(setting: Setting, *, lead_time_s: float, attainment_ratio: float) -> Hindsight | None:
     """The least margin that keeps the objective in the world; None where not even the most replicas do."""
-    plans = _Plans(demand_of(setting), max(lead_time_s, DRAIN_S), attainment_ratio)
-    if not plans.can_keep(1.0):
+    plans = {
+        role: _Plans(demand, max(lead_time_s, DRAIN_S), attainment_ratio)
+        for role, demand in demands_of(setting).items()
+    }
+    if not all(each.can_keep(1.0) for each in plans.values()):
         return None
-    low, high = 1.0, MARGIN_STEP_RATIO * setting.bounds.high  # of a plan for one replica that makes the most
-    best: Hindsight | None = None
+
+    def kept(margins: Margins) -> Hindsight | None:
+        policy = _policy({role: plans[role].planned(margin, lead_time_s) for role, margin in margins.items()})
+        outcome = simulate(setting, policy)
+        is_kept = outcome.attainment_ratio >= attainment_ratio
+        return Hindsight(policy=policy, outcome=outcome, margin_ratios=margins) if is_kept else None
+
+    most = max(each.demand.bounds.high for each in plans.values())
+    # The largest is that of a plan for one replica that makes the most.
+    best = _least(kept, dict.fromkeys(plans, MARGIN_STEP_RATIO * most), tuple(plans))
+    for role in plans if len(plans) > 1 else ():
+        best = best and (_least(kept, best.margin_ratios, (role,)) or best)
+    return best
+
+
+def _least(
+    kept: Callable[[Margins], Hindsight | None], most: Margins, turned: Sequence[Role | None]
+) -> Hindsight | None:
+    """What keeps the objective with the least margin of these plans, below the most that is given."""
+    low, high, best = 1.0, max(most[role] for role in turned), None
     while high > MARGIN_STEP_RATIO * low:
         middle = math.sqrt(low * high)
-        plan, interval_s = plans.at(middle), plans.demand.interval_s
-        policy = Planned(plan=plan, interval_s=interval_s, lead_time_s=lead_time_s, bounds=setting.bounds)
-        outcome = simulate(setting, policy)
-        if outcome.attainment_ratio >= attainment_ratio:
-            high, best = middle, Hindsight(outcome=outcome, margin_ratio=middle)
+        if (found := kept({**most, **dict.fromkeys(turned, middle)})) is not None:
+            high, best = middle, found
         else:
             low = middle
     return best
+
+
+def _policy(planned: Mapping[Role | None, Planned]) -> Planned | Pair:
+    if len(planned) > 1:
+        return Pair(prefill=planned[Role.PREFILL], decode=planned[Role.DECODE])
+    return next(iter(planned.values()))
 
 
 class _Plans:
@@ -78,6 +107,16 @@ class _Plans:
     def __init__(self, demand: Demand, lead_time_s: float, attainment_ratio: float) -> None:
         self.demand, self._lead_time_s, self._attainment_ratio = demand, lead_time_s, attainment_ratio
         self._possible_ratio = self._most()
+
+    def planned(self, margin_ratio: float, lead_time_s: float) -> Planned:
+        """Who carries it out."""
+        demand = self.demand
+        return Planned(
+            plan=self.at(margin_ratio),
+            interval_s=demand.interval_s,
+            lead_time_s=lead_time_s,
+            bounds=demand.bounds,
+        )
 
     def at(self, margin_ratio: float) -> tuple[int, ...]:
         """For so much traffic; beyond what the most replicas would serve, more replicas in the same measure."""

@@ -2,17 +2,23 @@
 
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from simulations.compiled.fleet import requests_of
-from simulations.oracle import cheapest, demand_of
-from simulations.oracle.demand import Cost
+from simulations.imports.choose import chosen_for_all
+from simulations.oracle import Oracle, cheapest, demand_of, demands_of
+from simulations.oracle.cost import Cost
 from simulations.oracle.foresight import with_hindsight
 from simulations.policies import Bounds, Policy, Site, build
+from simulations.policies.base import Role
 from simulations.policies.static import Static
 from simulations.replica import PROFILES, EngineConfig
+from simulations.scenarios import Scenario
+from simulations.scenarios.config import parse_scenario
+from simulations.static_fleet import fixed, sized
 from simulations.world import Setting, simulate
 from simulations.world.machines import ClassMachine
 from simulations.world.starts.startup import StartupTimes
@@ -127,7 +133,7 @@ def test_hindsight_plans_on_where_not_even_the_most_replicas_would_serve_the_tra
 
     assert found is not None
     demand = demand_of(setting)
-    work = np.floor(np.cumsum(demand.work_quanta) * found.margin_ratio)
+    work = np.floor(np.cumsum(demand.work_quanta) * found.margin_ratios[None])
     busier = replace(demand, work_quanta=np.diff(work, prepend=0.0).astype(np.int64))
     with pytest.raises(ValueError, match="late with the most replicas"):
         cheapest(busier, lead_time_s=LEAD_S, attainment_ratio=0.999)
@@ -145,3 +151,62 @@ def test_a_prompt_that_takes_longer_than_the_objective_is_late_whatever_is_paid(
     assert static.attainment_ratio <= 1 - 50 / len(setting.requests)
     with pytest.raises(ValueError, match="50 of them by their own prompt"):
         cheapest(demand, lead_time_s=0.0, attainment_ratio=1 - 49 / len(setting.requests))
+
+
+POOLS = """\
+traffic: {rates: azure_2023_conversation, rateRatio: 4, endSeconds: 600, burstiness: 0.2}
+machine: {profile: llama-3.1-8b-l40s, maxModelLenTokens: 16384, numGpuBlocks: 12000}
+replicas: {max: 8}
+startup: {coldSeconds: 60, warmSeconds: 60, logDeviation: 0}
+pools: {prefill: {max: 6, maxNumBatchedTokens: 8192}, kvBytesPerToken: 131072, bytesPerSecond: 25e9}
+"""
+
+
+@pytest.fixture(scope="module", params=[1, 2])
+def pools(request: pytest.FixtureRequest) -> Setting:
+    scenario = parse_scenario(POOLS, "test", Path())
+    assert isinstance(scenario, Scenario)
+    return sized(scenario.setting(request.param)[0])[0]
+
+
+@pytest.mark.parametrize("name", ["static", "warmtide", "hpa-queue", "keda-slo", "wva-token", "dynamo-throughput"])
+def test_no_pair_of_policies_is_cheaper_than_the_bounds_of_both_pools(name: str, pools: Setting) -> None:
+    outcome = simulate(pools, fixed(pools) if name == "static" else chosen_for_all(name, pools))
+
+    bounds = {
+        role: cheapest(demand, lead_time_s=LEAD_S, attainment_ratio=outcome.attainment_ratio)
+        for role, demand in demands_of(pools).items()
+    }
+
+    assert all(bounds[use.role].lower_hours <= use.gpu_hours for use in outcome.pools)
+    assert sum(bound.lower_hours for bound in bounds.values()) <= outcome.gpu_hours
+
+
+def test_longer_starts_never_make_two_pools_cheaper(pools: Setting) -> None:
+    for demand in demands_of(pools).values():
+        lower = [Oracle(demand, lead_s).lower_hours(0.99) for lead_s in (0.0, 60.0, 180.0)]
+
+        assert lower == sorted(lower)
+
+
+def test_hindsight_of_two_pools_keeps_the_objective_in_the_world_for_less_than_who_must_foresee(pools: Setting) -> None:
+    found = with_hindsight(pools, lead_time_s=LEAD_S, attainment_ratio=0.99)
+
+    assert found is not None
+    assert found.outcome.attainment_ratio >= 0.99
+    assert sum(Oracle(one, LEAD_S).lower_hours(0.99) for one in demands_of(pools).values()) <= found.outcome.gpu_hours
+    assert found.outcome.gpu_hours < simulate(pools, chosen_for_all("warmtide", pools)).gpu_hours
+
+
+def test_work_of_two_pools_is_that_of_a_prompt_and_that_of_its_answer() -> None:
+    requests = requests_of(np.array([0.0, 1.0]), np.array([100, 100], np.int32), np.array([3, 3], np.int32))
+    setting = Setting(requests=requests, config=CONFIG, times=TIMES, bounds=Bounds(low=1, high=2), replicas_at_start=1)
+    step_s = (TIMES.base_s + TIMES.overhead_s) / CONFIG.max_num_seqs
+    prompt_s = 100 * TIMES.prefill_token_s + 5000 * TIMES.attention_pair_s
+    token_s = TIMES.prefill_token_s + TIMES.attention_pair_s / 2
+    answer_s = 2 * TIMES.decode_sequence_s + (101 + 102) * TIMES.kv_token_s
+
+    prefill, decode = (Cost.of(setting, role) for role in (Role.PREFILL, Role.DECODE))
+
+    assert prefill.work_s(requests) == pytest.approx([prompt_s + step_s] * 2)
+    assert decode.work_s(requests) == pytest.approx([token_s + answer_s + 3 * step_s] * 2)

@@ -85,3 +85,82 @@ def test_where_requests_wait_for_others_it_says_that_it_knows_no_bound(
     assert codes == (2, 2)
     assert told[-2].startswith("warmtide sim: no bound is known where requests come")
     assert told[-1].startswith("warmtide sim: warmtide-foresight must know all traffic before")
+
+
+POOLS = """\
+traffic: {rates: azure_2023_conversation, rateRatio: 4, endSeconds: 300}
+machine: {profile: llama-3.1-8b-l40s, maxModelLenTokens: 16384, numGpuBlocks: 12000}
+replicas: {max: 8}
+pools: {PREFILL, kvBytesPerToken: 131072, bytesPerSecond: 25e9}
+"""
+SERVICES = """\
+nodes: [{name: own, count: NODES}]
+services:
+  - name: chat
+    traffic: {rates: azure_2023_conversation, rateRatio: 3, endSeconds: 300}
+    machine: &machine {profile: llama-3.1-8b-l40s, numGpuBlocks: 12000, maxModelLenTokens: 16384}
+    replicas: {max: 6}
+  - name: code
+    traffic: {rates: azure_2023_code, endSeconds: 300}
+    machine: *machine
+    replicas: {max: 6}
+    objective: {ttftSeconds: 4}
+"""
+
+
+def hours(told: str, lead: str) -> dict[str, list[str]]:
+    """Of each row of a lead time the cells after the name."""
+    rows = [line.removeprefix(lead).split() for line in told.splitlines() if line.startswith(lead)]
+    return {row[0]: row[1:] for row in rows}
+
+
+def test_of_two_pools_each_has_a_bound_and_both_plans_keep_the_objective_in_the_world(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scenario = tmp_path / "pools.yaml"
+    scenario.write_text(POOLS.replace("PREFILL", "prefill: {max: 6}"), encoding="utf-8")
+
+    code = main(["oracle", "--scenario", str(scenario), "--lead-seconds", "60,0"])
+
+    told = capsys.readouterr().out
+    assert code == 0
+    for lead in ("0 s", "60 s"):
+        rows = hours(told, lead)
+        assert list(rows) == ["prefill", "decode", "all"]
+        lower = [float(row[0]) for row in rows.values()]
+        assert lower[2] == pytest.approx(lower[0] + lower[1], abs=0.011)
+        assert lower[2] <= float(rows["all"][1]) <= float(rows["all"][3])  # the plan, in the world
+    assert float(hours(told, "0 s")["all"][0]) < float(hours(told, "60 s")["all"][0])
+    assert "a fixed fleet of 3+4 costs" in told
+
+
+def test_beside_a_pool_that_nobody_scales_the_bound_is_of_the_other_and_of_what_both_cost(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scenario = tmp_path / "beside.yaml"
+    scenario.write_text(POOLS.replace("PREFILL", "prefill: {replicas: 4}"), encoding="utf-8")
+
+    code = main(["oracle", "--scenario", str(scenario), "--lead-seconds", "60"])
+
+    told = capsys.readouterr().out
+    assert code == 0
+    (row,) = [line.split() for line in told.splitlines() if line.startswith("60 s")]
+    assert 4 * 300 / 3600 < float(row[2]) <= float(row[3]) <= float(row[5])
+
+
+@pytest.mark.parametrize(("nodes", "is_kept"), [(12, True), (4, False)], ids=["room for both", "too few nodes"])
+def test_of_several_services_each_has_a_bound_and_their_plans_meet_on_the_nodes(
+    nodes: int, is_kept: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scenario = tmp_path / "services.yaml"
+    scenario.write_text(SERVICES.replace("NODES", str(nodes)), encoding="utf-8")
+
+    code = main(["oracle", "--scenario", str(scenario), "--lead-seconds", "30", "--attainment", "0.95"])
+
+    told = capsys.readouterr().out
+    assert code == 0
+    rows = hours(told, "30 s")
+    assert list(rows) == ["chat", "code", "all"]
+    assert float(rows["all"][0]) == pytest.approx(float(rows["chat"][0]) + float(rows["code"][0]), abs=0.011)
+    assert (rows["all"][3] != "-") == is_kept
+    assert ("keep the objective on the nodes that there are" in told) != is_kept

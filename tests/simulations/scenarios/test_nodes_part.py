@@ -197,18 +197,18 @@ def test_several_services_are_compared_over_seeds_one_by_one_and_together(
 def test_what_is_of_one_service_is_refused_for_several(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["compare", "--scenario", "two-services", "--seeds", "3", "--caches", "none"]) == 2
     assert cli.main(["run", "--scenario", "two-services", "--ttft", "3"]) == 2
-    assert cli.main(["oracle", "--scenario", "two-services"]) == 2
-    assert cli.main(["tune", "--scenario", "two-services"]) == 2
+    assert cli.main(["oracle", "--scenario", "two-services", "--replicas-max", "9"]) == 2
+    assert cli.main(["tune", "--scenario", "two-services", "--profile", "llama-3.1-8b-h100"]) == 2
+    assert cli.main(["replay", "--scenario", "two-services"]) == 2
 
     said = capsys.readouterr().err.splitlines()
     assert said == [
         "warmtide sim: --caches: for one service; two-services has 2, say it in its file",
         "warmtide sim: --ttft: for one service; two-services has 2, say it in its file",
-        *[
-            "warmtide sim: scenario two-services is of several services: run and compare take it; "
-            "here a file of one of them is expected"
-        ]
-        * 2,
+        "warmtide sim: --replicas-max: for one service; two-services has 2, say it in its file",
+        "warmtide sim: --profile: for one service; two-services has 2, say it in its file",
+        "warmtide sim: scenario two-services is of several services: run, compare, tune and oracle take it; "
+        "here a file of one of them is expected",
     ]
 
 

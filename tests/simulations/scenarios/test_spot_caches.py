@@ -78,7 +78,17 @@ def test_nodes_that_keep_weights_save_the_origin_and_the_users(shared: Shared) -
     assert sum(each.count for each in shared.outcomes[0].startups.by_tier if each.tier == "warm") > 10
 
 
-def test_what_it_is_not_for_is_refused_by_name(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["oracle", "--scenario", "spot-caches"]) == 2
+def test_each_service_has_its_bound_and_what_it_is_not_for_is_refused_by_name(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    codes = [
+        cli.main(["oracle", "--scenario", "spot-caches", "--lead-seconds", "60"]),
+        cli.main(["replay", "--scenario", "spot-caches"]),
+    ]
 
-    assert "scenario spot-caches is of several services: run and compare take it" in capsys.readouterr().err
+    said = capsys.readouterr()
+    assert codes == [0, 2]
+    rows = [line.split()[2:4] for line in said.out.splitlines() if line.startswith("60 s")]
+    assert [name for name, _ in rows] == ["chat", "code", "all"]
+    assert sum(float(hours) for _, hours in rows[:2]) == pytest.approx(float(rows[2][1]), abs=0.011)
+    assert "scenario spot-caches is of several services: run, compare, tune and oracle take it" in said.err

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
 
 from simulations import cli
 from simulations.errors import UsageError
@@ -118,14 +119,18 @@ def test_a_fleet_of_one_pool_is_a_number(setting: Setting) -> None:
         of_size(alone, "2+3")
 
 
-@pytest.mark.parametrize("word", ["tune", "oracle"])
-def test_what_knows_of_one_number_only_says_so(word: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("word", ["compare", "tune", "oracle"])
+def test_two_scaled_pools_beside_other_services_are_refused_with_the_way_out(
+    word: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "own.yaml"
-    path.write_text(SCENARIO, encoding="utf-8")
+    services = [{"name": name, **yaml.safe_load(SCENARIO)} for name in ("chat", "code")]
+    path.write_text(yaml.safe_dump({"nodes": [{"name": "own", "count": 4}], "services": services}), encoding="utf-8")
 
     assert cli.main([word, "--scenario", str(path)]) == 2
 
-    assert "prefill and decoding are both scaled" in capsys.readouterr().err
+    said = "both its pools are scaled: only of one service alone, in a file of its own"
+    assert said in capsys.readouterr().err
 
 
 def test_a_comparison_says_what_each_pool_cost(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
