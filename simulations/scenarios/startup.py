@@ -3,7 +3,7 @@
 startup:
   sleepSeconds: 900 # so long an engine sleeps where its replica was (vLLM's sleep mode); a start there wakes it
   hotSeconds: 3 # and takes so long
-  weightsBytes: 16.1e9 # what it holds of its node's memory meanwhile; of replicas with phases theirs count
+  # weightsBytes: 16.1e9, where nothing is said of phases: what it holds of its node's memory meanwhile
   logDeviation: {cold: 0.36, warm: 0.27, hot: 0.12} # of lognormal draws, the defaults by tier; or one number for all
   phases: # medians of what each phase takes, and how fast bytes move; those left out are as `Phases` has them
     weightsBytes: 16.1e9
