@@ -13,7 +13,7 @@ from simulations.commands.table import ALL, ALWAYS, OF_NODES
 from simulations.compare import Row
 from simulations.compare_together import SharedRow, compare_together
 from simulations.errors import INTERRUPTED, UsageError
-from simulations.outputs import ServicesPage, SharedShown, nodes_note, render_services
+from simulations.outputs import ServicesPage, Shown, nodes_note, render_services
 from simulations.scenarios import Together, load_any
 from simulations.study import Figures, Key, figures_of_all
 from simulations.world import Setting
@@ -139,7 +139,10 @@ def _leave(
         own = leaves.runs(setting, of_service, service=name)
         pages.append(leaves.page(setting, of_service, own))
         runs += own
-    shown = [SharedShown(policy=row.policy, shared=row.shared, cost_ratio=row.cost_ratio(None)) for row in rows]
+    shown = [
+        Shown(number=number, policy=row.policy, outcome=row.shared, cost_ratio=row.cost_ratio(None))
+        for number, row in enumerate(rows, start=1)
+    ]
     page = ServicesPage(source=together.name, shown=shown, services=pages)
     left[0].write(runs, lambda: render_services(page))
     return max(told(page.checks, of=f"{page.source}: ") for page in pages)

@@ -8,7 +8,7 @@ from .price_files import read_budgets, read_prices
 from .prices import Check, Prices, Watts, gate, prices_of, watts_of
 from .report import Page, Shown, render
 from .results import Results, summarise
-from .services import ServicesPage, SharedShown, render_services
+from .services import ServicesPage, render_services
 
 __all__ = [
     "REPORT",
@@ -21,7 +21,6 @@ __all__ = [
     "Prices",
     "Results",
     "ServicesPage",
-    "SharedShown",
     "Shown",
     "Watts",
     "check_folder",

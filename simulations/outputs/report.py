@@ -5,10 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from importlib.resources import files
+from typing import Generic, TypeVar
 
 import numpy as np
 
-from simulations.world import Change, Outcome, Setting
+from simulations.policies.base import Role
+from simulations.world import Change, Outcome, Setting, Shared
 
 from .charts import Floats, area, bars, drawing, line, nice_top, thinned, time_ticks
 from .notes import notes_of
@@ -21,14 +23,16 @@ EDGE_RATIO = 0.08  # of the scatter's width, left and right of the outermost poi
 NEAR = 5.0  # per cent of its width or height: closer points would hide each other on a phone
 SINGLE_POINT = 50.0  # per cent; where all have the same GPU-hours
 
+Came = TypeVar("Came", bound=Outcome | Shared)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Shown:
-    """One policy on the page."""
+class Shown(Generic[Came]):
+    """One policy on the page, with what came of it for one service or for several."""
 
     number: int
     policy: str
-    outcome: Outcome
+    outcome: Came
     cost_ratio: float  # GPU-hours ÷ those of the fixed fleet
 
     @property
@@ -44,17 +48,17 @@ class Page:
     source: str
     profile: str
     setting: Setting
-    shown: Sequence[Shown]
+    shown: Sequence[Shown[Outcome]]
     checks: Sequence[Check] = ()
     courses_max: int | None = None  # drawn at most, where there are pages beside it
 
     @property
-    def focus(self) -> Shown:
+    def focus(self) -> Shown[Outcome]:
         """The policy that the page is about: Warmtide where it is there, else the last."""
         return next((one for one in self.shown if one.policy == "warmtide"), self.shown[-1])
 
     @property
-    def drawn(self) -> Sequence[Shown]:
+    def drawn(self) -> Sequence[Shown[Outcome]]:
         """Those whose course is on the page: the focus before the fixed fleet, these before the others."""
         first = sorted(self.shown, key=lambda one: (one is not self.focus, one is not self.shown[0], one.number))
         return sorted(first[: self.courses_max], key=lambda one: one.number)
@@ -98,16 +102,19 @@ def document(title: str, parts: Sequence[str]) -> str:
 
 
 def _verdict(page: Page) -> str:
-    one, fixed = page.focus, page.shown[0]
-    said = (
-        f"<b>{escape(one.policy)}</b> brought {one.outcome.attainment_ratio:.2%} of the first tokens within "
-        f"{page.setting.ttft_s:g} s for {one.outcome.gpu_hours:.1f} GPU-hours"
-    )
+    what = f"of the first tokens within {page.setting.ttft_s:g} s"
+    return verdict(page.focus, page.shown[0], what=what, fleet="the smallest fixed fleet")
+
+
+def verdict(one: Shown[Came], fixed: Shown[Came], *, what: str, fleet: str) -> str:
+    """One sentence: what the policy brought for how much, beside the fixed fleet where that is another."""
+    ours, theirs = one.outcome, fixed.outcome
+    said = f"<b>{escape(one.policy)}</b> brought {ours.attainment_ratio:.2%} {what} for {ours.gpu_hours:.1f} GPU-hours"
     if one is fixed:
         return said + "."
     return (
-        f"{said}: {one.cost_ratio:.2f} × the {fixed.outcome.gpu_hours:.1f} GPU-hours of the smallest fixed fleet "
-        f"({escape(fixed.policy)}), which brought {fixed.outcome.attainment_ratio:.2%}."
+        f"{said}: {one.cost_ratio:.2f} × the {theirs.gpu_hours:.1f} GPU-hours of {fleet} "
+        f"({escape(fixed.policy)}), which brought {theirs.attainment_ratio:.2%}."
     )
 
 
@@ -154,7 +161,7 @@ def _pareto(page: Page) -> str:
         for late in RULES
         if late < late_max
     )
-    places: dict[tuple[float, float], list[Shown]] = {}
+    places: dict[tuple[float, float], list[Shown[Outcome]]] = {}
     for one in page.shown:
         at = (across(one.outcome.gpu_hours), _height(one.late_ratio, late_max))
         near = next((place for place in places if math.dist(place, at) < NEAR), at)
@@ -167,7 +174,7 @@ def _pareto(page: Page) -> str:
     return f'<div class="pareto">{"".join((*rules, *points, *ends))}</div><p class="axis">GPU-hours</p>'
 
 
-def _badge(page: Page, one: Shown) -> str:
+def _badge(page: Page, one: Shown[Outcome]) -> str:
     css = "badge focus" if one is page.focus else "badge"
     return f'<span class="{css}" title="{escape(one.policy)}">{one.number}</span>'
 
@@ -238,14 +245,18 @@ def _replicas(outcome: Outcome) -> tuple[Floats, Floats, Floats]:
     return draining, ready, ready + sum(thinned(series[f"starting_{tier}"]) for tier in ("hot", "warm", "cold"))
 
 
-def _course(page: Page, one: Shown, top: float) -> str:
+def _course(page: Page, one: Shown[Outcome], top: float) -> str:
     outcome = one.outcome
     draining, ready, starting = _replicas(outcome)
     wanted = thinned(outcome.series["wanted"])
+    prefill = [
+        line(thinned(use.series["wanted"]), top, "wanted part") for use in outcome.pools if use.role is Role.PREFILL
+    ]
     shapes = [
         area(np.zeros(len(draining)), draining, top, "draining"),
         area(draining, ready, top, "ready"),
         area(ready, starting, top, "starting"),
+        *prefill,
         line(wanted, top, "wanted"),
     ]
     arrived = thinned(outcome.series["arrived_requests"])
@@ -258,7 +269,7 @@ def _course(page: Page, one: Shown, top: float) -> str:
         f"</div>{_notes(outcome)}"
         f"<figure>{_plot(shapes, wanted, page, f'{one.policy}: replicas', top=top)}"
         f'<div class="plot low"><div class="scale"><span>late</span></div>{strip}</div>'
-        f"<figcaption>{_keys()}</figcaption></figure>{_decisions(outcome)}</section>"
+        f"<figcaption>{_keys(has_pools=bool(outcome.pools))}</figcaption></figure>{_decisions(outcome)}</section>"
     )
 
 
@@ -267,10 +278,12 @@ def _notes(outcome: Outcome) -> str:
     return f'<ul class="notes">{lines}</ul>' if lines else ""
 
 
-def _keys() -> str:
+def _keys(*, has_pools: bool) -> str:
     keys = (("ready", "ready"), ("starting", "starting"), ("draining", "draining"), ("late", "first token too late"))
     blocks = "".join(f'<span class="key" style="--of:var(--{name})">{said}</span>' for name, said in keys)
-    return blocks + '<span class="key thin" style="--of:var(--wanted)">wanted</span>'
+    wanted = f'<span class="key thin" style="--of:var(--wanted)">wanted{", of both pools" if has_pools else ""}</span>'
+    part = '<span class="key part">wanted for prefill</span>' if has_pools else ""
+    return blocks + wanted + part
 
 
 def _decisions(outcome: Outcome) -> str:

@@ -7,18 +7,9 @@ from html import escape
 from simulations.world import Shared
 
 from .notes import nodes_note
-from .report import Page, document, sections
+from .report import Page, Shown, document, sections, verdict
 
 COURSES_MAX = 40  # of some 30 kB each: the page stays below two megabytes, of 50 services, too
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SharedShown:
-    """One policy that scaled all services."""
-
-    policy: str
-    shared: Shared
-    cost_ratio: float  # GPU-hours ÷ those of the fixed fleets
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +17,7 @@ class ServicesPage:
     """What the page is about."""
 
     source: str
-    shown: Sequence[SharedShown]
+    shown: Sequence[Shown[Shared]]
     services: Sequence[Page]  # the most important first; their `source` is their name
 
 
@@ -43,6 +34,7 @@ def render_services(page: ServicesPage) -> str:
             f'<p class="lede">{_verdict(page)}</p>',
             f'<ul class="facts">{links}</ul>',
             "<h2>All services together</h2>",
+            "<p class=quiet>First tokens in time, of each service; what waited are replicas, for a node.</p>",
             _table(page),
             *(
                 f'<section id="{anchor}"><h1>{name}</h1>{"".join(sections(one))}</section>'
@@ -52,23 +44,13 @@ def render_services(page: ServicesPage) -> str:
     )
 
 
-def _focus(page: ServicesPage) -> SharedShown:
-    number = page.services[0].focus.number
-    return page.shown[number - 1]
+def _focus(page: ServicesPage) -> Shown[Shared]:
+    return page.shown[page.services[0].focus.number - 1]
 
 
 def _verdict(page: ServicesPage) -> str:
-    one, fixed = _focus(page), page.shown[0]
-    said = (
-        f"<b>{escape(one.policy)}</b> brought {one.shared.attainment_ratio:.2%} of the first tokens of all services in "
-        f"time for {one.shared.gpu_hours:.1f} GPU-hours"
-    )
-    if one is fixed:
-        return said + "."
-    return (
-        f"{said}: {one.cost_ratio:.2f} × the {fixed.shared.gpu_hours:.1f} GPU-hours of fixed fleets that each service "
-        f"would hold if it were alone ({escape(fixed.policy)}), which brought {fixed.shared.attainment_ratio:.2%}."
-    )
+    fleet = "fixed fleets that each service would hold if it were alone"
+    return verdict(_focus(page), page.shown[0], what="of the first tokens of all services in time", fleet=fleet)
 
 
 def _table(page: ServicesPage) -> str:
@@ -76,18 +58,20 @@ def _table(page: ServicesPage) -> str:
     head = f'<th class="name">policy</th>{names}<th>all in time</th><th>GPU-hours</th><th>× fixed</th><th>waited</th>'
     rows = "".join(_row(one, is_focus=one is _focus(page)) for one in page.shown)
     notes = "".join(
-        f"<li>{escape(one.policy)}: {escape(nodes_note(use))}</li>" for one in page.shown for use in one.shared.nodes
+        f"<li>{escape(one.policy)}: {escape('; '.join(map(nodes_note, one.outcome.nodes)))}</li>"
+        for one in page.shown
+        if one.outcome.nodes
     )
     table = f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
     return f'{table}<ul class="notes">{notes}</ul>'
 
 
-def _row(one: SharedShown, *, is_focus: bool) -> str:
-    waited_hours = sum(outcome.waited_hours for outcome in one.shared.outcomes)
+def _row(one: Shown[Shared], *, is_focus: bool) -> str:
+    waited_hours = sum(outcome.waited_hours for outcome in one.outcome.outcomes)
     cells = (
-        *(f"{outcome.attainment_ratio:.2%}" for outcome in one.shared.outcomes),
-        f"{one.shared.attainment_ratio:.2%}",
-        f"{one.shared.gpu_hours:.1f}",
+        *(f"{outcome.attainment_ratio:.2%}" for outcome in one.outcome.outcomes),
+        f"{one.outcome.attainment_ratio:.2%}",
+        f"{one.outcome.gpu_hours:.1f}",
         f"{one.cost_ratio:.2f}",
         f"{waited_hours:.1f} h",
     )

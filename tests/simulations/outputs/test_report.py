@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 
 from simulations.compare import Row
-from simulations.outputs import Check, Page, ServicesPage, SharedShown, Shown, render, render_services
+from simulations.outputs import Check, Page, ServicesPage, Shown, render, render_services
 from simulations.outputs.charts import nice_top, thinned, time_ticks
+from simulations.policies.base import Role
 from simulations.world import Setting, Shared
+from simulations.world.outcome import PoolUse
 
 BYTES_MAX = 2_000_000
 CHROMIUM = shutil.which("chromium")
@@ -48,6 +50,26 @@ def test_every_decision_shown_has_its_reason(page: Page) -> None:
     for change in changes[:20]:
         assert f"{change.before} → {change.after}</td>" in text
         assert html.escape(change.reason) in text
+
+
+def test_of_two_pools_it_is_told_what_each_was_to_have(page: Page) -> None:
+    outcome = page.focus.outcome
+    use = PoolUse(
+        role=Role.PREFILL,
+        gpu_hours=1.0,
+        starts=0,
+        replicas_at_start=1,
+        decisions=(),
+        startups=outcome.startups,
+        series=outcome.series,
+    )
+    both = replace(page.focus, outcome=replace(outcome, pools=(use, replace(use, role=Role.DECODE))))
+
+    text = render(replace(page, shown=[both]))
+
+    assert text.count('class="wanted part"') == 1
+    assert "wanted for prefill" in text
+    assert "wanted for prefill" not in render(page)
 
 
 def test_a_budget_that_was_missed_stands_out(page: Page) -> None:
@@ -145,7 +167,7 @@ def test_a_page_of_many_services_and_policies_stays_small(page: Page) -> None:
     many = [replace(page.shown[-1], number=number, policy=f"p{number}") for number in range(1, 19)]
     outcome = page.shown[-1].outcome
     shared = Shared(outcomes=(outcome,) * 50, nodes=())
-    shown = [SharedShown(policy=one.policy, shared=shared, cost_ratio=1.0) for one in many]
+    shown = [Shown(number=one.number, policy=one.policy, outcome=shared, cost_ratio=1.0) for one in many]
     services = [replace(page, source=f"service {number}", shown=many) for number in range(50)]
 
     text = render_services(ServicesPage(source="all", shown=shown, services=services))
