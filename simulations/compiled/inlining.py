@@ -1,8 +1,8 @@
-"""How numba is to compile: inlined from the outside in, without what a world does not have, and by no needless pass.
+"""What a kernel calls, inlined from the outside in, without what a world does not have: numba's IR before types.
 
 Numba's own pass inlines what a function calls before it inlines that function, and copies all of it again at each
 level, every block with the names of all blocks; and each argument is a variable more, which for a `World` is a hundred
-numbers to move. Here a function is copied as it was written, what it calls is inlined where it came to stand, and
+numbers to move. Here a function is translated where it is called, what it calls is inlined where it came to stand, and
 arguments keep the names that they have outside.
 
 Where a branch asks for the length of a part of the world that is an empty tuple (`layout.without_parts`), what needs
@@ -12,123 +12,134 @@ that part is not even looked at: a kernel of most worlds is compiled in half of 
 # What numba is made of has no types.
 # mypy: disable-error-code="no-untyped-call"
 
-import gc
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from itertools import count
+from types import FunctionType
 from typing import Any
 
-from numba.core import ir, typed_passes, types, untyped_passes
+from numba import njit
+from numba.core import ir, types
 from numba.core.analysis import compute_cfg_from_blocks
-from numba.core.compiler import CompilerBase
-from numba.core.compiler_machinery import PassManager, register_pass
-from numba.core.inline_closurecall import InlineWorker, callee_ir_validator
-from numba.core.ir_utils import build_definitions, get_definition, guard, replace_vars, simplify_CFG
-from numba.core.postproc import PostProcessor
+from numba.core.bytecode import ByteCode, FunctionIdentity
+from numba.core.inline_closurecall import _replace_args_with, _replace_returns
+from numba.core.interpreter import Interpreter
+from numba.core.ir_utils import (
+    add_offset_to_labels,
+    build_definitions,
+    get_definition,
+    guard,
+    replace_vars,
+    simplify_CFG,
+)
+from numba.core.typing.templates import fold_arguments
 
 Blocks = dict[int, Any]
+Function = Callable[..., Any]
 
 
-class OutsideIn(CompilerBase):
-    """Numba's compiler with the pass below in the place of its own.
-
-    Left out is what looks for generators, `with`, literals and expressions of arrays, of which kernels have
-    none, and what writes down when a variable ends, which only counting references must know.
-    """
-
-    def compile_extra(self, func: Callable[..., Any]) -> Any:
-        with _nothing_collected():
-            return super().compile_extra(func)
-
-    def define_pipelines(self) -> list[Any]:
-        return [
-            _passes(
-                *AS_WRITTEN,
-                _InlineOutsideIn,
-                untyped_passes.ReconstructSSA,
-                typed_passes.NopythonTypeInference,
-                typed_passes.PreLowerStripPhis,
-                typed_passes.AnnotateTypes,
-                typed_passes.NativeLowering,
-                typed_passes.NoPythonBackend,
-            )
-        ]
+@njit(inline="always")
+def _lesser(first: Any, second: Any) -> Any:
+    return second if second < first else first
 
 
-AS_WRITTEN = (
-    untyped_passes.TranslateByteCode,
-    untyped_passes.FixupArgs,
-    untyped_passes.IRProcessing,
-    untyped_passes.InlineClosureLikes,
-    untyped_passes.GenericRewrites,
-)
+@njit(inline="always")
+def _greater(first: Any, second: Any) -> Any:
+    return second if second > first else first
 
 
-def _passes(*passes: type) -> Any:
-    found = PassManager("kernel")
-    for one in passes:
-        found.add_pass(one, one.__name__)
-    found.finalize()
+# Of these numba would compile a function of its own for each pair of types.
+PLAIN: dict[Function, Any] = {min: _lesser, max: _greater, int: types.int64}
+
+
+def translated(function: Function) -> Any:
+    """A function as it was written, as IR."""
+    identity = FunctionIdentity.from_function(function)
+    found = Interpreter(identity).interpret(ByteCode(func_id=identity))
+    for block in found.blocks.values():
+        for statement in block.find_insts(ir.Assign):
+            named = statement.value
+            if isinstance(named, ir.Global) and callable(named.value):
+                named.value = PLAIN.get(named.value, named.value)
     return found
 
 
-@contextmanager
-def _nothing_collected() -> Iterator[None]:
-    """All that compiling makes is in use until its end: to look for garbage in it takes a tenth of the time."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
+def inline_all(whole: Any, args: Sequence[Any]) -> None:
+    """Go from block to block, and only where a function with such arguments can come to."""
+    blocks, numbers = whole.blocks, count()
+    first = min(blocks)
+    todo, seen = [first], {first}
+    while todo:
+        block = blocks[todo.pop()]
+        _inline_first(whole, block, numbers)
+        _pass_by_missing(whole, block, args)
+        reached = set(block.terminator.get_targets()) - seen
+        todo += reached
+        seen |= reached
+    for dead in compute_cfg_from_blocks(blocks).dead_nodes():
+        del blocks[dead]
 
 
-class _Translated(InlineWorker):
-    """Gives each function as it was written, translated once."""
-
-    def __init__(self, state: Any) -> None:
-        parts = (state.typingctx, state.targetctx, state.locals, state.pipeline, state.flags)
-        super().__init__(*parts, validator=callee_ir_validator)
-        self._known: dict[Callable[..., Any], Any] = {}
-        self._compiler_pipeline = _as_written
-
-    def run_untyped_passes(self, func: Callable[..., Any], enable_ssa: bool = False) -> Any:
-        if func not in self._known:
-            self._known[func] = super().run_untyped_passes(func, enable_ssa)
-        return self._known[func]
+def tidy(function: Any) -> None:
+    """Leave out what only was a name for something else."""
+    _forward_copies(function.blocks)
+    _forget_names(function.blocks)
+    function.blocks = simplify_CFG(function.blocks)
+    function._definitions = build_definitions(function.blocks)
 
 
-def _as_written(state: Any, name: str = "as written") -> Any:
-    return _passes(*AS_WRITTEN)
-
-
-@register_pass(mutates_CFG=True, analysis_only=False)
-class _InlineOutsideIn(untyped_passes.InlineInlinables):
-    _name = "inline_outside_in"
-
-    def run_pass(self, state: Any) -> bool:
-        """Go from block to block, and only where the function can come to."""
-        blocks, worker = state.func_ir.blocks, _Translated(state)
-        first = min(blocks)
-        todo, seen = [first], {first}
-        while todo:
-            block = blocks[todo.pop()]
-            self._inline_first(state, block, worker)
-            _pass_by_missing(state, block)
-            reached = set(block.terminator.get_targets()) - seen
-            todo += reached
-            seen |= reached
-        _tidy(state.func_ir)
-        return True
-
-    def _inline_first(self, state: Any, block: Any, worker: _Translated) -> None:
-        """The first call of a block that is to be inlined; what came after it becomes a block that follows."""
-        for place, statement in enumerate(block.body):
-            if _is_expression(statement, "call") and guard(
-                self._do_work, state, None, block, place, statement.value, worker
-            ):
+def _inline_first(whole: Any, block: Any, numbers: "count[int]") -> None:
+    """The first call of a block that is to be inlined; what comes after it becomes a block that follows."""
+    for place, statement in enumerate(block.body):
+        if _is_expression(statement, "call"):
+            function = _to_inline(whole, statement.value)
+            if function is not None:
+                _inline(whole, block, place, translated(function), next(numbers))
                 return
+
+
+def _to_inline(whole: Any, call: Any) -> Function | None:
+    called = guard(get_definition, whole, call.func)
+    if _makes_function(called):  # it is defined where it is called
+        return FunctionType(called.code, whole.func_id.func.__globals__)
+    options = getattr(called.value, "targetoptions", {}) if isinstance(called, ir.Global) else {}
+    return called.value.py_func if options.get("inline") == "always" else None
+
+
+def _makes_function(value: Any) -> bool:
+    return isinstance(value, ir.Expr) and value.op == "make_function" and value.closure is None
+
+
+def _inline(whole: Any, block: Any, place: int, callee: Any, number: int) -> None:
+    """The call at this place becomes the blocks of what it calls, each of whose names gets a number."""
+    statement, blocks, scope = block.body[place], whole.blocks, block.scope
+    inlined = add_offset_to_labels(callee.blocks, max(blocks) + 1)
+    first, rest = min(inlined), max(inlined) + 1
+    own = inlined[first].scope.localvars._con
+    replace_vars(inlined, {name: scope.define(f"{name}.v{number}", var.loc) for name, var in own.items()})
+    _replace_args_with(inlined, _given(callee, statement.value))
+    _replace_returns(inlined, statement.target, rest)
+    blocks[rest] = ir.Block(scope, block.loc)
+    blocks[rest].body = block.body[place + 1 :]
+    block.body[place:] = [ir.Jump(first, statement.loc)]
+    whole._definitions[statement.target.name].remove(statement.value)
+    for label, part in inlined.items():
+        part.scope = scope
+        blocks[label] = part
+    for name, values in build_definitions(inlined).items():
+        whole._definitions[name] += values
+
+
+def _given(callee: Any, call: Any) -> Any:
+    """What a call gives for each argument, by its place, by its name or by default."""
+
+    def as_given(index: int, parameter: Any, given: Any) -> Any:
+        return given
+
+    def by_default(index: int, parameter: Any, default: Any) -> Any:
+        return ir.Const(default, call.loc)
+
+    return fold_arguments(callee.func_id.pysig, call.args, dict(call.kws), as_given, by_default, as_given)
 
 
 def _is_expression(statement: Any, operation: str) -> bool:
@@ -136,12 +147,12 @@ def _is_expression(statement: Any, operation: str) -> bool:
     return is_one and statement.value.op == operation
 
 
-def _pass_by_missing(state: Any, block: Any) -> None:
+def _pass_by_missing(whole: Any, block: Any, args: Sequence[Any]) -> None:
     """Where a branch asks whether there is something in a part of an argument that is an empty tuple."""
     branch = block.terminator
     if isinstance(branch, ir.Branch):
-        part = guard(_part_asked_for, state.func_ir, branch.cond)
-        if part is not None and _is_missing(state, part):
+        part = guard(_part_asked_for, whole, branch.cond)
+        if part is not None and _is_missing(whole, part, args):
             block.body[-1] = ir.Jump(branch.falsebr, branch.loc)
 
 
@@ -158,23 +169,13 @@ def _part_asked_for(function: Any, condition: Any) -> Any:
     return get_definition(function, condition)
 
 
-def _is_missing(state: Any, part: Any) -> bool:
+def _is_missing(function: Any, part: Any, args: Sequence[Any]) -> bool:
     """Whether it is the field of an argument, and the argument's type says that it is an empty tuple."""
     if not isinstance(part, ir.Expr) or part.op != "getattr":
         return False
-    argument = guard(get_definition, state.func_ir, part.value)
-    whole = state.args[argument.index] if isinstance(argument, ir.Arg) else None
+    argument = guard(get_definition, function, part.value)
+    whole = args[argument.index] if isinstance(argument, ir.Arg) else None
     return isinstance(whole, types.NamedTuple) and whole[whole.fields.index(part.attr)] == types.Tuple(())
-
-
-def _tidy(function: Any) -> None:
-    for dead in compute_cfg_from_blocks(function.blocks).dead_nodes():
-        del function.blocks[dead]
-    _forward_copies(function.blocks)
-    _forget_names(function.blocks)
-    function._definitions = build_definitions(function.blocks)
-    PostProcessor(function).run()
-    function.blocks = simplify_CFG(function.blocks)
 
 
 def _forward_copies(blocks: Blocks) -> None:
@@ -195,9 +196,12 @@ def _forward_copies(blocks: Blocks) -> None:
 
 
 def _forget_names(blocks: Blocks) -> None:
-    """Names of fields that are only read: each would be a string of the machine code that nobody looks at."""
+    """Names of fields that are only read: each would be a string of the machine code that nobody looks at.
+
+    And functions that are defined where they are called: they have been inlined.
+    """
     statements = [statement for block in blocks.values() for statement in block.body]
-    names = set()
+    names = {one.target.name for one in statements if isinstance(one, ir.Assign) and _makes_function(one.value)}
     for statement in statements:
         if _is_expression(statement, "static_getitem") and isinstance(statement.value.index, str):
             names.add(statement.value.index_var.name)

@@ -16,7 +16,7 @@ try:
 except ModuleNotFoundError:  # an optional speed-up of about a hundred times
     IS_COMPILED = False
 else:
-    from .inlining import OutsideIn
+    from .compiling import Kernel, Piece
 
     IS_COMPILED = not config.DISABLE_JIT  # type: ignore[attr-defined]  # numba sets it from the environment
 
@@ -61,14 +61,15 @@ def inner(function: Callable[P, R]) -> Callable[P, R]:
 
 def inner_apart(function: Callable[P, R]) -> Callable[P, R]:
     """The same for what is long and called from several places. It has no way in from Python: that would crash."""
-    return _compiled(function, no_cpython_wrapper=True)
+    return _compiled(function, cache=False, pipeline_class=Piece, no_cpython_wrapper=True)
 
 
-def _compiled(function: Callable[P, R], **options: bool | str) -> Callable[P, R]:
+def _compiled(function: Callable[P, R], **options: Any) -> Callable[P, R]:
     if not IS_COMPILED:
         return function
     settings: dict[str, Any] = {
         "cache": True,
+        "pipeline_class": Kernel,
         "no_cfunc_wrapper": True,  # nobody calls it from C
         "error_model": "numpy",  # no divisor here can be 0
         "_nrt": False,  # nothing here makes an array: counting references to those that there are took 9/10 of the time
@@ -76,7 +77,7 @@ def _compiled(function: Callable[P, R], **options: bool | str) -> Callable[P, R]
     }
     before, config.CACHE_DIR = config.CACHE_DIR, CACHE_FOLDER  # type: ignore[attr-defined]  # as above
     try:
-        compiled: Callable[P, R] = njit(pipeline_class=OutsideIn, **settings)(function)
+        compiled: Callable[P, R] = njit(**settings)(function)
     finally:
         config.CACHE_DIR = before  # type: ignore[attr-defined]  # as above
     return compiled
