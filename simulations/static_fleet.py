@@ -25,9 +25,7 @@ def smallest_static(setting: Setting) -> int:
     UsageError where it would be two numbers: who asks for one knows nothing of pools.
     """
     if setting.scales_both:
-        raise UsageError(
-            "both its pools are scaled: only of one service alone, in a file of its own"
-        )
+        raise UsageError("both its pools are scaled: only of one service alone, in a file of its own")
     return _smallest(setting)[0]
 
 

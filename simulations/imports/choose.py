@@ -19,9 +19,7 @@ ENDINGS = (".yaml", ".yml", ".json")
 def chosen(name: str, setting: Setting, *, eagerness_ratio: float = 1.0) -> Policy:
     """With a fresh memory; a user's own object is taken as it is. ValueError, UsageError, ImportedObjectError."""
     if setting.scales_both:
-        raise UsageError(
-            "both its pools are scaled: only of one service alone, in a file of its own"
-        )
+        raise UsageError("both its pools are scaled: only of one service alone, in a file of its own")
     role = None if setting.fixed_pool is None else setting.fixed_pool.scaled
     return _of_pool(name, setting, eagerness_ratio=eagerness_ratio, role=role)
 
