@@ -4,8 +4,10 @@ The models are the one source of the CRDs (`autoscaler.crds`). Defaults come fro
 `autoscaler.settings`; a field that is absent or null takes its default.
 """
 
+import functools
 import json
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema
@@ -304,7 +306,8 @@ class ScaledServiceModel(_Model):
     """What Warmtide sees, decided and why."""
 
 
-def json_schema(model: type[BaseModel]) -> dict[str, Any]:
+@functools.cache  # of a handful of models; pydantic works it out anew at every call
+def json_schema(model: type[BaseModel]) -> Mapping[str, Any]:
     """Pydantic's JSON schema of a model, as users write it."""
     return model.model_json_schema(by_alias=True, mode="validation")
 

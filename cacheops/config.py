@@ -3,6 +3,7 @@
 The models are the one source of the CRDs (`cacheops.crds`). A field that is absent or null takes its default.
 """
 
+import functools
 import json
 import re
 from collections.abc import Mapping
@@ -246,7 +247,8 @@ def parse_model_cache(obj: Mapping[str, Any]) -> CacheTask:
     )
 
 
-def json_schema(model: type[BaseModel]) -> dict[str, Any]:
+@functools.cache  # of a handful of models; pydantic works it out anew at every call
+def json_schema(model: type[BaseModel]) -> Mapping[str, Any]:
     """Pydantic's JSON schema of a model, as users write it."""
     return model.model_json_schema(by_alias=True, mode="validation")
 
