@@ -1,16 +1,17 @@
 """Metric names that people scale vLLM on, and what the simulator's sensors say for each."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from metrics.names import ROWS, Shape, spellings
 from metrics.sample import Histogram, PodSignals
 from simulations.policies.base import ready_pods
 from simulations.policies.hpa import Reading, Total
-from simulations.policies.series import epp_queue, epp_running, mean_of, waiting_requests
+from simulations.policies.series import Latencies, epp_queue, epp_running, mean_of, tpot_s, waiting_requests
+from simulations.world.sensing.sensors import nothing_happened
 
-Buckets = Callable[[PodSignals], Histogram | None]
-
+# The controller does not read it: a request's mean hides stalls. Others scale on it.
+_PACE = "request_time_per_output_token_seconds_bucket"
 _GAUGES = (Shape.SUM, Shape.MEAN)
 _PER_S = "_per_s"
 
@@ -21,7 +22,7 @@ class Known:
 
     gauges: Mapping[str, Reading]
     rates: Mapping[str, Reading]  # of counters
-    buckets: Mapping[str, Buckets]  # increases of histograms
+    buckets: Mapping[str, Latencies]  # increases of histograms
     totals: Mapping[str, Total]  # of routers: one series for the service
 
     def names(self) -> str:
@@ -40,7 +41,7 @@ def _field(name: str) -> Reading:
     return read
 
 
-def _histogram(name: str) -> Buckets:
+def _histogram(name: str) -> Latencies:
     def read(sample: PodSignals) -> Histogram | None:
         found: Histogram | None = getattr(sample, name)
         return found
@@ -49,10 +50,11 @@ def _histogram(name: str) -> Buckets:
 
 
 def _known() -> Known:
-    fields = PodSignals.__dataclass_fields__
+    told = nothing_happened()
+    fields = {name for name in told.__dataclass_fields__ if getattr(told, name) is not None}
     gauges: dict[str, Reading] = {}
     rates: dict[str, Reading] = {}
-    buckets: dict[str, Buckets] = {}
+    buckets: dict[str, Latencies] = {}
     for row in ROWS:
         per_s = row.field.removesuffix("_total") + _PER_S
         if row.shape in _GAUGES and row.field in fields and not row.picks:  # labels are read over here
@@ -62,6 +64,7 @@ def _known() -> Known:
             rates |= {name: read for name in spellings(row) if name not in rates}
         elif row.shape is Shape.HISTOGRAM and row.field in fields:
             buckets |= dict.fromkeys(spellings(row, "_bucket"), _histogram(row.field))
+    buckets |= dict.fromkeys((f"vllm:{_PACE}", f"vllm_{_PACE}"), tpot_s)
     totals: dict[str, Total] = {
         "kube_deployment_status_replicas": lambda seen, _now_s: float(seen.replicas),
         "kube_deployment_status_replicas_ready": lambda seen, _now_s: float(len(ready_pods(seen))),

@@ -147,6 +147,7 @@ def _scaled_object(fields: Fields, within: Bounds) -> Imported:
         metrics=metrics,
         limits=limits_of(advanced.inside("horizontalPodAutoscalerConfig"), bounds),
         reads_rates=bool(ranges_s),
+        reads_gaps=any(query.reads_buckets for _, query in triggers),
         queries=Queries(window_s=max(ranges_s, default=Queries().window_s), polling_s=_polling_s(spec)),
     )
     return Imported(name=fields.of, policy=policy, notes=notes)

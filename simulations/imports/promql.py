@@ -15,9 +15,10 @@ from autoscaler.policy.types import Observation
 from metrics.quantile import merge, quantile
 from simulations.policies.base import samples
 from simulations.policies.hpa import Reading, Total
+from simulations.policies.series import Latencies
 
 from .errors import QueryError
-from .metrics import KNOWN, Buckets
+from .metrics import KNOWN
 
 QUERY_MAX_CHARACTERS = 10_000  # longer than any that a person wrote
 DEPTH_MAX = 50
@@ -44,7 +45,7 @@ class PerPod:
 class PerBucket:
     """Rates of buckets, of each pod or of all."""
 
-    read: Buckets
+    read: Latencies
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,7 @@ class Query:
 
     total: Total
     ranges_s: frozenset[float]  # of its rates
+    reads_buckets: bool  # of histograms
 
 
 def parse_query(text: str) -> Query:
@@ -75,7 +77,7 @@ def parse_query(text: str) -> Query:
         raise QueryError(f"{parser.peek()!r} is not expected there")
     if not isinstance(value, One):
         raise QueryError("it gives a series for each pod; KEDA and the HPA need one number: put sum(…) around it")
-    return Query(total=value.total, ranges_s=frozenset(parser.ranges_s))
+    return Query(total=value.total, ranges_s=frozenset(parser.ranges_s), reads_buckets=parser.reads_buckets)
 
 
 def _tokens(text: str) -> list[str]:
@@ -96,6 +98,7 @@ class _Parser:
     def __init__(self, tokens: Sequence[str]) -> None:
         self._tokens, self._at, self._depth = tokens, 0, 0
         self.ranges_s: set[float] = set()
+        self.reads_buckets = False
 
     def peek(self) -> str:
         return self._tokens[self._at] if self._at < len(self._tokens) else ""
@@ -192,6 +195,7 @@ class _Parser:
         range_s = _seconds(span)
         self.ranges_s.add(range_s)
         if name in KNOWN.buckets:
+            self.reads_buckets = True
             return PerBucket(KNOWN.buckets[name])
         if name not in KNOWN.rates:
             raise _unknown(name)

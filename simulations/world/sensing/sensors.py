@@ -196,6 +196,11 @@ def with_rates(summary: Sequence[float], stalled_for_s: float | None) -> PodSign
     return _with_gaps(told, summary[SUMMARY_WIDTH:]) if len(summary) > SUMMARY_WIDTH else told
 
 
+def nothing_happened() -> PodSignals:
+    """All that can be said of a replica: what is None here is None of each."""
+    return with_rates([0.0] * (SUMMARY_WIDTH + GAPS_WIDTH), 0.0)
+
+
 def _with_gaps(told: PodSignals, found: Sequence[float]) -> SignalsWithPaces:
     known = {field.name: getattr(told, field.name) for field in fields(told)}
     known["itl_s"] = Histogram(bounds=GAPS_S, counts=tuple(found[:GAP_SUM]), sum=found[GAP_SUM])

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from hypothesis import given
@@ -10,12 +11,15 @@ from hypothesis import strategies as st
 from autoscaler.policy.types import Observation, PodPhase, PodSeen
 from metrics.sample import PodSignals
 from simulations.cli import main
+from simulations.compiled.records import requests_of
 from simulations.imports import import_policy
 from simulations.imports.errors import ImportedObjectError
 from simulations.policies import Bounds
 from simulations.policies.base import Queries
 from simulations.policies.hpa import Hpa
 from simulations.policies.hpa_limits import Behavior, Unruled
+from simulations.replica import PROFILES, EngineConfig
+from simulations.world import Setting, simulate
 
 BOUNDS = Bounds(low=1, high=16)
 HPA = """\
@@ -296,3 +300,26 @@ def _trace(folder: Path) -> Path:
     file = folder / "trace.csv"
     file.write_text(f"TIMESTAMP,ContextTokens,GeneratedTokens\n{rows}", encoding="utf-8")
     return file
+
+
+@pytest.mark.parametrize(
+    "series", ["vllm:inter_token_latency_seconds", "vllm:request_time_per_output_token_seconds"], ids=["ITL", "TPOT"]
+)
+def test_an_object_that_scales_on_the_time_between_tokens_sees_it(series: str) -> None:
+    query = f"histogram_quantile(0.9, sum by (le) (rate({series}_bucket[1m])))"
+    text = SCALED_OBJECT.replace('sum(vllm:num_requests_waiting{namespace="ml"})', query)
+    at_s = np.arange(0.0, 240.0, 0.25)
+    ones = np.ones(len(at_s), np.int32)
+    setting = Setting(
+        requests=requests_of(at_s, 300 * ones, 200 * ones),
+        config=EngineConfig(caches_prefixes=False),
+        times=PROFILES["llama-3.1-8b-l40s"],
+        bounds=BOUNDS,
+        replicas_at_start=1,
+    )
+    policy = hpa_of(text.replace('threshold: "5"', 'threshold: "0.02"'))
+
+    outcome = simulate(setting, policy)
+
+    assert policy.cadence.reads_gaps
+    assert outcome.decisions[0].after > 1  # a step of an L40S alone takes longer than 20 ms

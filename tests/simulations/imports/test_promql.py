@@ -93,6 +93,11 @@ def test_without_any_pod_there_is_no_number_unless_the_query_gives_one(query: st
     [
         ("sum(vllm:num_request_waiting)", "metric 'vllm:num_request_waiting' is not simulated; these are: vllm:num_re"),
         ("sum(DCGM_FI_DEV_GPU_UTIL)", "metric 'DCGM_FI_DEV_GPU_UTIL' is not simulated"),
+        ("sum(rate(vllm:iteration_tokens_total_sum[1m]))", "metric 'vllm:iteration_tokens_total_sum' is not simulated"),
+        (
+            "histogram_quantile(0.9, sum by (le) (rate(vllm:request_queue_time_seconds_bucket[1m])))",
+            "metric 'vllm:request_queue_time_seconds_bucket' is not simulated",  # rather than never anything
+        ),
         ("vllm:num_requests_waiting", r"a series for each pod; .* put sum\(…\) around it"),
         ("sum by (pod) (vllm:num_requests_waiting)", r"by \(pod\) gives a series for each pod"),
         ("sum(vllm:request_success_total)", r"is a counter: put rate\(…\[1m\]\) around it"),
