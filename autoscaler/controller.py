@@ -8,7 +8,9 @@ import asyncio
 import logging
 import random
 from collections import deque
+from collections.abc import Iterator, Sequence
 
+from autoscaler.conditions import is_bad
 from autoscaler.enrol import Target, is_ours
 from autoscaler.errors import ApiFailure, RetryLaterError
 from autoscaler.instruments import Instruments, NoInstruments
@@ -27,6 +29,7 @@ from autoscaler.rhythm import PASS_PERIOD_MAX_S, pass_period_s
 from autoscaler.schedule import floor_at
 from autoscaler.service import Service
 from autoscaler.settings import ServicePolicy
+from autoscaler.status import ConditionStatus
 from autoscaler.upstream import NOBODY_ASKED
 
 # Passes under way at once: each waits for at most a few requests.
@@ -73,6 +76,14 @@ class Controller:
         """The last decision over a service."""
         service = self._services.get(key)
         return service.decision if service is not None else None
+
+    def problems(self) -> Iterator[tuple[str, str, str]]:
+        """(service, condition, reason) of what a human should look at, as statuses tell it."""
+        for service in list(self._services.values()):  # whoever asks may be another thread
+            conditions: Sequence[ConditionStatus] = service.status.get("conditions") or ()
+            for condition in conditions:
+                if is_bad(condition):
+                    yield service.key, condition["type"], condition["reason"]
 
     async def run(self) -> None:
         """Pass after pass, until the queue is closed; then the passes under way end."""

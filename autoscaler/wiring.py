@@ -145,6 +145,7 @@ class Program:
         )
         book = PolicyBook(self._cluster.policies, options.home_namespace)
         self._controller = Controller(world, book, self._queue, Metering(telemetry))
+        telemetry.show_problems(self._controller.problems)
         hands = Hands(client=client, writer=writer, publisher=world.publisher, clock=clock)
         decided = self._controller.decision_of
         self._keeper = keeper_of(self._cluster, hands, decided, options.caches, connections.list_model)

@@ -12,6 +12,7 @@
 | warmtide_refusals_total | counter | reason |
 | warmtide_leader | gauge | |
 | warmtide_unpublished_services | gauge | |
+| warmtide_service_problem | gauge | service, condition, reason |
 
 Labels are enums, HTTP codes and services; services are bounded, and `forget` ends their series.
 Nothing here is global: two controllers in one process have two of it.
@@ -20,6 +21,7 @@ Nothing here is global: two controllers in one process have two of it.
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import islice
 from urllib.parse import urlsplit
 
 from opentelemetry.exporter.prometheus import PrometheusMetricReader
@@ -39,6 +41,7 @@ SIGNAL_TO_PATCH_BOUNDS_S = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.
 RECONCILE_BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 OTLP_TIMEOUT_S = 1.5  # for traces, then metrics: a dead collector must fit a shutdown of 5 s in all
 
+Problems = Callable[[], Iterable[tuple[str, str, str]]]  # (service, condition, reason)
 Note = Callable[[str, str | int | float | bool], None]
 
 
@@ -109,9 +112,11 @@ class Telemetry:
         self._tracer: Tracer = NoOpTracer() if tracers is None else tracers.get_tracer("warmtide")
         self._services: dict[str, _Gauges] = {}
         self._unpublished: set[str] = set()
+        self._problems: Problems = tuple
         self._is_leader = False
         self._make_counters(prefix)
         self._make_gauges(prefix)
+        self._make_problems(prefix)
 
     def _make_counters(self, prefix: str) -> None:
         meter = self._meters.get_meter("warmtide")
@@ -158,8 +163,20 @@ class Telemetry:
             lambda gauges: gauges.forecast_skill_ratio,
             "Error of the forecast over that of the naive one; below 1 it is of use",
         )
+
         single("leader", lambda: int(self._is_leader), "1 where this controller leads")
         single("unpublished_services", lambda: len(self._unpublished), "Services without gauges: there are too many")
+
+    def _make_problems(self, prefix: str) -> None:
+        def observe(_options: CallbackOptions) -> Iterable[Observation]:
+            for service, condition, reason in islice(self._problems(), SERVICES_MAX):
+                yield Observation(1, {"service": service, "condition": condition, "reason": reason})
+
+        self._meters.get_meter("warmtide").create_observable_gauge(
+            f"{prefix}_service_problem",
+            callbacks=[observe],
+            description="1 for each condition of a service that a human should look at",
+        )
 
     def decided(
         self,
@@ -212,9 +229,16 @@ class Telemetry:
         """Warmtide refused to scale a service."""
         self._refusals.add(1, {"reason": reason})
 
+    def show_problems(self, problems: Problems) -> None:
+        """Ask this for what is wrong whenever somebody wants to know."""
+        self._problems = problems
+
     def leads(self, is_leader: bool) -> None:
-        """Whether this controller leads now."""
+        """Whether this controller leads now; of services only who leads says something."""
         self._is_leader = is_leader
+        if not is_leader:
+            self._services.clear()
+            self._unpublished.clear()
 
     @contextmanager
     def deciding(self, service: str) -> Iterator[Note]:

@@ -91,6 +91,29 @@ def test_series_of_a_service_that_is_gone_disappear(telemetry: Telemetry) -> Non
     assert seen["warmtide_desired_replicas{service=ns/b}"] == 3.0
 
 
+def test_who_leads_no_more_says_nothing_of_services(telemetry: Telemetry) -> None:
+    telemetry.leads(True)
+    decide(telemetry, "ns/a")
+
+    telemetry.leads(False)
+
+    seen = values(telemetry)
+    assert not [name for name in seen if "ns/a" in name]
+    assert (seen["warmtide_leader"], seen["warmtide_decisions_total{reason=FollowingQueue}"]) == (0.0, 1.0)
+
+
+def test_problems_are_there_as_long_as_they_are(telemetry: Telemetry) -> None:
+    found = [("ns/a", "DataFresh", "NoFreshData"), ("ns/b", "NotContested", "HPAConflict")]
+    telemetry.show_problems(lambda: found)
+    series = "warmtide_service_problem{condition=DataFresh}{reason=NoFreshData}{service=ns/a}"
+    assert values(telemetry)[series] == 1.0
+
+    found.pop(0)
+
+    assert series not in values(telemetry)
+    assert sum(name.startswith("warmtide_service_problem") for name in values(telemetry)) == 1
+
+
 def test_ready_replicas_may_change_between_decisions(telemetry: Telemetry) -> None:
     decide(telemetry, "ns/a")
 

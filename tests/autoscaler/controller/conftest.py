@@ -261,7 +261,13 @@ class Town:
             upstream=upstream,
             list_model=list_model,
         )
-        return Program(chosen, clock, set_up(TelemetryConfig()), connections)
+        self.telemetry = set_up(TelemetryConfig())
+        return Program(chosen, clock, self.telemetry, connections)
+
+    def problems(self) -> set[str]:
+        """What the page of the newest controller says is wrong with services."""
+        lines = self.telemetry.exposition().decode().splitlines()
+        return {line for line in lines if line.startswith("warmtide_service_problem{")}
 
     async def deploy(
         self,

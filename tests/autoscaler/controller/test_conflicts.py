@@ -35,11 +35,16 @@ async def test_an_hpa_on_the_same_deployment_stops_us_until_it_is_gone(town) -> 
         assert (condition["status"], condition["reason"]) == ("False", "HPAConflict")
         assert "HorizontalPodAutoscaler default/rival" in condition["message"]
         assert ("HPAConflict", condition["message"]) in await town.events()
+        assert town.problems() == {
+            f'warmtide_service_problem{{condition="{kind}",reason="HPAConflict",service="default/llm"}} 1.0'
+            for kind in ("NotContested", "ScalingActive")
+        }
 
         await town.api.delete(HPAS, "default", "rival")
         await town.after(60)
         assert await town.replicas() > 2
         assert (await town.condition("NotContested"))["status"] == "True"
+        assert town.problems() == set()
 
 
 async def test_in_advise_mode_the_hpa_is_the_incumbent(town) -> None:
