@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from simulations.compiled.fleet import requests_of
-from simulations.imports.choose import chosen_for_all
+from simulations.imports.choose import chosen, chosen_for_all
 from simulations.oracle import Oracle, cheapest, demand_of, demands_of
 from simulations.oracle.cost import Cost
 from simulations.oracle.foresight import with_hindsight
@@ -16,10 +16,10 @@ from simulations.policies import Bounds, Policy, Site, build
 from simulations.policies.base import Role
 from simulations.policies.static import Static
 from simulations.replica import PROFILES, EngineConfig
-from simulations.scenarios import Scenario
+from simulations.scenarios import Scenario, Together
 from simulations.scenarios.config import parse_scenario
 from simulations.static_fleet import fixed, sized
-from simulations.world import Setting, simulate
+from simulations.world import Setting, simulate, simulate_together
 from simulations.world.machines import ClassMachine
 from simulations.world.starts.startup import StartupTimes
 
@@ -210,3 +210,37 @@ def test_work_of_two_pools_is_that_of_a_prompt_and_that_of_its_answer() -> None:
 
     assert prefill.work_s(requests) == pytest.approx([prompt_s + step_s] * 2)
     assert decode.work_s(requests) == pytest.approx([token_s + answer_s + 3 * step_s] * 2)
+
+
+TOGETHER = """\
+nodes: [{name: own, count: NODES}]
+budgetGpus: 6
+services:
+  - name: chat
+    traffic: {rates: azure_2023_conversation, rateRatio: 3, endSeconds: 600}
+    machine: &machine {profile: llama-3.1-8b-l40s, numGpuBlocks: 12000, maxModelLenTokens: 16384}
+    replicas: {max: 6}
+    startup: &startup {coldSeconds: 60, warmSeconds: 60, logDeviation: 0}
+  - name: code
+    traffic: {rates: azure_2023_code, endSeconds: 600}
+    machine: *machine
+    replicas: {max: 6}
+    objective: {ttftSeconds: 4}
+    startup: *startup
+"""
+
+
+@pytest.mark.parametrize("nodes", [8, 5], ids=["a quota that binds", "nodes that bind"])
+@pytest.mark.parametrize("name", ["static", "warmtide", "keda-epp-queue", "wva-token"])
+def test_services_that_share_nodes_cost_no_less_than_the_bounds_of_each_alone(name: str, nodes: int) -> None:
+    together = parse_scenario(TOGETHER.replace("NODES", str(nodes)), "test", Path())
+    assert isinstance(together, Together)
+    settings = [sized(service.setting(1)[0])[0] for service in together.services]
+
+    shared = simulate_together(
+        [(one, Static(one.replicas_at_start) if name == "static" else chosen(name, one)) for one in settings]
+    )
+
+    for setting, outcome in zip(settings, shared.outcomes, strict=True):
+        oracle = Oracle(demand_of(setting), LEAD_S)
+        assert oracle.lower_hours(outcome.attainment_ratio) <= outcome.gpu_hours
