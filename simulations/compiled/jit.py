@@ -12,7 +12,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 try:
-    from numba import config, njit
+    from .spare import config, njit
 except ModuleNotFoundError:  # an optional speed-up of about a hundred times
     IS_COMPILED = False
 else:

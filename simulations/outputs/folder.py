@@ -5,19 +5,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.csv
-import pyarrow.parquet
-
-from simulations.compiled.layout import Records
 from simulations.world import Outcome, Setting
 
 from .place import REPORT, filling
-from .results import MS, Document, Results
-
-# What kserve-vllm-mini's loadtest.py writes, in its order.
-STATUS_OK, STATUS_NEVER = 200, 0
+from .results import Document, Results
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,41 +51,13 @@ def meta_of(setting: Setting, *, source: str, profile: str) -> Document:
 
 
 def _write_run(folder: Path, run: PolicyRun) -> None:
+    from .tables import write_requests, write_series  # a tenth of a second, for who leaves a folder
+
     meta = run.meta | {"policy": run.policy}
-    _write_requests(folder / "requests.csv", run.outcome.requests)
+    write_requests(folder / "requests.csv", run.outcome.requests)
     for name, document in (("meta", meta), ("results", run.results.results), ("energy", run.results.energy)):
         text = json.dumps(document, indent=2, allow_nan=False)
         (folder / f"{name}.json").write_text(text + "\n", encoding="utf-8")
-    series = run.outcome.series
-    columns = {name: np.ascontiguousarray(series[name]) for name in series.dtype.names or ()}
-    pyarrow.parquet.write_table(pa.table(columns), folder / "series.parquet")
+    write_series(folder / "series.parquet", run.outcome.series)
     lines = (json.dumps(asdict(change), ensure_ascii=False) + "\n" for change in run.outcome.decisions)
     (folder / "decisions.jsonl").write_text("".join(lines), encoding="utf-8")
-
-
-def _write_requests(path: Path, requests: Records) -> None:
-    """Times since the start in milliseconds; a request that was never served has status 0."""
-    served = np.isfinite(requests["finished_at_s"])
-    arrived_ms = requests["arrived_at_s"] * MS
-    table = pa.table(
-        {
-            "id": np.arange(len(requests)),
-            "scheduled_ms": arrived_ms,
-            "start_ms": arrived_ms,
-            "ttfb_ms": _since(requests, "first_token_at_s"),
-            "tllt_ms": _since(requests, "finished_at_s"),
-            "latency_ms": _since(requests, "finished_at_s"),
-            "status": np.where(served, STATUS_OK, STATUS_NEVER),
-            "prompt_tokens": np.ascontiguousarray(requests["prompt_tokens"]),
-            "completion_tokens": np.where(served, requests["output_tokens"], 0),
-            "total_tokens": np.where(served, requests["prompt_tokens"] + requests["output_tokens"], 0),
-            "error": pa.array(np.where(served, "", "never served")),
-            "trace_id": pa.array(np.full(len(requests), "")),
-        }
-    )
-    pyarrow.csv.write_csv(table, path, pyarrow.csv.WriteOptions(quoting_style="needed"))
-
-
-def _since(requests: Records, field: str) -> "pa.Array":
-    """Milliseconds after the arrival; empty where it never came."""
-    return pa.array((requests[field] - requests["arrived_at_s"]) * MS, from_pandas=True)

@@ -1,6 +1,8 @@
 """How kernels are compiled, which builds on parts of numba that are its own: after an update this says what is gone."""
 
 import math
+import subprocess
+import sys
 from importlib import import_module
 from operator import attrgetter
 from typing import NamedTuple
@@ -33,6 +35,19 @@ USED = {
 @pytest.mark.parametrize(("module", "name"), [(module, name) for module, names in USED.items() for name in names])
 def test_numba_has_what_compiling_builds_on(module: str, name: str) -> None:
     assert attrgetter(name)(import_module(module)) is not None
+
+
+def test_numba_is_loaded_without_what_it_does_not_need_which_others_find_as_ever() -> None:
+    code = """if True:
+        import sys
+        import simulations.compiled
+        print([name for name in ("scipy", "cffi", "coverage") if name in sys.modules])
+        import scipy.linalg.cython_blas
+        """
+
+    ran = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+
+    assert ran.stdout == "[]\n"
 
 
 @inner
