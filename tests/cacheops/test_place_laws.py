@@ -14,22 +14,41 @@ KEYS = [f"m{n}" for n in range(6)]
 CLASSES = ["h100", "a100"]
 
 
+# Strategies are made once: made for each draw, they cost most of the time of these tests.
+SOME_KEYS = st.lists(st.sampled_from(KEYS), unique=True)
+FEW_KEYS = st.lists(st.sampled_from(KEYS), max_size=3)
+SIZES = st.integers(0, 50)
+GPUS = st.integers(0, 8)
+FREE_GPUS = [st.integers(0, gpus) for gpus in range(9)]
+CLASS = st.sampled_from(CLASSES)
+CLASS_SETS = st.sampled_from([frozenset(), frozenset({"h100"}), frozenset(CLASSES)])
+REPLICAS = st.integers(0, 12)
+RATIO = st.floats(0, 1)
+COPIES_MIN = st.integers(0, 3)
+COPIES_MAX = st.none() | st.integers(3, 5)
+YES_OR_NO = st.booleans()
+ZONES = st.sampled_from("xyz")
+ROOMS = st.integers(0, 120)
+SINCE = st.dictionaries(st.sampled_from(KEYS), st.sampled_from([NOW_S, NOW_S - HOLD_S]), max_size=3)
+RUNNING = st.dictionaries(st.sampled_from(KEYS), st.integers(1, 3), max_size=2)
+ONE_OF_SIX = st.integers(0, 5)
+
+
 @st.composite
 def models(draw: st.DrawFn) -> list[ModelDemand]:
-    keys = draw(st.lists(st.sampled_from(KEYS), unique=True))
     return [
         ModelDemand(
             key=key,
-            size_bytes=draw(st.integers(0, 50)),
-            gpus=draw(st.integers(0, 8)),
-            node_classes=draw(st.sampled_from([frozenset(), frozenset({"h100"}), frozenset(CLASSES)])),
-            replicas=draw(st.integers(0, 12)),
-            need_ratio=draw(st.floats(0, 1)),
-            copies_min=draw(st.integers(0, 3)),
-            copies_max=draw(st.none() | st.integers(3, 5)),
-            is_pinned=draw(st.booleans()),
+            size_bytes=draw(SIZES),
+            gpus=draw(GPUS),
+            node_classes=draw(CLASS_SETS),
+            replicas=draw(REPLICAS),
+            need_ratio=draw(RATIO),
+            copies_min=draw(COPIES_MIN),
+            copies_max=draw(COPIES_MAX),
+            is_pinned=draw(YES_OR_NO),
         )
-        for key in keys
+        for key in draw(SOME_KEYS)
     ]
 
 
@@ -38,17 +57,17 @@ def nodes(draw: st.DrawFn) -> list[NodeSeat]:
     return [
         NodeSeat(
             name=f"n{number}",
-            node_class=draw(st.sampled_from(CLASSES)),
-            zone=draw(st.sampled_from("xyz")),
-            gpus=(gpus := draw(st.integers(0, 8))),
-            free_gpus=draw(st.integers(0, gpus)),
-            room_bytes=draw(st.integers(0, 120)),
-            cached=frozenset(draw(st.lists(st.sampled_from(KEYS), max_size=3))),
-            assigned=draw(st.dictionaries(st.sampled_from(KEYS), st.sampled_from([NOW_S, NOW_S - HOLD_S]), max_size=3)),
-            running=draw(st.dictionaries(st.sampled_from(KEYS), st.integers(1, 3), max_size=2)),
-            is_usable=draw(st.integers(0, 5)) > 0,
+            node_class=draw(CLASS),
+            zone=draw(ZONES),
+            gpus=(gpus := draw(GPUS)),
+            free_gpus=draw(FREE_GPUS[gpus]),
+            room_bytes=draw(ROOMS),
+            cached=frozenset(draw(FEW_KEYS)),
+            assigned=draw(SINCE),
+            running=draw(RUNNING),
+            is_usable=draw(ONE_OF_SIX) > 0,
         )
-        for number in range(draw(st.integers(0, 8)))
+        for number in range(draw(GPUS))
     ]
 
 

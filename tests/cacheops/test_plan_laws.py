@@ -12,23 +12,40 @@ from cacheops.stock import Action, HeldTree, Inventory, Partial, Verb, WantedTre
 NOW_S = 1_000_000.0
 KEYS = [f"k{n}" for n in range(12)]
 SIZES = st.integers(0, 400)
+# Strategies are made once: made for each draw, they cost most of the time of these tests.
 AGES_S = st.sampled_from([0.0, 1.0, YOUNG_S - 1, YOUNG_S, 3600.0, 90_000.0, 900_000.0])
+WANTED_KEYS = st.lists(st.sampled_from(KEYS), unique=True, max_size=12)
+HELD_NAMES = st.lists(st.tuples(st.sampled_from(KEYS), st.sampled_from("ab")), unique=True, max_size=16)
+LEFT = st.lists(st.sampled_from([f"{key}-a" for key in KEYS] + ["other"]), unique=True, max_size=3)
+REVISION = st.sampled_from("ab")
+RATIO = st.floats(0, 1)
+REFETCH_S = st.none() | st.floats(0, 1000)
+REPLICAS = st.integers(0, 9)
+ONE_OF_SIX = st.integers(0, 5)
+ONE_OF_SEVEN = st.integers(0, 6)
+YES_OR_NO = st.booleans()
+RETRY_AT_S = st.sampled_from([0.0, 0.0, 0.0, NOW_S + 60])
+USED_AT_S = st.none() | AGES_S.map(lambda age_s: NOW_S - age_s)
+LEASES = st.sampled_from([0, 0, 0, 1, 3])
+FOREIGN = st.integers(0, 1000)
+QUOTA = st.none() | st.integers(0, 4000)
+WARM = st.integers(0, 800)
 
 
 @st.composite
 def wanted_trees(draw: st.DrawFn) -> list[WantedTree]:
-    keys = draw(st.lists(st.sampled_from(KEYS), unique=True, max_size=12))
+    keys = draw(WANTED_KEYS)
     return [
         WantedTree(
             key=key,
-            digest=draw(st.sampled_from([f"{key}-a", f"{key}-b"])),
+            digest=f"{key}-{draw(REVISION)}",
             size_bytes=draw(SIZES),
-            need_ratio=draw(st.floats(0, 1)),
-            refetch_s=draw(st.none() | st.floats(0, 1000)),
-            replicas=draw(st.integers(0, 9)),
-            is_pinned=draw(st.integers(0, 5)) == 0,
-            is_due=draw(st.booleans()),
-            retry_at_s=draw(st.sampled_from([0.0, 0.0, 0.0, NOW_S + 60])),
+            need_ratio=draw(RATIO),
+            refetch_s=draw(REFETCH_S),
+            replicas=draw(REPLICAS),
+            is_pinned=draw(ONE_OF_SIX) == 0,
+            is_due=draw(YES_OR_NO),
+            retry_at_s=draw(RETRY_AT_S),
         )
         for key in keys
     ]
@@ -36,21 +53,21 @@ def wanted_trees(draw: st.DrawFn) -> list[WantedTree]:
 
 @st.composite
 def inventories(draw: st.DrawFn) -> Inventory:
-    names = draw(st.lists(st.tuples(st.sampled_from(KEYS), st.sampled_from("ab")), unique=True, max_size=16))
+    names = draw(HELD_NAMES)
     trees = [
         HeldTree(
             key=key,
             digest=f"{key}-{revision}",
             size_bytes=draw(SIZES),
             published_at_s=NOW_S - draw(AGES_S),
-            used_at_s=draw(st.none() | AGES_S.map(lambda age_s: NOW_S - age_s)),
-            leases=draw(st.sampled_from([0, 0, 0, 1, 3])),
-            is_pinned=draw(st.integers(0, 6)) == 0,
+            used_at_s=draw(USED_AT_S),
+            leases=draw(LEASES),
+            is_pinned=draw(ONE_OF_SEVEN) == 0,
         )
         for key, revision in names
     ]
     held = {tree.digest for tree in trees}
-    left = draw(st.lists(st.sampled_from([f"{key}-a" for key in KEYS] + ["other"]), unique=True, max_size=3))
+    left = draw(LEFT)
     partials = [
         Partial(digest=digest, size_bytes=draw(SIZES), touched_at_s=NOW_S - draw(AGES_S))
         for digest in left
@@ -61,12 +78,12 @@ def inventories(draw: st.DrawFn) -> Inventory:
 
 @st.composite
 def limits(draw: st.DrawFn, inventory: Inventory) -> Limits:
-    foreign = draw(st.integers(0, 1000))
+    foreign = draw(FOREIGN)
     capacity = draw(st.integers(inventory.size_bytes + foreign, 6000))
     free = capacity - inventory.size_bytes - foreign
-    quota = draw(st.none() | st.integers(0, 4000))
+    quota = draw(QUOTA)
     disk = Disk(capacity_bytes=capacity, free_bytes=free, quota_bytes=quota)
-    return Limits(disk=disk, warm_bytes=draw(st.integers(0, 800)))
+    return Limits(disk=disk, warm_bytes=draw(WARM))
 
 
 @st.composite
