@@ -6,10 +6,9 @@ all of them lose the same nodes at the same times.
 
 import heapq
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import partial
 from itertools import accumulate
 from random import Random
 
@@ -149,8 +148,6 @@ class Nodes:
         self.nodes = [Node(group=group, number=number) for group in groups for number in range(group.high)]
         self.memory = HostMemory([node.group.host_bytes for node in self.nodes])
         self.held_gpus = 0  # of all replicas that are, with and without a node: what a quota counts
-        self._meets = False
-        self._after_meeting: list[Callable[[], None]] = []
         self.happened: list[Happening] = []  # in order; whoever has replicas remembers how far he read
         self._seed = seed
         self._due: list[tuple[float, int, Fate, int]] = []  # at_s, node, fate, life
@@ -186,16 +183,6 @@ class Nodes:
         """What the quota still admits."""
         return math.inf if self.budget_gpus is None else self.budget_gpus - self.held_gpus
 
-    def meet_others(self) -> None:
-        """From now on who uses them goes ahead of others by up to a meeting: what is let go is free at the next one."""
-        self._meets = True
-
-    def meet(self) -> None:
-        """All are at one time: what was let go before is free."""
-        for let_go in self._after_meeting:
-            let_go()
-        self._after_meeting.clear()
-
     def claim(self, index: int, gpus: int) -> None:
         """A replica is put there."""
         node = self.nodes[index]
@@ -211,12 +198,6 @@ class Nodes:
 
     def release(self, index: int | None, gpus: int, now_s: float) -> None:
         """It is gone; from its node, if it had one."""
-        if self._meets:
-            self._after_meeting.append(partial(self._release, index, gpus, now_s))
-        else:
-            self._release(index, gpus, now_s)
-
-    def _release(self, index: int | None, gpus: int, now_s: float) -> None:
         self.held_gpus -= gpus
         if index is None:
             return

@@ -5,7 +5,6 @@ sets the number of its replicas. They share the requests, the line to the origin
 the setting has any, which keep one copy of the model for both; else each has as many nodes as it ever needs.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import replace
 from random import Random
@@ -15,7 +14,7 @@ from simulations.world.nodes import Nodes
 from simulations.world.outcome import Outcome
 from simulations.world.parts import FleetPart
 from simulations.world.pools import FIXED, SCALED, FixedPool
-from simulations.world.run import PROGRESS_EVERY_S, Progress, Run, tenant_of
+from simulations.world.run import Progress, Run, go_on, tenant_of
 from simulations.world.sensing.sensors import Sensing
 from simulations.world.serving import make_fleet
 from simulations.world.setting import Setting
@@ -35,16 +34,7 @@ def simulate_pair(
     if pool is None or pool.bounds is None:
         raise ValueError("a pair of policies needs a setting that scales both pools")
     prefill, decode, nodes = _runs(setting, pool, pair, sensing)
-    told_s, span_s, now_s = -math.inf, setting.span_s, 0.0
-    while now_s < span_s:
-        now_s = min(prefill.next_s, decode.next_s)
-        for run in (prefill, decode):
-            run.step(now_s)
-        for run in (prefill, decode):
-            run.look_around(now_s)
-        if progress is not None and now_s - told_s >= PROGRESS_EVERY_S:
-            progress(now_s / span_s)
-            told_s = now_s
+    go_on((prefill, decode), setting.span_s, progress)
     uses = (prefill.end_pool(Role.PREFILL), decode.end_pool(Role.DECODE))
     whole = decode.end()
     for column in REPLICAS:
@@ -56,7 +46,7 @@ def simulate_pair(
         decisions=tuple(sorted((change for use in uses for change in use.decisions), key=lambda change: change.at_s)),
         startups=replace(whole.startups, by_tier=()),  # what came to nodes and went came for both pools
         pools=uses,
-        nodes=nodes.nodes.use(span_s) if setting.nodes else (),
+        nodes=nodes.nodes.use(setting.span_s) if setting.nodes else (),
     )
 
 

@@ -1,7 +1,7 @@
 """The course of one policy's world: sensors read, the policy wishes, replicas start and drain."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from operator import eq
@@ -104,6 +104,7 @@ class Run:
         self._decide_at_s = random.random() * self._cadence.decide_s
         self._decided_at_s = -math.inf
         self._now_s = -math.inf
+        self.has_acted = False  # with the last step: what it shares with others may be another
 
     @property
     def due_s(self) -> float:
@@ -126,12 +127,13 @@ class Run:
     def step(self, until_s: float = math.inf) -> float:
         """Move the world to where something happens next, and let it happen; returns when that is, or `until_s`."""
         acts_at_s = self._acts_at_s
-        # What another service lets happen may have been due a moment ago: time does not go back for that.
+        # An engine that had to make room for another's was due long ago: time does not go back for that.
         now_s, is_news = self._sensors.move(max(self._now_s, min(self._due_s(acts_at_s), until_s)))
         self._now_s = now_s
         if self._known_to_s <= now_s < self._span_s:
             self._read_on()
-        if is_news or now_s >= acts_at_s:
+        self.has_acted = is_news or now_s >= acts_at_s
+        if self.has_acted:
             # Not for the recorder's sake: who watches must not change what happens.
             is_news |= self._pods.sweep(now_s)
             self._count(now_s)
@@ -143,15 +145,15 @@ class Run:
             self._recorder.note(self._replicas, self._pods, self._fleet)
         return now_s
 
-    def go_on(self, until_s: float) -> None:
-        """Move it all the way."""
-        while self.step(until_s) < until_s:
-            pass
-
-    def look_around(self, now_s: float) -> None:
-        """Others did something: replicas that wait may find room, and nodes may be gone."""
-        if self._pods.must_look and self._pods.sweep(now_s):
+    def look_around(self, now_s: float) -> bool:
+        """Others did something: replicas that wait may find room, and nodes may be gone. Whether anything changed."""
+        if not self._pods.must_look:
+            return False
+        self.step(now_s)
+        is_news = self._pods.sweep(now_s)
+        if is_news:
             self._wake(now_s)
+        return is_news or self.has_acted
 
     def end(self) -> Outcome:
         """Serve what arrived; the clock for the cost stops with the last arrival."""
@@ -245,6 +247,26 @@ class Run:
         if wish is None or wish.again_at_s is None:
             return due_s
         return min(due_s, max(wish.again_at_s, now_s + SPACING_S))
+
+
+def go_on(runs: Sequence[Run], span_s: float, progress: Progress | None) -> None:
+    """Runs that share something, to the end, event by event: none is ahead of what another does."""
+    due_s = [run.next_s for run in runs]
+    now_s = told_s = 0.0
+    while now_s < span_s:
+        now_s = max(now_s, min(due_s))
+        turns = [number for number, at_s in enumerate(due_s) if at_s <= now_s]
+        for number in turns:
+            runs[number].step(now_s)
+        if any(runs[number].has_acted for number in turns):  # what others wait for may be there, or come sooner
+            while any([run.look_around(now_s) for run in runs]):  # and what one lets go then is another's
+                pass
+            turns = list(range(len(runs)))
+        for number in turns:
+            due_s[number] = runs[number].next_s
+        if progress is not None and now_s - told_s >= PROGRESS_EVERY_S:
+            progress(now_s / span_s)
+            told_s = now_s
 
 
 def _sensing_of(cadence: Cadence) -> type[Sensing]:

@@ -1,24 +1,23 @@
 """Services that share nodes, in one virtual time: `simulate_together([(Setting, Policy), ...])`.
 
-They meet at nodes only, every `MEETING_S` and whenever something happens to a node: what one lets go of another has a
-moment later, the first in the list before the second. In between each goes its own way. Where they start by phases,
-their weights share the disk and the memory of each node, and the line to it.
+They meet at nodes only. The service for which something happens next is moved to that moment, a read of its pods
+included, and then whoever waits looks around: what one lets go of another has in that very moment, the first in the
+list before the second. Where they start by phases, their weights share the disk and the memory of each node, and the
+line to it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from random import Random
 
 from simulations.policies.base import Policy
 from simulations.world.nodes import NodeUse
 from simulations.world.outcome import Outcome
-from simulations.world.run import PROGRESS_EVERY_S, Run, tenant_of
+from simulations.world.run import Progress, Run, go_on, tenant_of
 from simulations.world.setting import Setting
 from simulations.world.starts.phases import Phases
 from simulations.world.starts.shared import shared_holdings
 from simulations.world.tenant import Tenant, Tenants
-
-MEETING_S = 1.0  # less than any start-up or decision that one could make of it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,9 +40,7 @@ class Shared:
         return sum(outcome.gpu_hours for outcome in self.outcomes)
 
 
-def simulate_together(
-    services: Sequence[tuple[Setting, Policy]], progress: Callable[[float], None] | None = None
-) -> Shared:
+def simulate_together(services: Sequence[tuple[Setting, Policy]], progress: Progress | None = None) -> Shared:
     """Run each policy on its service; all have the nodes, the quota and the seed of the first, or it is refused."""
     first = services[0][0]
     for setting, _ in services:
@@ -60,18 +57,7 @@ def simulate_together(
         Run(replace(setting, ends_at_s=span_s), policy, tenant)
         for (setting, policy), tenant in zip(services, places, strict=True)
     ]
-    nodes.meet_others()
-    now_s = told_s = 0.0
-    while now_s < span_s:
-        now_s = min(now_s + MEETING_S, nodes.next_at_s, span_s)
-        for run in runs:
-            run.go_on(now_s)
-        nodes.meet()
-        for run in runs:
-            run.look_around(now_s)
-        if progress is not None and now_s - told_s >= PROGRESS_EVERY_S:
-            progress(now_s / span_s)
-            told_s = now_s
+    go_on(runs, span_s, progress)
     return Shared(outcomes=tuple(run.end() for run in runs), nodes=nodes.use(span_s))
 
 

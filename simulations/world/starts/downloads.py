@@ -77,7 +77,7 @@ class Downloads:
         return transfer.left_bytes / transfer.rate_bytes_per_s
 
     def _move(self, now_s: float) -> None:
-        """Never back: of services that share nodes one is ahead of the other by up to a meeting."""
+        """Never back: that a replica is gone may be known a moment after it went."""
         passed_s = max(0.0, now_s - self._at_s)
         for transfer in self._transfers.values():
             moved_bytes = min(transfer.left_bytes, passed_s * transfer.rate_bytes_per_s)

@@ -105,6 +105,19 @@ def test_a_gpu_that_is_let_go_goes_to_the_first_who_waits_though_the_second_wait
     assert PodPhase.UNSCHEDULABLE in second.phases(310.0)
 
 
+def test_a_gpu_that_is_let_go_is_anothers_in_that_very_moment() -> None:
+    # Nobody asks for long, so no replica drains.
+    shared = replace(setting(NodeGroup(low=4, high=4), span_s=10.0), ends_at_s=600.0)
+    first, second = Scripted((0.0, 2), (100.0, 4)), Scripted((0.0, 2), (200.0, 1), (300.0, 2), (400.0, 1))
+    first.cadence = second.cadence = Cadence(scrape_s=7.0, decide_s=7.0)
+    starts_with_two = replace(shared, replicas_at_start=2)
+
+    together = simulate_together([(starts_with_two, first), (starts_with_two, second)])
+
+    assert together.gpu_hours == pytest.approx(4 * 600.0 / 3600.0, rel=1e-12)
+    assert together.outcomes[0].gpu_hours > together.outcomes[1].gpu_hours
+
+
 def test_a_quota_is_of_all_of_them() -> None:
     shared = replace(setting(NodeGroup(low=8, high=8)), budget_gpus=4)
     first, second = Scripted((0.0, 1), (100.0, 3)), Scripted((0.0, 1), (200.0, 3))
