@@ -16,7 +16,7 @@ _TEXT = "text/plain; version=0.0.4; charset=utf-8"
 Facts = Callable[[], NodeFacts | None]
 
 
-class _Gauges(Collector):
+class Gauges(Collector):
     """What the last pass found. No model's name: a label per model and node would be a series for each pair."""
 
     def __init__(self, facts: Facts, sent_bytes: Callable[[], int]) -> None:
@@ -52,7 +52,7 @@ async def serving(
 ) -> AsyncIterator[int]:
     """Serve within the block; gives the port."""
     registry = CollectorRegistry()
-    registry.register(_Gauges(facts, sent_bytes))
+    registry.register(Gauges(facts, sent_bytes))
 
     async def healthz(_request: web.Request) -> web.Response:
         return web.Response(text="ok\n")  # that the loop answers is the news

@@ -54,3 +54,14 @@ def test_every_path_it_names_is_there() -> None:
 
     assert paths
     assert [path for path in paths if not (ROOT / path).exists()] == []
+
+
+@pytest.mark.parametrize("file", ["README.md", "CONTRIBUTING.md", "manifests/RUNBOOK.md"])
+def test_every_link_leads_to_a_file_and_a_heading(file: str) -> None:
+    text = (ROOT / file).read_text(encoding="utf-8")
+
+    for target, anchor in re.findall(r"\]\((?!https?:)([^)#]*)#?([^)]*)\)", text):
+        there = ((ROOT / file).parent / target) if target else ROOT / file
+        assert there.exists(), target
+        headings = re.findall(r"^#+ (.*)$", there.read_text(encoding="utf-8"), flags=re.M)
+        assert not anchor or anchor in {heading.lower().replace(" ", "-") for heading in headings}

@@ -101,7 +101,7 @@ def test_components_can_be_added(tmp_path: Path) -> None:
     shutil.copytree(MANIFESTS, tmp_path / "manifests")
     overlay = tmp_path / "overlay"
     overlay.mkdir()
-    components = [f"../manifests/components/{name}" for name in (*OPT_INS, "service-monitor")]
+    components = [f"../manifests/components/{name}" for name in (*OPT_INS, "service-monitor", "alerts", "dashboard")]
     (overlay / "kustomization.yaml").write_text(
         yaml.safe_dump({"resources": ["../manifests"], "components": components})
     )
