@@ -100,6 +100,7 @@ def _measures(setting: Setting) -> tuple[Measure, ...]:
         has_prefixes=setting.config.caches_prefixes,
         has_nodes=bool(setting.nodes),
         has_pools=setting.scales_both,
+        has_paces=setting.itl_s is not None,
     )
     return (replace(of_setting[0], heading=f"TTFT ≤ {setting.ttft_s:g} s", width=11), *of_setting[1:])
 

@@ -103,6 +103,7 @@ def _print(lines: Sequence[Comparison], *, has_curve: bool) -> None:
         has_prefixes=any(line.prefix_hit_ratio is not None for line in lines),
         has_nodes=any(line.lost_requests is not None for line in lines),
         has_pools=any(line.prefill_gpu_hours is not None for line in lines),
+        has_paces=any(line.tpot_p95_s is not None for line in lines),
     )
     table: list[tuple[str, bool, Sequence[str]]] = [("scenario", True, [line.scenario for line in lines])]
     if any(line.service for line in lines):

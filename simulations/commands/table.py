@@ -73,10 +73,17 @@ OF_POOLS = (
 )
 
 
-def measures(*, has_clients: bool, has_prefixes: bool, has_nodes: bool, has_pools: bool = False) -> tuple[Measure, ...]:
+# Requests' mean time between tokens.
+OF_PACES = (Measure(name="tpot_p95_s", heading="per token p95", width=13, text=lambda value: f"{1000 * value:.0f} ms"),)
+
+
+def measures(
+    *, has_clients: bool, has_prefixes: bool, has_nodes: bool, has_pools: bool = False, has_paces: bool = False
+) -> tuple[Measure, ...]:
     """Those that say something of such a world."""
     return (
         *ALWAYS,
+        *(OF_PACES if has_paces else ()),
         *(OF_POOLS if has_pools else ()),
         *(OF_CLIENTS if has_clients else ()),
         *(OF_PREFIXES if has_prefixes else ()),

@@ -41,7 +41,14 @@ def _of_pool(name: str, setting: Setting, *, eagerness_ratio: float, role: Role 
         raise UsageError(f"{FORESIGHT} must know all traffic before: not of clients who wait, nor of millions in parts")
     known = None if setting.follows is not None else setting.requests  # who waits for answers comes as they come
     seen = setting.first_machine  # who asks one replica what it can, asks the first
-    site = Site(config=seen.config, times=seen.times, requests=known, eagerness_ratio=eagerness_ratio, role=role)
+    site = Site(
+        config=seen.config,
+        times=seen.times,
+        requests=known,
+        eagerness_ratio=eagerness_ratio,
+        role=role,
+        itl_s=setting.itl_s,
+    )
     return build(name, setting.bounds, ttft_s=setting.ttft_s, lead_time_s=setting.startup.cold_s, site=site)
 
 

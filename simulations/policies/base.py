@@ -98,6 +98,7 @@ class Site:
     requests: Records | None = None  # only policies with foresight look at it
     eagerness_ratio: float = 1.0  # 2: half the load per replica; the knob that every policy has
     role: Role | None = None  # None: its replicas do both
+    itl_s: float | None = None  # the objective between tokens; None: as each policy's makers have it
 
     def __post_init__(self) -> None:
         if not 0 < self.eagerness_ratio < math.inf:

@@ -9,6 +9,7 @@ from simulations.replica import PROFILES, EngineConfig
 from .aibrix import Aibrix, Strategy
 from .base import Bounds, Policy, Site
 from .capacity import profile
+from .dynamo import ITL_S as DYNAMO_ITL_S
 from .dynamo import DynamoLoad, DynamoThroughput
 from .foresight import Course, Foresight
 from .keda import epp_guard, epp_tokens, epp_windows, production_stack, queue_hpa, slo_aware
@@ -52,14 +53,18 @@ def build(name: str, bounds: Bounds, *, ttft_s: float, lead_time_s: float, site:
     return maker(Order(bounds=bounds, ttft_s=ttft_s, lead_time_s=lead_time_s, site=site))
 
 
-def warmtide_spec(bounds: Bounds, *, ttft_s: float, lead_time_s: float, eagerness_ratio: float = 1.0) -> PolicySpec:
-    """Defaults, but for what a user has to say: bounds and the objective."""
+def warmtide_spec(
+    bounds: Bounds, *, ttft_s: float, lead_time_s: float, eagerness_ratio: float = 1.0, itl_s: float | None = None
+) -> PolicySpec:
+    """Defaults, but for what a user has to say: bounds and the objectives."""
     plain = LensTargets()
     return PolicySpec(
         mode=Mode.DIRECT,
         replicas_min=bounds.low,
         replicas_max=bounds.high,
-        objectives=Objectives(ttft_s=ttft_s / eagerness_ratio),
+        objectives=Objectives(
+            ttft_s=ttft_s / eagerness_ratio, itl_s=None if itl_s is None else itl_s / eagerness_ratio
+        ),
         targets=LensTargets(
             queue_requests=(plain.queue_requests or 0.0) / eagerness_ratio,
             kv_cache_usage_ratio=min(1.0, (plain.kv_cache_usage_ratio or 0.0) / eagerness_ratio),
@@ -75,6 +80,7 @@ def _warmtide(order: Order) -> Warmtide:
         ttft_s=order.ttft_s,
         lead_time_s=order.lead_time_s,
         eagerness_ratio=order.site.eagerness_ratio,
+        itl_s=order.site.itl_s,
     )
     return Warmtide(spec=spec)
 
@@ -118,6 +124,11 @@ def _seasonal(order: Order) -> Policy:
     return seasonal_naive(order.bounds, target_requests=LOAD_TEST_RATIO * each.concurrency / order.site.eagerness_ratio)
 
 
+def _throughput(order: Order) -> Policy:
+    itl_s = order.site.itl_s or DYNAMO_ITL_S
+    return DynamoThroughput(bounds=order.bounds, site=order.site, ttft_s=order.ttft_s, itl_s=itl_s)
+
+
 MAKERS: dict[str, Maker] = {
     "warmtide": _warmtide,
     "hpa-queue": lambda order: queue_hpa(order.bounds, order.site),
@@ -132,7 +143,7 @@ MAKERS: dict[str, Maker] = {
     "aibrix-apa": _aibrix(Strategy.APA),
     "aibrix-kpa": _aibrix(Strategy.KPA),
     "dynamo-load": lambda order: DynamoLoad(bounds=order.bounds, site=order.site, as_released=order.as_released),
-    "dynamo-throughput": lambda order: DynamoThroughput(bounds=order.bounds, site=order.site, ttft_s=order.ttft_s),
+    "dynamo-throughput": _throughput,
     "ray-serve": _ray,
     "skyserve": _sky,
     "seasonal-naive": _seasonal,

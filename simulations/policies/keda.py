@@ -132,7 +132,8 @@ def slo_aware(bounds: Bounds, site: Site, *, ttft_s: float) -> Hpa:
 
     Of two pools each has those of its own pods: a prefill pool makes single tokens, which have no time per token.
     """
-    signal = _Saturation(ttft_s=ttft_s / site.eagerness_ratio, tpot_s=SLO_TPOT_S / site.eagerness_ratio)
+    each_s = site.itl_s or SLO_TPOT_S
+    signal = _Saturation(ttft_s=ttft_s / site.eagerness_ratio, tpot_s=each_s / site.eagerness_ratio)
 
     def composite(seen: Observation, now_s: float) -> float | None:
         present = counts(seen)

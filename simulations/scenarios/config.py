@@ -67,6 +67,7 @@ class _Replicas(Part):
 
 class _Objective(Part):
     ttft_seconds: Positive = 2.0
+    itl_seconds: Positive | None = None
 
 
 class _Service(Part):
@@ -143,6 +144,7 @@ def _scenario(found: _Service, place: _Place, name: str, folder: Path) -> Scenar
         engine=engine,
         bounds=Bounds(low=found.replicas.min, high=found.replicas.max),
         ttft_s=found.objective.ttft_seconds,
+        itl_s=found.objective.itl_seconds,
         startup=found.startup.made(),
         router=found.router,
         monitoring=found.sensors.monitoring(),

@@ -41,6 +41,7 @@ class Scenario:
     times: StepTimes
     bounds: Bounds
     ttft_s: float = 2.0
+    itl_s: float | None = None  # between tokens; None: nothing is said of it
     startup: StartupTimes | Phases = field(default_factory=StartupTimes)
     router: Router = Router.LEAST_OUTSTANDING
     monitoring: Monitoring = field(default_factory=Monitoring)
@@ -118,11 +119,7 @@ class Scenario:
 
     def _in_parts(self, seed: int, head: Chunk, rest: Iterator[Chunk]) -> tuple[Setting, int]:
         """The first part, and the way to the others, drawn or read this once; SpoolError: no room for them."""
-        if self.clients is not None or self.fixed_pool is not None or self.adapters is not None:
-            raise ValueError(f"expected at most {IN_MEMORY_MAX:,} requests with clients, pools or adapters")
-        if head.blocks is not None:
-            limit = f"{IN_MEMORY_MAX:,} requests that share blocks"
-            raise ValueError(f"expected at most {limit}; cut the trace: warmtide sim trace convert --end 1d")
+        self._check_apart(head)
         first, refused = servable(head, self.engine)
         ends_at_s = float(head.at_s[-1])
         spool = Spool()
@@ -134,6 +131,21 @@ class Scenario:
         spool.check()
         return replace(self._plain(first, seed), more=spool.parts, ends_at_s=ends_at_s), refused
 
+    def _check_apart(self, head: Chunk) -> None:
+        """ValueError where requests have to do with each other, so that all must be known at once."""
+        linked = {
+            "clients": self.clients,  # who asks next is whoever was answered
+            "pools": self.fixed_pool,  # each is two requests, of which one calls the other
+            "adapters": self.adapters,
+            "prompts that share blocks": head.blocks,
+        }
+        if told := [name for name, value in linked.items() if value is not None]:
+            raise ValueError(
+                f"scenario {self.name}: more than {IN_MEMORY_MAX:,} requests: with {' and '.join(told)} all must be in "
+                "memory at once; take a part of the span (traffic.beginSeconds and endSeconds; of a trace also warmtide "
+                "sim trace convert --end 1d), or fewer requests a second (traffic.rateRatio)"
+            )
+
     def _plain(self, kept: Chunk, seed: int) -> Setting:
         return Setting(
             requests=_records(kept),
@@ -143,6 +155,7 @@ class Scenario:
             replicas_at_start=self.bounds.low,
             startup=self.startup,
             ttft_s=self.ttft_s,
+            itl_s=self.itl_s,
             seed=seed,
             router=self.router,
             monitoring=self.monitoring,

@@ -4,6 +4,7 @@ clients: # they wait for their answers; without this part requests come by thems
   count: 60 # at all times; or turns: 5, where the traffic's requests are conversations of so many
   thinkSeconds: 10 # on average, from the end of an answer to the next request
   # or instead of all that, "clients: fromTrace": who asks again is in the trace, and how long they thought is known
+objective: {ttftSeconds: 2, itlSeconds: 0.05} # the latter, between tokens, for policies that can hold it
 pools: # prefill and decoding apart: one has a fixed number of replicas, the policy scales the other one
   prefill: {replicas: 2, maxNumBatchedTokens: 8192} # or decode; a machine as above, but for what is said here
   # or both are scaled: "prefill: {min: 1, max: 4}", and the replicas above are those of decoding

@@ -67,6 +67,7 @@ class Comparison:
     nodes_cost: Paired | None
     prefill_gpu_hours: Paired | None  # where both pools are scaled
     decode_gpu_hours: Paired | None
+    tpot_p95_s: Paired | None
     curve: CostCurve
 
 
@@ -128,6 +129,7 @@ def _comparison(group: Group, found: Sequence[Figures], fixed: dict[int, float])
         nodes_cost=_paired_known([one.nodes_cost for one in plain]),
         prefill_gpu_hours=_paired_known([one.prefill_gpu_hours for one in plain]),
         decode_gpu_hours=_paired_known([one.decode_gpu_hours for one in plain]),
+        tpot_p95_s=_paired_known([one.tpot_p95_s for one in plain]),
         curve=CostCurve(points=tuple(points)),
     )
 

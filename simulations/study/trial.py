@@ -12,7 +12,7 @@ from simulations.policies.static import Static
 from simulations.scenarios import Scenario, Together
 from simulations.static_fleet import fixed, resized, sized
 from simulations.world import Outcome, Setting, Shared, simulate, simulate_together
-from simulations.world.tally import ttft_quantile_s
+from simulations.world.tally import pace_quantile_s, ttft_quantile_s
 
 STATIC = "static"  # the smallest fixed fleet that holds the objective on this traffic
 SETTINGS_KEPT = 2  # a process works off one traffic after another; a day of requests takes 90 MB
@@ -67,6 +67,7 @@ class Figures:
     nodes_cost: float | None = None
     prefill_gpu_hours: float | None = None  # of all, where both pools are scaled
     decode_gpu_hours: float | None = None
+    tpot_p95_s: float | None = None  # of requests' mean times between tokens, where there is an objective for it
     services: tuple["Figures", ...] = ()  # of several, each its own; nodes are of all of them
 
 
@@ -87,6 +88,7 @@ def figures_of(key: Key, setting: Setting, outcome: Outcome) -> Figures:
         nodes_cost=sum(use.cost for use in outcome.nodes) if outcome.nodes else None,
         prefill_gpu_hours=of_pool.get(Role.PREFILL),
         decode_gpu_hours=of_pool.get(Role.DECODE),
+        tpot_p95_s=None if setting.itl_s is None else pace_quantile_s(outcome.requests, 0.95),
     )
 
 

@@ -71,7 +71,7 @@ def document(name: str, setting: Setting, goal_ratio: float, places: Sequence[fl
     spec: dict[str, Any] = {
         "mode": str(Mode.ADVISE),
         "replicas": {"min": setting.bounds.low, "max": setting.bounds.high},
-        "objectives": {"ttftSeconds": setting.ttft_s, "attainment": goal_ratio},
+        "objectives": {"ttftSeconds": setting.ttft_s, **_itl(setting), "attainment": goal_ratio},
         "leadTimePriorSeconds": setting.startup.cold_s,
     }
     for knob, place in zip(KNOBS, places, strict=True):
@@ -79,6 +79,10 @@ def document(name: str, setting: Setting, goal_ratio: float, places: Sequence[fl
         if value != knob.default:
             _put(spec, knob.field, value if knob.digits else int(value))
     return {"apiVersion": API_VERSION, "kind": KIND, "metadata": {"name": name}, "spec": spec}
+
+
+def _itl(setting: Setting) -> dict[str, float]:
+    return {} if setting.itl_s is None else {"itlSeconds": setting.itl_s}
 
 
 def named(name: str, part: str) -> str:

@@ -37,6 +37,7 @@ class Setting:
     replicas_at_start: int
     startup: StartupTimes | Phases = field(default_factory=StartupTimes)
     ttft_s: float = 2.0
+    itl_s: float | None = None  # between tokens: what policies are told that can hold it; None: their makers' default
     seed: int = 1
     router: Router = Router.LEAST_OUTSTANDING
     more: Callable[[], Iterator[Records]] | None = None
@@ -59,6 +60,8 @@ class Setting:
             raise ValueError("a setting needs at least one request")
         if not 0 < self.ttft_s < math.inf:
             raise ValueError(f"the TTFT objective must be > 0 and finite, got {self.ttft_s}")
+        if self.itl_s is not None and not 0 < self.itl_s < math.inf:
+            raise ValueError(f"the objective between tokens must be > 0 and finite, got {self.itl_s}")
         if not self.bounds.low <= self.replicas_at_start <= self.bounds.high:
             raise ValueError(
                 f"replicas_at_start must be within {self.bounds.low} and {self.bounds.high}, "

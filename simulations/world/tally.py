@@ -56,6 +56,14 @@ def ttft_quantile_s(requests: Records, probability: float) -> float:
     return float(np.quantile(ttft_s, probability, method="inverted_cdf"))
 
 
+def pace_quantile_s(requests: Records, probability: float) -> float | None:
+    """Of the mean time between the tokens of each request that has several and got them; None where none has."""
+    gaps = requests["output_tokens"] - 1
+    had = (gaps > 0) & np.isfinite(requests["finished_at_s"])
+    spent_s = (requests["finished_at_s"] - requests["first_token_at_s"])[had]
+    return float(np.quantile(spent_s / gaps[had], probability, method="inverted_cdf")) if had.any() else None
+
+
 def lost_among(requests: Records) -> int:
     """Requests that went with their replica."""
     return int(np.count_nonzero(requests["replica"] == LOST))

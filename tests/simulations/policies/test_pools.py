@@ -11,6 +11,9 @@ import numpy as np
 import pytest
 
 from autoscaler.policy.types import Observation, Reason
+from simulations.cli import main
+from simulations.errors import ScenarioError
+from simulations.imports.choose import chosen_for_all
 from simulations.policies import Bounds, Site
 from simulations.policies.base import Pair, Role
 from simulations.policies.capacity import profile
@@ -137,9 +140,9 @@ pools: {prefill: {max: 4, maxNumBatchedTokens: 8192}, kvBytesPerToken: 131072, b
 """
 
 
-def slow_decoding() -> Setting:
+def slow_decoding(more: str = "") -> Setting:
     """One decode replica that keeps up, and more than enough for prefill."""
-    scenario = parse_scenario(POOLS, "test", Path())
+    scenario = parse_scenario(POOLS + more, "test", Path())
     assert isinstance(scenario, Scenario)
     drawn = scenario.setting(1)[0]
     assert drawn.fixed_pool is not None
@@ -176,3 +179,42 @@ def test_a_lens_of_time_between_tokens_raises_a_decode_pool_too() -> None:
 
     assert Reason.FOLLOWING_ITL in {change.reason for change in seeing}
     assert max(change.after for change in seeing) > max([1, *(change.after for change in plain)])
+
+
+def test_an_objective_between_tokens_reaches_all_who_can_hold_it() -> None:
+    setting = slow_decoding("objective: {itlSeconds: 0.08}\n")
+
+    ours, peers = chosen_for_all("warmtide", setting, eagerness_ratio=2.0), chosen_for_all("dynamo-throughput", setting)
+    loose, strict = (
+        simulate(replace(setting, itl_s=itl_s), chosen_for_all("keda-slo", replace(setting, itl_s=itl_s)))
+        for itl_s in (0.5, 0.08)
+    )
+
+    assert isinstance(ours, Pair)
+    assert isinstance(ours.decode, Warmtide)
+    assert ours.decode.spec.objectives.itl_s == 0.04  # twice as eager
+    assert isinstance(peers, Pair)
+    assert isinstance(peers.decode, DynamoThroughput)
+    assert peers.decode.itl_s == 0.08
+    assert loose.pools[1].starts < strict.pools[1].starts
+
+
+def test_a_comparison_tells_the_time_per_token_where_there_is_an_objective_for_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = []
+    for name, more in (("plain.yaml", ""), ("paced.yaml", "objective: {itlSeconds: 0.08}\n")):
+        (tmp_path / name).write_text(POOLS + more, encoding="utf-8")
+        assert main(["compare", "--scenario", str(tmp_path / name), "--policies", "keda-slo"]) == 0
+        told.append(capsys.readouterr().out)
+
+    plain, paced = told
+    assert "per token p95" not in plain
+    assert "per token p95" in paced
+    assert " ms " in paced.splitlines()[-1]
+
+
+@pytest.mark.parametrize("value", ["0", "-1", ".inf"])
+def test_an_objective_between_tokens_is_a_time(value: str) -> None:
+    with pytest.raises(ScenarioError, match=r"objective\.itlSeconds"):
+        slow_decoding(f"objective: {{itlSeconds: {value}}}\n")

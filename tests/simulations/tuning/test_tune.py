@@ -1,6 +1,7 @@
 """`warmtide sim tune`: what it writes, what it says, and that it is the same each time."""
 
 import math
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -82,6 +83,12 @@ def test_untouched_knobs_are_not_written_and_give_the_defaults(setting: Setting)
 
     assert turned(found) == {}
     assert sorted(found["spec"]) == ["leadTimePriorSeconds", "mode", "objectives", "replicas"]
+
+
+def test_an_objective_between_tokens_is_one_of_the_policy(setting: Setting) -> None:
+    found = document("tuned", replace(setting, itl_s=0.06), 0.99, DEFAULT_PLACES)
+
+    assert parse_policy(found).spec.objectives.itl_s == 0.06
 
 
 def test_a_policy_is_written_that_the_controller_takes_and_the_same_over_two_processes(
