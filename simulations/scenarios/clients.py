@@ -57,7 +57,10 @@ class Clients:
         lasts = 1.0 + float(found.at_s[-1]) / float(self.think_s + quickest_s.mean())
         expected = count * min(lasts, self.turns or lasts)
         if expected > CALLS_MAX:
-            raise ValueError(f"{count} clients may ask {expected:,.0f} times, expected at most {CALLS_MAX:,}")
+            raise ValueError(
+                f"{count} clients may ask {expected:,.0f} times, expected at most {CALLS_MAX:,}, which are all in "
+                "memory at once: take fewer clients, fewer turns, longer thoughts or an earlier traffic.endSeconds"
+            )
         lives = [self._life(quickest_s, float(found.at_s[-1]), random) for _ in range(count)]
         rows = np.concatenate([rows for rows, _ in lives])
         users = np.repeat(np.arange(count), [len(rows) for rows, _ in lives])

@@ -142,8 +142,8 @@ class Scenario:
         if told := [name for name, value in linked.items() if value is not None]:
             raise ValueError(
                 f"scenario {self.name}: more than {IN_MEMORY_MAX:,} requests: with {' and '.join(told)} all must be in "
-                "memory at once; take a part of the span (traffic.beginSeconds and endSeconds; of a trace also warmtide "
-                "sim trace convert --end 1d), or fewer requests a second (traffic.rateRatio)"
+                "memory at once; take a part of the span (traffic.beginSeconds and endSeconds; of a trace also "
+                "warmtide sim trace convert --end 1d), or fewer requests a second (traffic.rateRatio)"
             )
 
     def _plain(self, kept: Chunk, seed: int) -> Setting:

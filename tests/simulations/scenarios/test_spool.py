@@ -17,7 +17,10 @@ from simulations import cli
 from simulations.compare import compare
 from simulations.compiled.records import requests_of
 from simulations.errors import SpoolError, TraceError
+from simulations.replica import AdapterLimits
 from simulations.scenarios import load_scenario, scenario, spool
+from simulations.scenarios.adapters import AdapterUse
+from simulations.scenarios.clients import Clients
 from simulations.scenarios.draw import Generated, Traffic, Window
 from simulations.scenarios.spool import Spool
 from simulations.traces import Chunk
@@ -194,3 +197,25 @@ def test_a_folder_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest
 
     with pytest.raises(SpoolError, match="absent"):
         Spool()
+
+
+ALL_AT_ONCE = {
+    "clients": Clients(think_s=1.0, turns=2),
+    "adapters": AdapterUse(count=2, zipf=0.0, limits=AdapterLimits(max_loras=1, load_s=0.1)),
+}
+
+
+@pytest.mark.usefixtures("little_memory")
+@pytest.mark.parametrize("parts", [("clients",), ("adapters",), ("clients", "adapters")], ids=" and ".join)
+def test_requests_that_have_to_do_with_each_other_are_limited_with_the_reason_and_ways_out(
+    parts: tuple[str, ...],
+) -> None:
+    own, _ = morning()
+    linked = replace(own, **{name: ALL_AT_ONCE[name] for name in parts})  # type: ignore[arg-type]  # fields by name
+
+    with pytest.raises(ValueError, match="must be in memory at once") as caught:
+        linked.setting(1)
+
+    assert f"scenario chat-day: more than 10,000 requests: with {' and '.join(parts)} all must" in str(caught.value)
+    for way_out in ("endSeconds", "warmtide sim trace convert --end 1d", "traffic.rateRatio"):
+        assert way_out in str(caught.value)
