@@ -102,8 +102,7 @@ class Run:
             keeps_all=setting.more is None,
         )
         self._decide_at_s = random.random() * self._cadence.decide_s
-        self._decided_at_s = -math.inf
-        self._now_s = -math.inf
+        self._decided_at_s = self._now_s = -math.inf
         self.has_acted = False  # with the last step: what it shares with others may be another
 
     @property
