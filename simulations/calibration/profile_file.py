@@ -78,7 +78,9 @@ def read_profile(path: Path) -> MachineProfile:
             raise ProfileError(f"{path}: larger than {FILE_BYTES_MAX:,} bytes")
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
         return _profile(_File.model_validate(document))
-    except (OSError, UnicodeDecodeError) as exc:
+    except OSError as exc:
+        raise ProfileError(f"{path}: cannot be read: {exc.strerror}") from exc
+    except UnicodeDecodeError as exc:
         raise ProfileError(f"{path}: cannot be read: {exc}") from exc
     except yaml.YAMLError as exc:
         raise ProfileError(f"{path}: not YAML: {' '.join(str(exc).split())}") from exc

@@ -56,7 +56,9 @@ def read_object(path: Path, setting: Setting) -> Imported:
     """The file's object; ImportedObjectError names the file."""
     try:
         return import_policy(path.read_text(encoding="utf-8"), setting.bounds)
-    except (OSError, UnicodeDecodeError) as exc:
+    except OSError as exc:
+        raise ImportedObjectError(f"{path} cannot be read: {exc.strerror}") from exc
+    except UnicodeDecodeError as exc:
         raise ImportedObjectError(f"{path} cannot be read: {exc}") from exc
     except ImportedObjectError as exc:
         raise ImportedObjectError(f"{path}: {exc}") from exc

@@ -53,8 +53,12 @@ class Check:
 
     def line(self) -> str:
         """For humans; says by how much a budget was missed."""
-        over = "" if self.holds else f", over by {self.actual - self.budget:.4g}"
-        return f"{self.name}: {self.actual:.4g}, budget {self.budget:.4g}{over}"
+        over = "" if self.holds else f", over by {_short(self.actual - self.budget)}"
+        return f"{self.name}: {_short(self.actual)}, budget {_short(self.budget)}{over}"
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"  # no powers of ten
 
 
 # A budget's name in slo.json, and where its actual value is in results.json and energy.json.

@@ -163,6 +163,8 @@ def _scenario(found: _Service, place: _Place, name: str, folder: Path) -> Scenar
 def _document(text: str) -> object:
     if len(text) > FILE_BYTES_MAX:
         raise ValueError(f"expected at most {FILE_BYTES_MAX:,} bytes of YAML")
+    if not text.strip():
+        raise ValueError("the file is empty; expected fields, as `warmtide sim scenarios NAME` shows them")
     try:
         return yaml.safe_load(text)
     except (yaml.YAMLError, RecursionError) as exc:
@@ -226,8 +228,12 @@ def _known(field: str, value: str, names: Mapping[str, object]) -> str:
 
 def _first(exc: ValidationError) -> str:
     """The first thing that is wrong, by its place in the file."""
-    error = exc.errors(include_url=False)[0]
+    errors = exc.errors(include_url=False)
+    # A misspelt field is the cause of the missing one beside it.
+    error = min(errors, key=lambda one: one["type"] != "extra_forbidden")
     place = ".".join(str(part) for part in error["loc"]) or "the file"
-    value = "" if error["type"] in ("missing", "extra_forbidden") else f", got {str(error['input'])[:40]!r}"
-    more = f" (and {exc.error_count() - 1} more)" if exc.error_count() > 1 else ""
+    value = {"missing": "", "extra_forbidden": "; `warmtide sim scenarios --parts` has the fields"}.get(
+        error["type"], f", got {str(error['input'])[:40]!r}"
+    )
+    more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
     return f"{place}: {error['msg']}{value}{more}"

@@ -54,6 +54,11 @@ def changed(old: str, new: str) -> str:
 
 WRONG = {
     "no YAML": ("traffic: [", "line 1, column 11: expected YAML"),
+    "nothing": (" \n", "the file is empty; expected fields"),
+    "a misspelt field": (
+        changed("traffic:", "traffik:"),
+        "traffik: Extra inputs are not permitted; `warmtide sim scenarios --parts` has the fields (and 1 more)",
+    ),
     "a list": ("- a\n", "the file: Input should be a valid dictionary"),
     "unknown field": (changed("says:", "sais:"), "sais: Extra inputs are not permitted"),
     "nothing to serve it": (changed("  profile: llama-3.1-8b-h100\n", ""), "machine.profile: Field required"),
