@@ -32,6 +32,7 @@ from simulations.calibration import (
 )
 from simulations.calibration.history import busiest, read_stretches
 from simulations.commands.counts import count
+from simulations.commands.files import check_file, write_file
 from simulations.errors import UsageError
 from simulations.kv_size import BLOCK_SIZE_TOKENS, kv_size
 from simulations.replica import EngineConfig
@@ -84,12 +85,13 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Fit, judge on what was held out, print, write."""
+    check_file(options.out)
     _size(options)
     if bool(options.measured) == bool(options.prometheus):
         raise UsageError("give files that were measured, or --prometheus URL")
     profile = _from_series(options) if options.prometheus else _from_runs(options)
     if options.out:
-        options.out.write_text(profile_text(profile), encoding="utf-8")
+        write_file(options.out, profile_text(profile))
         sys.stdout.write(f"\nwritten: {options.out}; use it with `warmtide sim compare --profile {options.out}`\n")
     return 0
 

@@ -15,6 +15,7 @@ from metrics.clock import WallClock
 from metrics.errors import HistoryError
 from metrics.prometheus import History as Prometheus
 from metrics.prometheus import HistoryConfig
+from simulations.commands.files import check_file, write_file
 from simulations.commands.screen import Column, Screen, screen
 from simulations.commands.setting import add_setting, policy_names, scenario_of, setting_of
 from simulations.errors import INTERRUPTED, ReplayError, UsageError
@@ -72,6 +73,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Read, simulate what was and what would have been, print them side by side."""
     names = policy_names(options.policies)
+    check_file(options.csv)
     history = _history(options) if options.prometheus else None
     scenario = scenario_of(options)
     if history is not None:
@@ -171,10 +173,7 @@ def _write(path: Path, step_s: float, setting: Setting, courses: dict[str, Cours
     rows = [",".join(("at_s", "requests_per_s", *courses))]
     for at_s, count in zip((np.arange(steps) * step_s).tolist(), counts.tolist(), strict=True):
         rows.append(",".join(map(str, (at_s, round(count / step_s, 4), *(one.at(at_s) for one in courses.values())))))
-    try:
-        path.write_text("\n".join(rows) + "\n", encoding="utf-8")
-    except OSError as exc:
-        raise UsageError(f"{path} cannot be written: {exc.strerror}") from exc
+    write_file(path, "\n".join(rows) + "\n")
     sys.stdout.write(f"written: {path}\n")
 
 

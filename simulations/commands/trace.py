@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from simulations.commands.counts import seed
+from simulations.commands.files import check_file, write_file
 from simulations.commands.screen import Screen, screen
 from simulations.derive_figures import lengths_from
-from simulations.errors import TraceError, UsageError
+from simulations.errors import UsageError
 from simulations.traces import FORMATS, Chunk, Drawing, Trace, open_trace
 from simulations.traces.plot import bars, picture, svg
 from simulations.traces.reshape import Scale, cut, overlaid, resampled, scaled, spliced
@@ -120,6 +121,7 @@ def plot(options: argparse.Namespace) -> None:
     out = options.out or options.picture
     if out is not None and out.suffix != ".svg":
         raise UsageError(f"a plot is an SVG: expected a name that ends in .svg, got {out}")
+    check_file(out)
     trace = _trace(options, options.file)
     with screen(None, "reading") as on:
         tally = Tally()
@@ -135,10 +137,7 @@ def plot(options: argparse.Namespace) -> None:
         f"{summary.requests:,} requests, {summary.requests_per_s:.3g} a second; prompts {summary.prompt.mean:,.0f} "
         f"and answers {summary.output.mean:,.0f} tokens on average{lengths}"
     )
-    try:
-        out.write_text(svg(found, trace.path.name, says), encoding="utf-8")
-    except OSError as exc:
-        raise UsageError(f"{out} cannot be written: {exc.strerror}") from exc
+    write_file(out, svg(found, trace.path.name, says))
 
 
 def _told(trace: Trace, summary: Summary) -> Iterator[tuple[str, str]]:
@@ -218,8 +217,7 @@ def _seconds(text: str | None, default: float) -> float:
 
 
 def _write(options: argparse.Namespace, make: Callable[[], Iterable[Chunk]]) -> None:
-    if options.out.is_dir():
-        raise TraceError(options.out, "is a directory; expected the name of a file to write")
+    check_file(options.out)
     to = options.to or _format_of_name(options.out)
     lost: dict[str, None] = {}
 

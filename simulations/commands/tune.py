@@ -13,6 +13,7 @@ from pathlib import Path
 import yaml
 
 from simulations.commands.counts import count
+from simulations.commands.files import check_file, write_file
 from simulations.commands.screen import Column, Screen, screen
 from simulations.commands.setting import add_setting, scenario_of, setting_of
 from simulations.commands.together import checked, together_of
@@ -96,6 +97,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Search, judge, write; an interrupt judges and writes the best so far."""
+    check_file(options.out)
     if not 2 <= options.trials <= TRIALS_MAX or not 1 <= options.courses <= COURSES_MAX:
         raise UsageError(f"--trials must be 2 to {TRIALS_MAX:,} and --courses 1 to {COURSES_MAX}")
     try:
@@ -186,8 +188,5 @@ def _write(options: argparse.Namespace, found: Documents, head: str) -> None:
     if options.out is None:
         sys.stdout.write(f"\n{text}")
         return
-    try:
-        options.out.write_text(text, encoding="utf-8")
-    except OSError as exc:
-        raise UsageError(f"{options.out} cannot be written: {exc.strerror}") from exc
+    write_file(options.out, text)
     sys.stdout.write(f"written: {options.out}; kubectl apply -f {options.out}\n")
