@@ -49,6 +49,13 @@ def test_its_make_targets_exist(command: str) -> None:
     assert re.search(rf"^{shlex.split(command)[1]}:", makefile, flags=re.M)
 
 
+def test_every_benchmark_it_names_is_there() -> None:
+    names = re.findall(r"make bench NAME=([\w-]+)", README)
+
+    assert names
+    assert [name for name in names if not (ROOT / f"tests/benchmarks/bench_{name.replace('-', '_')}.py").exists()] == []
+
+
 def test_every_path_it_names_is_there() -> None:
     paths = re.findall(r"`(manifests/[\w/.-]*)`", README)
 
