@@ -11,6 +11,9 @@ from metrics.sample import Histogram
 
 # Fewer observations in the window are anecdotes: a P95 of 20 rests on one.
 OBSERVATIONS_MIN = 20
+# What so few observations show is partly chance, and a window is looked at thousands of times a day: the alarm limit of
+# control charts (Shewhart, Economic Control of Quality of Manufactured Product, 1931).
+SIGMAS = 3.0
 # Latency rises without bound at saturation: its ratio is no count of replicas. Doubling at most, then look again.
 GROWTH_MAX_RATIO = 2.0
 # Fewer requests in each engine share nothing that one more replica could relieve: long prompts are just long.
@@ -43,10 +46,18 @@ def _read(signal: Signal, histograms: list[Histogram], fleet: Fleet, policy: Pol
     value_s = fleet_quantile(histograms, policy.objectives.quantile)
     if value_s is None:
         return _asks(signal, 0, None, "no observations in the window")
-    ratio = value_s / signal.target
-    if ratio <= 1.0:
+    if value_s <= signal.target:
         return _asks(signal, 0, value_s, "within the objective: asks for none")
-    return _over(signal, value_s, ratio, fleet, policy)
+    sure_s = fleet_quantile(histograms, sure_quantile(policy.objectives.quantile, observations)) or 0.0
+    return _over(signal, value_s, sure_s, fleet, policy)
+
+
+def sure_quantile(q: float, observations: float) -> float:
+    """The quantile of a window that is over the objective only where the service's own q-quantile is, but for chance.
+
+    Of n observations, (1 - q)·n are over the q-quantile on average, with a standard deviation of √(q·(1 - q)·n).
+    """
+    return max(0.0, q - SIGMAS * math.sqrt(q * (1.0 - q) / observations))
 
 
 def fleet_quantile(histograms: list[Histogram], q: float) -> float | None:
@@ -74,12 +85,15 @@ def fleet_quantile(histograms: list[Histogram], q: float) -> float | None:
     return quantile(reduced, q)
 
 
-def _over(signal: Signal, value_s: float, ratio: float, fleet: Fleet, policy: PolicySpec) -> Reading:
-    if ratio <= 1.0 + policy.scale_up.tolerance_ratio:
+def _over(signal: Signal, value_s: float, sure_s: float, fleet: Fleet, policy: PolicySpec) -> Reading:
+    """More replicas for what is over the objective by more than tolerance and chance (`sure_s`): as many as is sure."""
+    if value_s <= signal.target * (1.0 + policy.scale_up.tolerance_ratio):
         return _asks(signal, fleet.coming, value_s, "within tolerance of the objective: none may go")
+    if sure_s <= signal.target:
+        return _asks(signal, fleet.coming, value_s, "over the objective, which may be chance: none may go")
     if _are_alone(fleet):
         return _asks(signal, fleet.coming, value_s, "requests are alone in the engines: more replicas would not help")
-    replicas = math.ceil(_served_all_along(fleet) * min(ratio, GROWTH_MAX_RATIO) - ROUNDING)
+    replicas = math.ceil(_served_all_along(fleet) * min(sure_s / signal.target, GROWTH_MAX_RATIO) - ROUNDING)
     return _asks(signal, max(replicas, fleet.coming), value_s, "over the objective")
 
 

@@ -3,13 +3,15 @@
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import binom
 
 from autoscaler.policy.decide import decide
 from autoscaler.policy.examples import fleet, latencies, ready, signals, starting
-from autoscaler.policy.latency import OBSERVATIONS_MIN, fleet_quantile
+from autoscaler.policy.latency import OBSERVATIONS_MIN, fleet_quantile, sure_quantile
 from autoscaler.policy.lead_time import learn_starts, watch_starts
 from autoscaler.policy.memory import Memory
 from autoscaler.policy.signals import STALLED_S, tokens_per_s, waiting_requests
@@ -68,6 +70,45 @@ def test_few_latencies_are_anecdotes(requests: float, replicas: int) -> None:
     decision = decided(fleet([signals(NOW_S, ttft_s=slow)] * 2))
 
     assert lens(decision, "ttft").replicas == replicas
+
+
+@pytest.mark.parametrize(
+    ("requests", "late_ratio", "replicas"),
+    [
+        pytest.param(20, 0.04, 0, id="1 of 20: within the objective"),
+        pytest.param(20, 0.15, 2, id="3 of 20: chance"),
+        pytest.param(20, 0.25, 4, id="5 of 20"),
+        pytest.param(100, 0.11, 2, id="11 of 100: chance"),
+        pytest.param(100, 0.13, 3, id="13 of 100"),
+        pytest.param(2000, 0.06, 2, id="120 of 2000: chance"),
+        pytest.param(2000, 0.07, 3, id="140 of 2000"),
+        pytest.param(20, 1.0, 4, id="all"),
+    ],
+)
+def test_a_window_that_chance_could_have_made_lets_none_go_and_asks_for_none(
+    requests: int, late_ratio: float, replicas: int
+) -> None:
+    each = requests / 2
+    mixed = Histogram(bounds=(2.0, 10.0, math.inf), counts=(each * (1 - late_ratio), each, each), sum=each)
+
+    reading = lens(decided(fleet([signals(NOW_S, ttft_s=mixed)] * 2)), "ttft")
+
+    assert reading.replicas == replicas
+    assert ("chance" in reading.note) == (replicas == 2)
+
+
+@pytest.mark.parametrize(
+    ("late_ratio", "alarms_ratio"),
+    [pytest.param(0.05, 0.02, id="at the objective"), pytest.param(0.02, 0.001, id="well within it")],
+)
+def test_false_alarms_of_latency_are_rare_however_many_requests_a_window_has(
+    late_ratio: float, alarms_ratio: float
+) -> None:
+    windows = np.arange(OBSERVATIONS_MIN, 3000)
+    limits = np.array([(1.0 - sure_quantile(0.95, requests)) * requests for requests in windows.tolist()])
+
+    assert np.all(binom.sf(limits, windows, late_ratio) <= alarms_ratio)
+    assert np.all(binom.sf(limits[80:], windows[80:], 0.20) >= 0.95)  # four times too many are hardly ever missed
 
 
 def test_latency_near_its_objective_lets_none_go() -> None:

@@ -290,7 +290,7 @@ def test_tolerance_keeps_small_differences_from_moving_anything(usage: float, re
 def test_a_latency_over_its_objective_grows_the_fleet_and_then_waits_for_the_growth_to_show() -> None:
     policy = replace(REACTIVE, targets=LensTargets(queue_requests=None, use_learned_capacity=False))
     service = Service(policy=policy, replicas=2, startup_s=20.0, load=Load(running_requests=40.0))
-    service.sample_changes = {"ttft_s": latencies(requests=100, mean_s=1.0)}
+    service.sample_changes = {"ttft_s": latencies(requests=100, mean_s=2.0)}
 
     decisions = service.run(48)
 

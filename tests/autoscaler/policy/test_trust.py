@@ -31,7 +31,7 @@ def knowing(tokens_per_s: float, **more: float) -> CapacityRecord:
 
 @dataclass(slots=True)
 class World:
-    """30,000 tokens/s for replicas that serve 9,000 each; latency tells of their use, and beyond it a queue grows."""
+    """30 requests and 30,000 tokens/s for replicas that serve 9,000 each; latency tells of their use."""
 
     service: Service
     worst_use_ratio: float = 0.0
@@ -43,7 +43,7 @@ class World:
             use_ratio = 30_000.0 / (9_000.0 * ready)
             self.worst_use_ratio = max(self.worst_use_ratio, use_ratio)
             mean_s = 0.1 / max(0.02, 1.0 - use_ratio)
-            service.sample_changes = {"ttft_s": latencies(requests=100.0, mean_s=mean_s)}
+            service.sample_changes = {"ttft_s": latencies(requests=30.0 * 30.0 / ready, mean_s=mean_s)}
             service.run(service.period_s)
 
 
