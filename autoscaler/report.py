@@ -1,17 +1,12 @@
-"""What one pass found out → `ScaledService.status`, and the Events that are worth one. Pure.
+"""What one pass found out → `ScaledService.status`. Pure."""
 
-A status is written at once when something changed that an operator cares for, else now and then: figures move with
-every scrape, and 500 services must not rewrite etcd with them.
-"""
-
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
 from autoscaler.caching.sight import ModelSight
-from autoscaler.conditions import Problem, conditions_of, is_bad
+from autoscaler.conditions import Problem, conditions_of
 from autoscaler.errors import shorten
 from autoscaler.learned import pack
 from autoscaler.policy.spec import Mode
@@ -31,6 +26,7 @@ from autoscaler.status import (
     ScaledServiceStatus,
     SummaryStatus,
 )
+from autoscaler.status_changes import REFRESH_S
 from autoscaler.timestamps import duration, rfc3339, unix_s
 
 # All lists and texts are bounded, so that a status stays far below what etcd takes (1.5 MiB).
@@ -38,10 +34,6 @@ STEPS_MAX, LENSES_MAX, LEAD_TIMES_MAX, SENTENCES_MAX, FAILURE_KINDS_MAX = 24, 12
 CHANGES_MAX = 10
 TEXT_MAX_CHARS = 300
 STATUS_MAX_CHARS = 128 * 1024
-# Figures that only moved are written this often, what was learned likewise.
-REFRESH_S = 60.0
-# A reason that flaps without changing the number is written no more often than this.
-REASON_SPACING_S = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,15 +73,6 @@ class ServiceReport:
     is_last: bool = False  # shutting down: write what was learned now
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Notice:
-    """An Event to send."""
-
-    type: str  # Normal or Warning
-    reason: str
-    message: str
-
-
 def render(report: ServiceReport, previous: Mapping[str, Any], now_s: float) -> ScaledServiceStatus:
     """The new status; what must outlive a pass is taken over from the previous one."""
     before = cast(ScaledServiceStatus, previous)
@@ -114,39 +97,6 @@ def render(report: ServiceReport, previous: Mapping[str, Any], now_s: float) -> 
     elif "decision" in before:
         status |= _kept(before)
     return status | _learned(report, before, now_s)
-
-
-def needs_write(previous: Mapping[str, Any], status: Mapping[str, Any], now_s: float) -> bool:
-    """Whether to write now rather than let it rest."""
-    written_s = unix_s(previous.get("time", ""))
-    if written_s is None or _vital(previous) != _vital(status):
-        return True
-    age_s = abs(now_s - written_s)  # a clock that jumped back must not silence us
-    return age_s >= REFRESH_S or (age_s >= REASON_SPACING_S and previous.get("reason") != status.get("reason"))
-
-
-def status_patch(previous: Mapping[str, Any], status: Mapping[str, Any]) -> dict[str, Any]:
-    """The merge patch body that makes `previous` into `status`: fields that are gone become null."""
-    gone = {key: None for key in previous if key not in status}
-    changed = {
-        key: status_patch(previous[key], value)
-        if isinstance(value, Mapping) and isinstance(previous.get(key), Mapping)
-        else value
-        for key, value in status.items()
-    }
-    return changed | gone
-
-
-def events_for(previous: Mapping[str, Any], status: Mapping[str, Any]) -> tuple[Notice, ...]:
-    """Events for what changed between two statuses: numbers whose reason is new, conditions that turned."""
-    notices = list(_turned(previous.get("conditions") or [], status.get("conditions") or []))
-    changes, known = status.get("recentChanges") or [], previous.get("recentChanges") or []
-    if changes and changes[0] not in known:
-        newest = changes[0]
-        is_new = not known or known[0]["reason"] != newest["reason"] or _grew(known[0]) != _grew(newest)
-        if is_new:
-            notices.append(Notice(type="Normal", reason=newest["reason"], message=newest["message"]))
-    return tuple(dict.fromkeys(notices))  # one problem may turn two conditions
 
 
 def _headline(report: ServiceReport) -> tuple[str, str]:
@@ -361,31 +311,6 @@ def _learned(report: ServiceReport, before: ScaledServiceStatus, now_s: float) -
     if "learned" not in before:
         return {}
     return {"learned": before["learned"], "learnedTime": before.get("learnedTime", "")}
-
-
-def _vital(status: Mapping[str, Any]) -> str:
-    """What an operator cares for, comparable."""
-    conditions = [(c["type"], c["status"], c["reason"]) for c in status.get("conditions") or []]
-    plain = [status.get(key) for key in ("mode", "policy", "policyGeneration", "target", "observedGeneration")]
-    return json.dumps([plain, conditions, status.get("replicas"), status.get("recentChanges") or []], sort_keys=True)
-
-
-def _turned(known: Sequence[ConditionStatus], now: Sequence[ConditionStatus]) -> list[Notice]:
-    """A Warning for each condition that became bad or bad for another reason, a Normal for each that recovered."""
-    before = {old["type"]: old for old in known}
-    notices = []
-    for condition in now:
-        old = before.get(condition["type"])
-        was_bad = old is not None and is_bad(old)
-        if is_bad(condition) and not (old and was_bad and old["reason"] == condition["reason"]):
-            notices.append(Notice(type="Warning", reason=condition["reason"], message=condition["message"]))
-        elif was_bad and condition["status"] == "True":
-            notices.append(Notice(type="Normal", reason=condition["reason"], message=condition["message"]))
-    return notices
-
-
-def _grew(change: ChangeStatus) -> bool:
-    return change["after"] > change["before"]
 
 
 def _figure(value: float | None) -> float | None:

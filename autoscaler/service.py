@@ -12,8 +12,8 @@ from autoscaler.kube.views import DeploymentView
 from autoscaler.policy.memory import Memory
 from autoscaler.policy.types import Decision
 from autoscaler.refusal import Refusal, RefusalReason
-from autoscaler.report import Notice
 from autoscaler.settings import ServicePolicy
+from autoscaler.status_changes import Notice
 from autoscaler.upstream import NOBODY_ASKED, UpstreamReading
 
 # Three of our writes undone within ten minutes is somebody who scales, too; one is an operator's kubectl.

@@ -8,7 +8,7 @@ from autoscaler.caching.resolve import Failed
 from autoscaler.caching.values import NodeSeen, Phase, Resolved, TreeSeen
 from autoscaler.caching.views import CacheView
 from autoscaler.conditions import Condition
-from autoscaler.report import Notice
+from autoscaler.status_changes import Notice
 from autoscaler.timestamps import duration, rfc3339
 from cacheops.place import Assignment, Shortfall
 from cacheops.status import ModelCacheStatus, PlaceStatus

@@ -20,8 +20,8 @@ from autoscaler.errors import Conflict, Forbidden, NotFound
 from autoscaler.kube.publish import Publisher
 from autoscaler.kube.resources import MODEL_CACHES, NODE_MODEL_CACHES, NODES, Object
 from autoscaler.kube.writer import Writer
-from autoscaler.report import status_patch
 from autoscaler.service import is_newer
+from autoscaler.status_changes import status_patch
 from metrics.clock import Clock
 
 # What a model is worth on a node moves all the time, and the agent only weighs it when room gets short.

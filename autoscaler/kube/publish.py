@@ -11,7 +11,7 @@ from autoscaler.errors import ApiFailure, Conflict, NamespaceTerminating, NotFou
 from autoscaler.kube.resources import EVENTS, SCALED_SERVICES, Object
 from autoscaler.kube.views import ScaledServiceView, scaled_service_view
 from autoscaler.kube.writer import Writer
-from autoscaler.report import Notice, status_patch
+from autoscaler.status_changes import Notice, status_patch
 from autoscaler.timestamps import rfc3339
 
 # More Events than this of one service say nothing new; the API server's own spam filter starts at 25.

@@ -22,9 +22,10 @@ from autoscaler.policy.spec import LensTargets, Mode
 from autoscaler.policy.types import Decision, Observation
 from autoscaler.quota import budget_replicas
 from autoscaler.refusal import Refusal, RefusalReason
-from autoscaler.report import REASON_SPACING_S, REFRESH_S, Freshness, ServiceReport, events_for, needs_write, render
+from autoscaler.report import Freshness, ServiceReport, render
 from autoscaler.service import Service
 from autoscaler.settings import ServicePolicy
+from autoscaler.status_changes import REASON_SPACING_S, REFRESH_S, events_for, needs_write
 from autoscaler.timestamps import unix_s
 from autoscaler.upstream import NOT_ASKED_YET, NoUpstream, Upstream
 from metrics.clock import Clock

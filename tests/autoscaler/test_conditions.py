@@ -10,7 +10,8 @@ from autoscaler.conditions import Problem
 from autoscaler.examples import NOW_S, decision, report
 from autoscaler.policy.spec import Mode
 from autoscaler.policy.types import Reason, Supply
-from autoscaler.report import Freshness, Notice, ServiceReport, events_for, render
+from autoscaler.report import Freshness, ServiceReport, render
+from autoscaler.status_changes import Notice, events_for
 
 
 def conditions(status: Mapping[str, Any]) -> dict[str, tuple[str, str]]:

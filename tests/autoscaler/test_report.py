@@ -24,18 +24,9 @@ from autoscaler.policy.types import (
     Supply,
     Tier,
 )
-from autoscaler.report import (
-    CHANGES_MAX,
-    REASON_SPACING_S,
-    REFRESH_S,
-    STATUS_MAX_CHARS,
-    Freshness,
-    ServiceReport,
-    needs_write,
-    render,
-    status_patch,
-)
+from autoscaler.report import CHANGES_MAX, STATUS_MAX_CHARS, Freshness, ServiceReport, render
 from autoscaler.sentences import SENTENCES, sentence
+from autoscaler.status_changes import REASON_SPACING_S, REFRESH_S, needs_write, status_patch
 
 STATUS_SCHEMA = scaled_service()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["status"]
 
