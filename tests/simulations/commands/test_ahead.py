@@ -14,10 +14,15 @@ from simulations.scenarios import load_scenario
 MODULES = ("kernel", "loss", "records", "scrapes", "sight")
 
 
+@pytest.fixture(scope="module")
+def ahead() -> None:
+    compile_ahead()
+
+
 @pytest.mark.skipif(not IS_COMPILED, reason="without numba there is nothing to compile")
 @pytest.mark.parametrize("scenario", ["chat-hour", "agents-hour", "cold-origin"])
+@pytest.mark.usefixtures("ahead")
 def test_a_run_after_it_compiles_nothing_more(scenario: str) -> None:
-    compile_ahead()
     before = signatures()
     setting, _ = load_scenario(scenario).setting(seed=2)
     names = setting.names and setting.names.part(0, REQUESTS)
