@@ -46,6 +46,16 @@ def shown(path: str) -> str:
     return ascii(path[:120]) + ("…" if len(path) > 120 else "")
 
 
+def text_of(name: str, data: bytes | bytearray, limit_bytes: int) -> str:
+    """A list that a source gave; InvalidRequestError names it where it is larger, or no text."""
+    if len(data) > limit_bytes:
+        raise InvalidRequestError(f"{name}: a list of more than {limit_bytes} bytes")
+    try:
+        return data.decode()
+    except UnicodeDecodeError as exc:
+        raise InvalidRequestError(f"{name}: a list that is not UTF-8") from exc
+
+
 def _fault(path: str) -> str | None:
     """What is wrong with one name, if anything."""
     try:

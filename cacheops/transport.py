@@ -25,6 +25,7 @@ from cacheops.errors import (
     SourceSilentError,
     SourceUnavailableError,
 )
+from cacheops.guard import text_of
 from metrics.clock import Clock
 
 REDIRECTS_MAX = 5  # hub → CDN is one; a chain of five is a loop
@@ -129,11 +130,8 @@ class HttpStream:
         while count := self.readinto(block):
             body += block[:count]
             if len(body) > limit_bytes:
-                raise InvalidRequestError(f"{self._line.origin}: a list of more than {limit_bytes} bytes")
-        try:
-            return body.decode()
-        except UnicodeDecodeError as exc:
-            raise InvalidRequestError(f"{self._line.origin}: a list that is not UTF-8") from exc
+                break
+        return text_of(str(self._line.origin), body, limit_bytes)
 
     def close(self) -> None:
         self._line.release(self._answer, reusable=self._left == 0)

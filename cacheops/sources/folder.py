@@ -13,7 +13,7 @@ from cacheops.errors import (
     InvalidRequestError,
     SourceUnavailableError,
 )
-from cacheops.guard import DEPTH_MAX, FILES_MAX, shown
+from cacheops.guard import DEPTH_MAX, FILES_MAX, shown, text_of
 from cacheops.sources.beneath import Place, beneath
 from cacheops.uri import Scheme, SourceUri
 
@@ -58,12 +58,7 @@ class Folder:
                     text = file.read(limit_bytes + 1)
         except _GONE:
             return None
-        if len(text) > limit_bytes:
-            raise InvalidRequestError(f"{shown(path)}: a list of more than {limit_bytes} bytes")
-        try:
-            return text.decode()
-        except UnicodeDecodeError as exc:
-            raise InvalidRequestError(f"{shown(path)}: a list that is not UTF-8") from exc
+        return text_of(shown(path), text, limit_bytes)
 
     def files(self, is_ignored: Callable[[str], bool]) -> Iterator[tuple[str, Place]]:
         """Regular files below, each while it is looked at.

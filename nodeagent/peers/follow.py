@@ -8,6 +8,7 @@ that is only slow to answer, or silent for a moment, has not failed.
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from contextlib import closing
 from typing import Any, Protocol
 
 from cacheops.download import Transfer
@@ -38,6 +39,8 @@ LOOK_AROUND_S = 2.0  # while the one whose turn it is does not begin
 TAKEN_BYTES_MIN = 1 << 20  # who gave so much before it fell silent is asked again
 TAKES_MAX = 2  # models at a time, however many were waited for
 HOLDERS_MAX = 3  # asked in one round
+
+OURS = (CanceledError, InsufficientCapacityError, StorageError)  # no fault of the peer's
 
 Object = dict[str, Any]
 log = logging.getLogger(__name__)
@@ -151,10 +154,9 @@ class Peers:
             fetch.transfer.files = ()
             source = self._source(fetch, peer)
             try:
-                async with self._takes:
-                    await asyncio.to_thread(take, source)
-            except (CanceledError, InsufficientCapacityError, StorageError):
-                raise  # ours, not the peer's
+                await _taken(take, source, self._takes)
+            except OURS:
+                raise
             except SourceUnavailableError as exc:  # busy: later, perhaps
                 log.info("%s: %s", fetch.wish.ref.uri, exc)
             except CacheError as exc:
@@ -165,8 +167,6 @@ class Peers:
             else:
                 log.info("%s: from %s", fetch.wish.ref.uri, peer.node)
                 return True
-            finally:
-                source.close()
         fetch.via = ""
         return False
 
@@ -186,10 +186,9 @@ class Peers:
         digest, stop = fetch.wish.tree.digest, fetch.transfer.stop
         source = LeadSource(lead, digest, self._token.header(), self._clock, stop=stop, patience=self._patience)
         try:
-            async with self._follows:
-                await asyncio.to_thread(take, source)
-        except (CanceledError, InsufficientCapacityError, StorageError):
-            raise  # ours, not the lead's
+            await _taken(take, source, self._follows)
+        except OURS:
+            raise
         except CacheError as exc:
             hopes.unfollowed.add(lead.node)
             log.warning("%s: %s is not followed any more: %s", fetch.wish.ref.uri, lead.node, exc)
@@ -198,7 +197,6 @@ class Peers:
             log.info("%s: from %s, while it fetched it", fetch.wish.ref.uri, lead.node)
             return True
         finally:
-            source.close()
             fetch.waits_for = ""
 
     async def _is_there(self, fetch: Running, lead: Peer, hopes: "_Hopes") -> Progress:
@@ -235,6 +233,13 @@ class Peers:
 
     def _source(self, fetch: Running, peer: Peer) -> PeerSource:
         return PeerSource(peer, fetch.wish.tree.digest, self._token.header(), self._clock)
+
+
+async def _taken(take: Take, source: PeerSource, turns: asyncio.Semaphore) -> None:
+    """All that a peer gives of a model, in its turn."""
+    with closing(source):
+        async with turns:
+            await asyncio.to_thread(take, source)
 
 
 class _Hopes:
