@@ -1,5 +1,6 @@
 """What holds for every run: whom it trusts, how hypothesis searches, how virtual time passes, what ends its report."""
 
+import gc
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -26,6 +27,12 @@ def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("looptime"):
             item.add_marker(pytest.mark.looptime(noop_cycles=POLLS_BEFORE_A_JUMP))
+
+
+def pytest_collection_finish() -> None:
+    """What is loaded by now stays: without this, each full search for garbage walks thousands of tests and modules."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
