@@ -18,7 +18,7 @@ from cacheops.addresses import AddressRules
 from cacheops.errors import CacheError
 from cacheops.layout import open_cache, why_unclaimed
 from cacheops.sources import SourceSettings, settings_from_environment
-from metrics.clock import WallClock
+from metrics.clock import Clock, WallClock
 from nodeagent.errors import BadStartError
 from nodeagent.fetches import Fetches
 from nodeagent.kube import NodeApi
@@ -54,13 +54,7 @@ async def _run(options: argparse.Namespace) -> None:
     for signum in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signum, stop.set)
     clock = WallClock()
-    layout = await asyncio.to_thread(partial(open_cache, options.root, claim=options.claim))
-    if why := why_unclaimed(layout):
-        log.warning("%s: %s: nothing is ever deleted there; --claim makes it ours", layout.root, why)
-    leases = Leases(table=options.mount_table, pods=options.kubelet_pods)
-    store = Store(layout, _settings(options), clock, leases)
-    for key, faults in (await asyncio.to_thread(store.examine)).items():
-        log.warning("%s: damaged: %s", key, "; ".join(faults[:3]))
+    store = await _examined(options, clock)
     async with AsyncExitStack() as stack:
         api = await stack.enter_async_context(NodeApi(options.kubeconfig))
         token = TokenFile(options.peer_token_file) if options.peer_token_file else None
@@ -84,9 +78,21 @@ async def _run(options: argparse.Namespace) -> None:
             serving(host, port, facts=lambda: agent.facts, sent_bytes=sent_bytes, now_s=clock.now_s)
         )
         shared = f", giving to peers at {agent.address}" if agent.address else ""
-        log.info("node %s, cache %s, listening on %s:%d%s", options.node, layout.root, host, bound, shared)
+        log.info("node %s, cache %s, listening on %s:%d%s", options.node, options.root, host, bound, shared)
         await agent.run(stop)
     log.info("stopped")
+
+
+async def _examined(options: argparse.Namespace, clock: Clock) -> Store:
+    """What lies on this node's disk, with a word of what is wrong there."""
+    layout = await asyncio.to_thread(partial(open_cache, options.root, claim=options.claim))
+    if why := why_unclaimed(layout):
+        log.warning("%s: %s: nothing is ever deleted there; --claim makes it ours", layout.root, why)
+    leases = Leases(table=options.mount_table, pods=options.kubelet_pods)
+    store = Store(layout, _settings(options), clock, leases)
+    for key, faults in (await asyncio.to_thread(store.examine)).items():
+        log.warning("%s: damaged: %s", key, "; ".join(faults[:3]))
+    return store
 
 
 def _agent_options(options: argparse.Namespace) -> AgentOptions:

@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -31,6 +32,7 @@ from simulations.calibration import (
     replay,
 )
 from simulations.calibration.history import busiest, read_stretches
+from simulations.calibration.series import Stretch
 from simulations.commands.counts import count
 from simulations.commands.files import check_file, write_file
 from simulations.errors import UsageError
@@ -178,24 +180,8 @@ def _cells(found: Errors) -> tuple[str, ...]:
 
 
 def _from_series(options: argparse.Namespace) -> MachineProfile:
-    given = Limits(**{name: getattr(options, name) for name in LIMIT_OPTIONS})
-    missing = [option for name, option in LIMIT_OPTIONS.items() if getattr(given, name) is None]
-    if missing:
-        raise UsageError(f"from Prometheus, the server's limits must be given: {', '.join(missing)}")
-    config = EngineConfig(
-        **{name: getattr(given, name) for name in LIMIT_OPTIONS},
-        max_model_len_tokens=(given.num_gpu_blocks - 1) * given.block_size_tokens,  # type: ignore[operator]
-        caches_prefixes=False,
-    )
-    end_s = WallClock().now_s()
-    asked = {"start_s": end_s - options.hours * 3600.0, "end_s": end_s, "step_s": SERIES_STEP_S}
-    source = History(HistoryConfig(url=options.prometheus))
-    try:
-        stretches = asyncio.run(
-            read_stretches(source, options.match, **asked, kv_capacity_tokens=config.kv_capacity_tokens)
-        )
-    except HistoryError as exc:
-        raise UsageError(str(exc)) from exc
+    config = _given_config(options)
+    stretches = _asked(options, config)
     found = fit_stretches(stretches)
     sys.stdout.write(
         f"fitted on a third of {found.stretches} busy stretches of {SERIES_STEP_S:.0f} s; on the others the time is "
@@ -214,3 +200,27 @@ def _from_series(options: argparse.Namespace) -> MachineProfile:
         ),
         remarks=tuple(f"the series cannot tell {WORDS[name]}" for name in found.untold),
     )
+
+
+def _given_config(options: argparse.Namespace) -> EngineConfig:
+    """No series tells all limits."""
+    given = Limits(**{name: getattr(options, name) for name in LIMIT_OPTIONS})
+    missing = [option for name, option in LIMIT_OPTIONS.items() if getattr(given, name) is None]
+    if missing:
+        raise UsageError(f"from Prometheus, the server's limits must be given: {', '.join(missing)}")
+    return EngineConfig(
+        **{name: getattr(given, name) for name in LIMIT_OPTIONS},
+        max_model_len_tokens=(given.num_gpu_blocks - 1) * given.block_size_tokens,  # type: ignore[operator]
+        caches_prefixes=False,
+    )
+
+
+def _asked(options: argparse.Namespace, config: EngineConfig) -> Sequence[Stretch]:
+    """The busy stretches that Prometheus knows of."""
+    end_s = WallClock().now_s()
+    asked = {"start_s": end_s - options.hours * 3600.0, "end_s": end_s, "step_s": SERIES_STEP_S}
+    source = History(HistoryConfig(url=options.prometheus))
+    try:
+        return asyncio.run(read_stretches(source, options.match, **asked, kv_capacity_tokens=config.kv_capacity_tokens))
+    except HistoryError as exc:
+        raise UsageError(str(exc)) from exc
