@@ -67,22 +67,25 @@ def count_pace(rows: Rows, replica: Record, request: Record) -> None:
 
 
 @inner_apart
-def read_gaps(world: World, replica: Record, ended: int, found: Floats) -> None:
-    """What a replica counted since its start, and in the steps that ended of the run of equal ones under way."""
+def read_gaps(world: World, replica: Record, ended: int, found: Floats, first: int) -> None:
+    """What a replica counted since its start, and in the steps that ended of the run of equal ones under way.
+
+    To columns from `first` on.
+    """
     tokens_at, paces_at = replica["gaps_at"] + GAP_BUCKETS, replica["gaps_at"] + 2 * GAP_BUCKETS
     for bucket in range(GAP_BUCKETS):
-        found[bucket] = world.rows[tokens_at + bucket]
-        found[PACES + bucket] = world.rows[paces_at + bucket]
-    found[GAP_SUM], found[PACE_SUM] = replica["gap_sum_s"], replica["pace_sum_s"]
+        found[first + bucket] = world.rows[tokens_at + bucket]
+        found[first + PACES + bucket] = world.rows[paces_at + bucket]
+    found[first + GAP_SUM], found[first + PACE_SUM] = replica["gap_sum_s"], replica["pace_sum_s"]
     if ended <= 0:
         return
     machine = world.machine[replica["machine"]]
     first_s, rise_s = decode_s(machine, replica), machine["kv_token_s"] * replica["decoding"]
-    found[GAP_SUM] += run_s(first_s, rise_s, ended) * replica["decoding"]
+    found[first + GAP_SUM] += run_s(first_s, rise_s, ended) * replica["decoding"]
     bucket, counted = bucket_of(first_s), 0
     while counted < ended:
         within = _steps_within(first_s, rise_s, bucket, ended) - counted
-        found[bucket] += within * replica["decoding"]
+        found[first + bucket] += within * replica["decoding"]
         counted += within
         bucket += 1
 
@@ -90,7 +93,7 @@ def read_gaps(world: World, replica: Record, ended: int, found: Floats) -> None:
 @jit
 def gaps_of(world: World, slot: int, ended: int, found: Floats) -> None:
     """The same of one replica, from Python."""
-    read_gaps(world, world.replicas[slot], ended, found)
+    read_gaps(world, world.replicas[slot], ended, found, 0)
 
 
 @inner

@@ -84,16 +84,16 @@ def _store(world: World, sight: Sight, scrapes: Scrapes, slot: int, at_s: float)
     newest = sight.totals[slot, (eye["first"] + eye["kept"] - 1) % PAGES]
     for column in range(len(newest)):
         page[TOTALS + column] = newest[column]
-    _cumulate(page[TOTALS + BUCKETS :], TTFT_BUCKETS)
+    _cumulate(page, TOTALS + BUCKETS, TTFT_BUCKETS)
     if len(newest) > WIDTH:
-        _cumulate(page[TOTALS + WIDTH :], GAP_BUCKETS)
-        _cumulate(page[TOTALS + WIDTH + PACES :], GAP_BUCKETS)
+        _cumulate(page, TOTALS + WIDTH, GAP_BUCKETS)
+        _cumulate(page, TOTALS + WIDTH + PACES, GAP_BUCKETS)
 
 
 @inner_apart
-def _cumulate(counts: Floats, buckets: int) -> None:
-    for bucket in range(1, buckets):
-        counts[bucket] += counts[bucket - 1]
+def _cumulate(page: Floats, first: int, buckets: int) -> None:
+    for column in range(first + 1, first + buckets):
+        page[column] += page[column - 1]
 
 
 @inner_apart

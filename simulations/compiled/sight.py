@@ -14,7 +14,7 @@ from autoscaler.rhythm import UNHEARD
 from metrics.window import KEEP_S, SAMPLES_MAX
 
 from .blocks import growth_within
-from .gaps import GAPS_WIDTH, PACES, read_gaps
+from .gaps import GAP_BUCKETS, GAPS_WIDTH, PACES, read_gaps
 from .jit import inner, inner_apart, jit
 from .kernel import advance
 from .layout import TTFT_BOUNDS_S, Record, Records, Rows, World
@@ -225,7 +225,7 @@ def read(world: World, sight: Sight, slot: int, at_s: float, firsts: Firsts) -> 
         row[BUCKETS + bucket] = world.rows[replica["ttft_at"] + bucket]
     row[WIDTH - 1] = replica["ttft_sum_s"]
     if len(row) > WIDTH:
-        read_gaps(world, replica, started - 1, row[WIDTH:])
+        read_gaps(world, replica, started - 1, row, WIDTH)
     if not (had_work and running + waiting > 0) or row[PROMPT] != prompt or row[GENERATED] != generated:
         eye["moved_at_s"] = at_s
     eye["observed_at_s"], eye["kv_cache_usage_ratio"] = at_s, usage
@@ -332,21 +332,20 @@ def _compare(sight: Sight, slot: int, span_s: float, found: Floats) -> None:
     ):
         found[rate] = (new[total] - old[total]) / found[SPAN_S]
     found[STALLED_S] = eye["observed_at_s"] - eye["moved_at_s"]
-    _count_up(new[BUCKETS:WIDTH], old[BUCKETS:WIDTH], found[COUNTS:])
+    _count_up(new, old, found, BUCKETS, TTFT_BUCKETS)
     if len(new) > WIDTH:
-        paces = WIDTH + PACES
-        _count_up(new[WIDTH:paces], old[WIDTH:paces], found[SUMMARY_WIDTH:])
-        _count_up(new[paces:], old[paces:], found[SUMMARY_WIDTH + PACES :])
+        _count_up(new, old, found, WIDTH, GAP_BUCKETS)
+        _count_up(new, old, found, WIDTH + PACES, GAP_BUCKETS)
 
 
 @inner_apart
-def _count_up(new: Floats, old: Floats, found: Floats) -> None:
-    """A histogram's increase, cumulated, and that of its sum, which comes last."""
-    count, last = 0.0, len(new) - 1
-    for bucket in range(last):
-        count += new[bucket] - old[bucket]
-        found[bucket] = count
-    found[last] = max(0.0, new[last] - old[last])
+def _count_up(new: Floats, old: Floats, found: Floats, first: int, buckets: int) -> None:
+    """The increase of a histogram from a column on, cumulated, and that of its sum, which comes after its buckets."""
+    count, last = 0.0, first + buckets
+    for column in range(first, last):
+        count += new[column] - old[column]
+        found[column + COUNTS - BUCKETS] = count
+    found[last + COUNTS - BUCKETS] = max(0.0, new[last] - old[last])
 
 
 @inner
