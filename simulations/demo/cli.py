@@ -5,6 +5,7 @@ import asyncio
 import os
 import signal
 import sys
+import tempfile
 from collections.abc import Awaitable, Sequence
 from pathlib import Path
 
@@ -36,8 +37,8 @@ def main(arguments: Sequence[str]) -> int:
     try:
         setting = Setting(seconds=options.seconds, seed=options.seed)
         traffic = make_traffic(setting, options.trace)
-        options.folder.mkdir(parents=True, exist_ok=True)
-    except (ValueError, TraceError, OSError) as exc:
+        _make(options.folder)
+    except (ValueError, TraceError) as exc:
         sys.stderr.write(f"warmtide demo: {exc}\n")
         return 2
     except KeyboardInterrupt:  # nothing was started yet
@@ -58,10 +59,23 @@ def _main_real(options: argparse.Namespace) -> int:
     if options.trace is not None:
         sys.stderr.write("warmtide demo: --trace is for the emulated engine: a trace's requests need a GPU\n")
         return 2
-    options.folder.mkdir(parents=True, exist_ok=True)
+    try:
+        _make(options.folder)
+    except ValueError as exc:
+        sys.stderr.write(f"warmtide demo: {exc}\n")
+        return 2
     view = _view(plain=options.plain)
     demo = RealDemo(venv=venv, folder=options.folder, view=view, clock=WallClock(), seed=options.seed)
     return asyncio.run(_play_until_told(play_real(demo), view))
+
+
+def _make(folder: Path) -> None:
+    """For results and logs; ValueError names it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryDirectory(dir=folder).cleanup()
+    except OSError as exc:
+        raise ValueError(f"--folder {folder} cannot be written: {exc.strerror}") from exc
 
 
 async def _play_until_told(playing: Awaitable[Verdict | RealVerdict], view: View) -> int:

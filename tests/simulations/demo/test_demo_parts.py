@@ -13,7 +13,7 @@ from autoscaler.policy.types import PodPhase
 from simulations.cluster.api import Object, WatchEvent
 from simulations.cluster.loadgen import Outcome, RequestRecord
 from simulations.cluster.vllm.runtime import options_of_pod
-from simulations.demo import objects
+from simulations.demo import cli, objects
 from simulations.demo.caches import WarmStart
 from simulations.demo.frame import Frame, Moment, write_timeline
 from simulations.demo.live import LiveView, draw, sparkline
@@ -358,3 +358,27 @@ def test_the_verdict(
 )
 def test_percentile(values: list[float], share: float, expected: float | None) -> None:
     assert percentile(values, share) == expected
+
+
+@pytest.mark.parametrize(
+    ("folder", "said"),
+    [
+        pytest.param("there", "File exists", id="a file"),
+        pytest.param("there/demo", "Not a directory", id="below a file"),
+        pytest.param("/proc/demo", "No such file or directory", id="no place for files"),
+    ],
+)
+def test_a_folder_that_cannot_be_written_is_named_before_anything_starts(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    engine: str,
+    folder: str,
+    said: str,
+) -> None:
+    (tmp_path / "there").write_text("a file")
+    place = tmp_path / folder
+
+    assert cli.main(["--seconds=30", f"--folder={place}"]) == 2
+
+    assert capsys.readouterr().err == f"warmtide demo: --folder {place} cannot be written: {said}\n"
