@@ -77,8 +77,8 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 @pytest.fixture(scope="module")
 def client(server: BucketServer) -> Iterator[Any]:
     config = Config(signature_version="s3v4", s3={"addressing_style": "path"}, retries={"max_attempts": 10})
-    keys = {"aws_access_key_id": ACCESS_KEY, "aws_secret_access_key": SECRET_KEY, "region_name": REGION}
-    with closing(boto3.session.Session().client("s3", endpoint_url=server.endpoint, config=config, **keys)) as made:
+    session = boto3.session.Session(ACCESS_KEY, SECRET_KEY, region_name=REGION)
+    with closing(session.client("s3", endpoint_url=server.endpoint, config=config)) as made:
         yield made
 
 

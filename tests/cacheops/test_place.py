@@ -1,5 +1,6 @@
 """Which node is given which model, case by case."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -17,8 +18,8 @@ def model(key: str, gib: float = 10, **more: Any) -> ModelDemand:
 
 
 def node(name: str, **more: Any) -> NodeSeat:
-    more = {"gpus": 8, "free_gpus": 8, "room_bytes": 1000 * GIB, "node_class": "h100"} | more
-    return NodeSeat(name=name, **more)
+    usual = NodeSeat(name=name, node_class="h100", gpus=8, free_gpus=8, room_bytes=1000 * GIB)
+    return replace(usual, **more)
 
 
 def placed(models: list[ModelDemand], nodes: list[NodeSeat]) -> Placement:

@@ -1,5 +1,6 @@
 """What a node fetches, keeps, evicts and warms, case by case."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -17,8 +18,8 @@ def want(key: str, gib: float = 10, **more: Any) -> WantedTree:
 
 
 def have(key: str, gib: float = 10, **more: Any) -> HeldTree:
-    more = {"digest": f"d-{key}", "published_at_s": NOW_S - 7 * 86_400} | more
-    return HeldTree(key=key, size_bytes=int(gib * GIB), **more)
+    usual = HeldTree(key=key, digest=f"d-{key}", size_bytes=int(gib * GIB), published_at_s=NOW_S - 7 * 86_400)
+    return replace(usual, **more)
 
 
 def disk(quota_gib: float, **more: Any) -> Disk:

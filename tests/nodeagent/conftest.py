@@ -16,9 +16,10 @@ from typing import Any
 import pytest
 import yaml
 
+from cacheops.addresses import AddressRules
 from cacheops.crds import all_crds
 from cacheops.model import ModelManifest, ModelRef
-from cacheops.sources import AddressRules, SourceSettings, open_source
+from cacheops.sources import SourceSettings, open_source
 from metrics.clock import WallClock
 from simulations import hub as hubs
 from simulations.cluster.api import CRDS, Resource

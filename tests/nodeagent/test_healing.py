@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from cacheops.addresses import AddressRules
 from cacheops.download import Transfer
 from cacheops.errors import CacheError, FailureReason, InvalidRequestError
 from cacheops.layout import Layout, open_cache
@@ -16,7 +17,7 @@ from cacheops.manifest_file import Published
 from cacheops.page_cache import absent_ranges, read_leaving_no_trace
 from cacheops.prefetch import read_failure
 from cacheops.scrub import PERIOD_S, next_due, record_of
-from cacheops.sources import AddressRules, SourceSettings, open_source
+from cacheops.sources import SourceSettings, open_source
 from cacheops.stock import WantedTree
 from cacheops.tasks import NodeWish
 from cacheops.uri import model_ref

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
+from cacheops.addresses import AddressRules
 from cacheops.download import Transfer
 from cacheops.layout import open_cache
-from cacheops.sources import AddressRules, SourceSettings
+from cacheops.sources import SourceSettings
 from cacheops.verify import full
 from metrics.clock import WallClock
 from nodeagent.fetches import Fetches

@@ -25,8 +25,8 @@ ROOM = Room(held_bytes=10, high_bytes=80, low_bytes=70)
 
 
 def facts(*models: ModelFact, **more: Any) -> NodeFacts:
-    fields = {"room": ROOM, "capacity_bytes": 100, "free_bytes": 90, "generation": 3, "agent": "1.0"} | more
-    return NodeFacts(models=models, **fields)
+    usual = NodeFacts(models=models, room=ROOM, capacity_bytes=100, free_bytes=90, generation=3, agent="1.0")
+    return replace(usual, **more)
 
 
 def fetching(share: float, *, key: str = "k", **more: Any) -> ModelFact:
