@@ -14,6 +14,7 @@ from metrics.clock import WallClock
 from metrics.prometheus import History, HistoryConfig
 from simulations.cluster.real_prometheus import prometheus, write_history
 from simulations.compiled import scrapes
+from simulations.compiled.sight import new_sight
 
 # Of Unix time, which only Prometheus needs: floats have no microseconds left there.
 BEGIN_S, SPAN_S, SCRAPE_S = 1_790_000_000, 1200, 15
@@ -99,7 +100,7 @@ async def test_the_last_sample_counts_for_as_long_as_in_a_real_prometheus(tmp_pa
     await write_history(
         tmp_path, ["# TYPE seen gauge", *(f"seen {value!r} {BEGIN_S + at_s:.3f}" for at_s, value in samples)]
     )
-    kept = scrapes.new_scrapes(1, len(samples))
+    kept = scrapes.new_scrapes(new_sight(1), len(samples))
     kept.kept[0] = len(samples)
     kept.pages[0, :, [scrapes.AT_S, scrapes.GAUGES]] = np.array(samples).T
 
