@@ -369,12 +369,7 @@ def test_percentile(values: list[float], share: float, expected: float | None) -
     ],
 )
 def test_a_folder_that_cannot_be_written_is_named_before_anything_starts(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    engine: str,
-    folder: str,
-    said: str,
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], folder: str, said: str
 ) -> None:
     (tmp_path / "there").write_text("a file")
     place = tmp_path / folder
