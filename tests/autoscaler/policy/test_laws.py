@@ -237,28 +237,28 @@ def test_more_load_never_means_fewer_replicas(
     seen, policy, memory = case
     fewer, _ = decide(seen, policy, memory, now_s=NOW_S)
 
-    more, _ = decide(_busier(seen, data.draw), policy, memory, now_s=NOW_S)
+    more, _ = decide(_busier(seen, data), policy, memory, now_s=NOW_S)
 
     assert more.replicas >= fewer.replicas
 
 
-def _busier(seen: Observation, draw: st.DrawFn) -> Observation:
+def _busier(seen: Observation, data: st.DataObject) -> Observation:
     grown = []
     for pod in seen.pods:
         sample = pod.signals
         if sample is not None:
             sample = replace(
                 sample,
-                running_requests=_more(sample.running_requests, draw(counts)),
-                waiting_requests=_more(sample.waiting_requests, draw(counts)),
-                kv_cache_usage_ratio=_more(sample.kv_cache_usage_ratio, draw(st.floats(0, 1))),
-                prompt_tokens_per_s=_more(sample.prompt_tokens_per_s, draw(rates)),
+                running_requests=_more(sample.running_requests, data.draw(counts)),
+                waiting_requests=_more(sample.waiting_requests, data.draw(counts)),
+                kv_cache_usage_ratio=_more(sample.kv_cache_usage_ratio, data.draw(st.floats(0, 1))),
+                prompt_tokens_per_s=_more(sample.prompt_tokens_per_s, data.draw(rates)),
             )
         grown.append(replace(pod, signals=sample))
     return replace(
         seen,
         pods=tuple(grown),
-        upstream_waiting_requests=_more(seen.upstream_waiting_requests, draw(counts)),
+        upstream_waiting_requests=_more(seen.upstream_waiting_requests, data.draw(counts)),
     )
 
 

@@ -217,7 +217,7 @@ def test_the_rates_of_changes_made_say_when_they_end() -> None:
     for direction, seen in (("up", fleet([signals(NOW_S, waiting_requests=4.0)] * 2)), ("down", calm(5))):
         spec = rates(direction)
         first, memory = decide(seen, spec, Memory.start(seen.replicas, NOW_S - 1000), now_s=NOW_S)
-        samples = [replace(pod.signals, observed_at_s=NOW_S + 20) for pod in seen.pods if pod.signals]
+        samples = [pod.signals and replace(pod.signals, observed_at_s=NOW_S + 20) for pod in seen.pods]
         later = fleet(samples[: first.replicas], replicas=first.replicas)
 
         second, _ = decide(later, spec, memory, now_s=NOW_S + 20)
