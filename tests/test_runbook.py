@@ -10,6 +10,7 @@ import yaml
 from prometheus_client import CollectorRegistry, generate_latest
 
 from autoscaler.kube.scale import SCALE_REFUSED
+from autoscaler.parse import parse_policy
 from autoscaler.policies import INVALID_ANNOTATION, INVALID_POLICY, INVALID_SCALED_SERVICE, POLICY_NOT_FOUND
 from autoscaler.refusal import RefusalReason
 from autoscaler.sentences import SENTENCES
@@ -122,6 +123,15 @@ def test_it_tells_every_reason_to_keep_hands_off_and_of_a_policy_that_cannot_be_
     ]
 
     assert [reason for reason in known if f"`{reason}`" not in RUNBOOK] == []
+
+
+def test_its_patches_of_a_policy_are_taken() -> None:
+    patches = [json.loads(text) for text in re.findall(r"""[`'](\{"spec":.*?\})[`']""", RUNBOOK)]
+    plain = {"apiVersion": "warmtide.dev/v1alpha1", "kind": "ScalingPolicy", "metadata": {"name": "gold"}}
+
+    taken = [parse_policy(plain | patch).spec for patch in patches]
+
+    assert [(spec.pinned_replicas, spec.paused) for spec in taken] == [(6, False), (None, False), (None, True)]
 
 
 def test_it_tells_every_alert() -> None:
