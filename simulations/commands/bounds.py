@@ -59,7 +59,8 @@ class Bounds:
         try:
             found = cheapest(self.demands[name], lead_time_s=lead_s, attainment_ratio=self.attainment_ratio)
         except ValueError as exc:
-            raise UsageError(f"{name}: {exc}" if name else str(exc)) from exc
+            of = f"{name}: " if name else ""
+            raise UsageError(f"{of}{exc}; allow more replicas, or ask for less: --attainment") from exc
         # A plan for this lead time would do at any shorter one, so it costs no less than what is bounded there.
         self._least_hours[name] = max(self._least_hours.get(name, 0.0), found.lower_hours)
         return Hours(self._least_hours[name], found.feasible_hours)

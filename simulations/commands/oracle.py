@@ -42,6 +42,8 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """One row per lead time, and for each pool or service where there are several; then the smallest static fleet."""
+    if not 0 < options.attainment <= 1:
+        raise UsageError(f"--attainment: attainment must be in (0, 1], got {options.attainment:g}")
     settings = _settings(options)
     leads_s = {name: sorted(_leads_s(options.lead_seconds, setting)) for name, setting in settings.items()}
     demands = {name: _demands(name, setting) for name, setting in settings.items()}

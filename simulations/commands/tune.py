@@ -90,8 +90,9 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--courses", type=int, default=COURSES_DEFAULT, metavar="N", help="days or draws to tune on, and to judge by"
     )
     parser.add_argument("--jobs", type=count, default=1, metavar="N", help="processes; each takes a course at a time")
-    parser.add_argument("--out", type=Path, metavar="FILE.yaml", help="the ScalingPolicy; default: on stdout")
-    parser.add_argument("--name", default=NAME_DEFAULT, help="of the ScalingPolicy; of several, how they begin")
+    parser.add_argument("--out", type=Path, metavar="FILE.yaml", help="the ScalingPolicies; default: on stdout")
+    says = "of the ScalingPolicy; of several, one for each pool or service, how their names begin"
+    parser.add_argument("--name", default=NAME_DEFAULT, help=f"{says}; default {NAME_DEFAULT}")
     add_setting(parser)
 
 

@@ -29,7 +29,10 @@ def chosen_for_all(name: str, setting: Setting, *, eagerness_ratio: float = 1.0)
     if not setting.scales_both:
         return chosen(name, setting, eagerness_ratio=eagerness_ratio)
     if name == FORESIGHT:
-        raise UsageError(f"{FORESIGHT} knows what comes to a service, not what of it comes to which pool, and when")
+        raise UsageError(
+            f"{FORESIGHT} knows what comes to a service, not what of it comes to which pool, and when: leave it out; "
+            "what hindsight makes of both pools is told by warmtide sim oracle"
+        )
     prefill = _of_pool(name, setting_of_prefill(setting), eagerness_ratio=eagerness_ratio, role=Role.PREFILL)
     return paired(prefill, _of_pool(name, setting, eagerness_ratio=eagerness_ratio, role=Role.DECODE))
 
@@ -38,7 +41,9 @@ def _of_pool(name: str, setting: Setting, *, eagerness_ratio: float, role: Role 
     if name.endswith(ENDINGS):
         return read_object(Path(name), setting).policy
     if name == FORESIGHT and (setting.follows is not None or setting.more is not None):
-        raise UsageError(f"{FORESIGHT} must know all traffic before: not of clients who wait, nor of millions in parts")
+        raise UsageError(
+            f"{FORESIGHT} must know all traffic before: not of clients who wait, nor of millions in parts; leave it out"
+        )
     known = None if setting.follows is not None else setting.requests  # who waits for answers comes as they come
     seen = setting.first_machine  # who asks one replica what it can, asks the first
     site = Site(
