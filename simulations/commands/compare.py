@@ -11,7 +11,7 @@ from simulations.commands.reach import Check, add_reach, reach_of
 from simulations.commands.screen import Column, screen
 from simulations.commands.setting import add_setting, policy_names, scenario_of, setting_of
 from simulations.commands.study import add_study, is_study, show_study
-from simulations.commands.table import Measure, measures
+from simulations.commands.table import Measure, measures_of
 from simulations.commands.together import checked, run_together, together_of
 from simulations.compare import Row, compare
 from simulations.errors import INTERRUPTED, UsageError
@@ -95,13 +95,7 @@ def _known(setting: Setting) -> str:
 
 def _measures(setting: Setting) -> tuple[Measure, ...]:
     """Those that say something about this setting."""
-    of_setting = measures(
-        has_clients=setting.has_clients,
-        has_prefixes=setting.config.caches_prefixes,
-        has_nodes=bool(setting.nodes),
-        has_pools=setting.scales_both,
-        has_paces=setting.itl_s is not None,
-    )
+    of_setting = measures_of([setting])
     return (replace(of_setting[0], heading=f"TTFT ≤ {setting.ttft_s:g} s", width=11), *of_setting[1:])
 
 

@@ -1,11 +1,12 @@
 """The columns of every comparison: what is told of a run, or of several runs' mean, and where it says anything."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from simulations.commands.screen import Column
 from simulations.study import Comparison, Figures, Paired
+from simulations.world import Setting
 
 ALL = "all"  # services together
 Value = float | Paired | None
@@ -75,6 +76,17 @@ OF_POOLS = (
 
 # Requests' mean time between tokens.
 OF_PACES = (Measure(name="tpot_p95_s", heading="per token p95", width=13, text=lambda value: f"{1000 * value:.0f} ms"),)
+
+
+def measures_of(settings: Collection[Setting]) -> tuple[Measure, ...]:
+    """Those that say something of a service, or of any of several on the same nodes."""
+    return measures(
+        has_clients=any(setting.has_clients for setting in settings),
+        has_prefixes=any(setting.config.caches_prefixes for setting in settings),
+        has_nodes=any(setting.nodes for setting in settings),
+        has_pools=any(setting.scales_both for setting in settings),
+        has_paces=any(setting.itl_s is not None for setting in settings),
+    )
 
 
 def measures(

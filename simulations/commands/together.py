@@ -9,7 +9,7 @@ from simulations.commands.imported import imported_names
 from simulations.commands.outputs import Leaving, leaving, told
 from simulations.commands.screen import Column, Screen, screen
 from simulations.commands.setting import setting_of
-from simulations.commands.table import ALL, ALWAYS, OF_NODES
+from simulations.commands.table import ALL, Measure, measures_of
 from simulations.compare import Row
 from simulations.compare_together import SharedRow, compare_together
 from simulations.errors import INTERRUPTED, UsageError
@@ -23,7 +23,6 @@ _OF_ONE = (
     *("trace", "format", "lengths", "profile", "replicas_min", "replicas_max", "ttft", "cold_seconds", "warm_seconds"),
     "caches",
 )
-SHOWN = (*ALWAYS, *OF_NODES)
 
 
 def together_of(options: argparse.Namespace) -> Together | None:
@@ -105,7 +104,7 @@ def _columns(settings: Mapping[str, Setting], names: Sequence[str]) -> tuple[Col
     return (
         Column("policy", max(static, *map(len, names)), is_text=True),
         Column("service", max(7, *map(len, settings)), is_text=True),
-        *(measure.column for measure in SHOWN),
+        *(measure.column for measure in measures_of(settings.values())),
     )
 
 
@@ -113,17 +112,17 @@ def _print(on: Screen, columns: Sequence[Column], settings: Mapping[str, Setting
     """Services, all of them, and what each group of nodes came to."""
     seed = next(iter(settings.values())).seed
     key = Key(scenario="", seed=seed, policy=row.policy, eagerness_ratio=1.0)
-    found = figures_of_all(key, settings, row.shared)
+    found, shown = figures_of_all(key, settings, row.shared), measures_of(settings.values())
     for number, figures in enumerate(found.services):
         policy = row.policy if number == 0 else ""
-        on.row(columns, (policy, figures.key.service, *_cells(figures, row.cost_ratio(number))))
-    on.row(columns, ("", ALL, *_cells(found, row.cost_ratio(None))))
+        on.row(columns, (policy, figures.key.service, *_cells(shown, figures, row.cost_ratio(number))))
+    on.row(columns, ("", ALL, *_cells(shown, found, row.cost_ratio(None))))
     for use in row.shared.nodes:
         on.line(f"{'':{columns[0].width}}  {nodes_note(use)}")
 
 
-def _cells(figures: Figures, cost_ratio: float) -> Iterator[str]:
-    return (measure.of_run(figures, cost_ratio) for measure in SHOWN)
+def _cells(shown: Sequence[Measure], figures: Figures, cost_ratio: float) -> Iterator[str]:
+    return (measure.of_run(figures, cost_ratio) for measure in shown)
 
 
 def _leave(
