@@ -148,6 +148,7 @@ class Nodes:
         self.nodes = [Node(group=group, number=number) for group in groups for number in range(group.high)]
         self.memory = HostMemory([node.group.host_bytes for node in self.nodes])
         self.held_gpus = 0  # of all replicas that are, with and without a node: what a quota counts
+        self.moves = 0  # of replicas, to nodes and away: who found no room may look again when this is another number
         self.happened: list[Happening] = []  # in order; whoever has replicas remembers how far he read
         self._seed = seed
         self._due: list[tuple[float, int, Fate, int]] = []  # at_s, node, fate, life
@@ -188,6 +189,7 @@ class Nodes:
         node = self.nodes[index]
         if gpus > node.free_gpus:
             raise ValueError(f"node {index} has {node.free_gpus} free GPUs, a replica asks for {gpus}")
+        self.moves += 1
         node.used_gpus += gpus
 
     def admit(self, gpus: int) -> None:
@@ -198,6 +200,7 @@ class Nodes:
 
     def release(self, index: int | None, gpus: int, now_s: float) -> None:
         """It is gone; from its node, if it had one."""
+        self.moves += 1
         self.held_gpus -= gpus
         if index is None:
             return

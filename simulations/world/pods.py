@@ -14,6 +14,9 @@ from simulations.world.starts.startup import Started, Starts
 from simulations.world.tenant import Tenant
 
 NOWHERE = -1  # the slot of a replica that waits for a node
+# Where others may wait for its GPUs, that a replica has served its last request is known so soon: a kubelet relists its
+# containers every second (its PLEG's relist period).
+GONE_S = 1.0
 LONG_AGO_S = 3600.0  # the first replicas are no news to anyone
 
 
@@ -71,6 +74,7 @@ class Pods:
         self.serving: list[Pod] = []
         self.draining: list[Pod] = []
         self.ready_at_s = math.inf  # of the next one
+        self._looks_at_s = math.inf  # whether one that drains is gone
         self._silent_seen: tuple[PodSeen, ...] | None = None
         self._landing = SettledLanding()
         self.starts = 0
@@ -83,13 +87,14 @@ class Pods:
 
     @property
     def next_at_s(self) -> float:
-        """When a replica gets ready, or is a phase further, or something happens to a node."""
-        return min(self.ready_at_s, self._starts.next_at_s, self._tenant.next_at_s)
+        """When a replica gets ready, or is a phase further, or may be gone, or something happens to a node."""
+        return min(self.ready_at_s, self._looks_at_s, self._starts.next_at_s, self._tenant.next_at_s)
 
     @property
     def must_look(self) -> bool:
         """Whether what others did may matter: something happened to a node, or they left one that we wait for."""
-        return bool(self.waiting) or self.replicas < self._wanted or self._tenant.has_news
+        is_short = self.waiting or self.replicas < self._wanted
+        return self._tenant.has_news or (bool(is_short) and self._tenant.may_have_room)
 
     @property
     def schedulable_replicas(self) -> int | None:
@@ -143,6 +148,7 @@ class Pods:
             self._silent_seen = None
             self._end(pod, max(pod.drained_at_s, self._fleet.last_finish_at_s(pod.slot)))
         if self._waits:
+            self._looks_at_s = now_s + GONE_S if self.draining else math.inf
             self._keep_up(now_s)
         return bool(ready or gone or happened)
 
@@ -301,6 +307,8 @@ class Pods:
         else:
             self.draining.append(pod)
             self._silent_seen = None
+            if self._waits:
+                self._looks_at_s = min(self._looks_at_s, now_s + GONE_S)
 
     def _end(self, pod: Pod, at_s: float) -> None:
         self._sensors.end(pod.slot)

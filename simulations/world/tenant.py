@@ -66,7 +66,9 @@ class Tenant:
         # Slots of a node lie side by side, the nodes in the order of their groups.
         self.index_of = [index for index in sorted(self.usable) for _ in range(self._node(index).group.gpus // gpus)]
         self.index_of = self.index_of[:slots]
+        self._elastic = [index for index in sorted(self.usable) if self._node(index).group.is_elastic]
         self._heard = 0
+        self._moves = -1  # of replicas, before it last looked for room
 
     @property
     def next_at_s(self) -> float:
@@ -77,6 +79,11 @@ class Tenant:
     def has_news(self) -> bool:
         """Whether something happened that was not heard yet."""
         return self._heard < len(self._nodes.happened)
+
+    @property
+    def may_have_room(self) -> bool:
+        """Whether a replica went, or came and waits no more, since it last looked for room."""
+        return self._moves != self._nodes.moves
 
     def hear(self, now_s: float) -> Sequence[Happening]:
         """What happened to nodes since the last time, up to now."""
@@ -139,8 +146,8 @@ class Tenant:
         self._nodes.release(None if slot is None else self.index_of[slot], self.gpus, now_s)
 
     def provide(self, waiting: int, now_s: float) -> None:
-        """So many replicas wait for a node."""
-        self.waiting = waiting
+        """So many replicas wait for a node, after all that there was for them."""
+        self.waiting, self._moves = waiting, self._nodes.moves
         if waiting:
             self._place.provide(now_s)
 
@@ -162,8 +169,8 @@ class Tenant:
         return next((index for index, gpus in spare_gpus.items() if index in self.usable and gpus >= self.gpus), None)
 
     def to_buy(self) -> int | None:
-        """The first place for a node that has none, in the order of the groups."""
-        return next((index for index in sorted(self.usable) if not self._node(index).is_bought), None)
+        """The first place for a node that has none, in the order of the groups; what always is there is not bought."""
+        return next((index for index in self._elastic if not self._node(index).is_bought), None)
 
     def _node(self, index: int) -> Node:
         return self._nodes.nodes[index]

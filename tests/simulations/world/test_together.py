@@ -8,14 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autoscaler.policy.types import Observation, PodPhase
-from simulations.compiled.fleet import request_records
 from simulations.compiled.loss import LOST
-from simulations.policies import Bounds, Cadence, Wish, build
+from simulations.policies import Cadence, Wish, build
 from simulations.policies.base import Policy
 from simulations.policies.static import Static
-from simulations.replica import PROFILES, EngineConfig
-from simulations.trace import Arrival
+from simulations.replica import PROFILES
 from simulations.world import Setting, simulate, simulate_together
+from simulations.world.examples import FEW_BLOCKS, small_world, varied
 from simulations.world.nodes import NodeGroup
 from simulations.world.starts.startup import StartupTimes
 
@@ -24,18 +23,8 @@ STEADY = StartupTimes(cold_s=100.0, warm_s=40.0, log_deviation=0.0)
 
 
 def setting(*groups: NodeGroup, replicas: int = 1, per_s: float = 3.0, span_s: float = 600.0) -> Setting:
-    arrivals = [
-        Arrival(at_s=number / per_s, prompt_tokens=300 + 53 * (number % 17), output_tokens=60 + 7 * (number % 11))
-        for number in range(int(span_s * per_s) + 1)
-    ]
-    return Setting(
-        requests=request_records(arrivals),
-        config=EngineConfig(caches_prefixes=False, num_gpu_blocks=4000),
-        times=TIMES,
-        bounds=Bounds(low=1, high=6),
-        replicas_at_start=replicas,
-        startup=STEADY,
-        nodes=groups,
+    return small_world(
+        varied(per_s, span_s), STEADY, high=6, config=FEW_BLOCKS, replicas_at_start=replicas, nodes=groups
     )
 
 
@@ -206,3 +195,16 @@ def test_gpus_are_never_oversold_and_no_request_is_served_twice(
             course.gpus * outcome.series["unplaced"] for outcome, course in zip(together.outcomes, courses, strict=True)
         )
         assert (held + waiting <= budget).all()
+
+
+def test_of_a_replica_that_drains_a_gpu_is_free_within_a_second_of_its_last_answer() -> None:
+    shared = setting(NodeGroup(low=4, high=4), per_s=12.0)
+    first, second = Scripted((0.0, 2), (100.0, 4)), Scripted((0.0, 2), (300.0, 1))
+    first.cadence = second.cadence = Cadence(scrape_s=97.0, decide_s=97.0)
+    starts_with_two = replace(shared, replicas_at_start=2)
+
+    together = simulate_together([(starts_with_two, first), (starts_with_two, second)])
+
+    idle_s = 4 * 600.0 - 3600.0 * together.gpu_hours
+    assert 0.0 < idle_s <= 1.0
+    assert together.outcomes[1].series["draining"].max() == 1
