@@ -5,12 +5,10 @@ from random import Random
 import pytest
 
 from autoscaler.policy.types import Observation
-from simulations.compiled.fleet import request_records
-from simulations.policies import Bounds, Cadence, Wish
+from simulations.policies import Cadence, Wish
 from simulations.policies.base import Counts, Queries, SeenWithCounts, counts
-from simulations.replica import PROFILES, EngineConfig
-from simulations.trace import Arrival
-from simulations.world import Setting, simulate
+from simulations.world import simulate
+from simulations.world.examples import one_a_second, small_world
 from simulations.world.sensing.counts import StateMetrics
 from simulations.world.starts.startup import StartupTimes
 
@@ -54,16 +52,8 @@ class Watching:
 
 @pytest.mark.parametrize("seed", range(1, 6))
 def test_who_asks_for_such_numbers_learns_of_its_own_change_a_scrape_later(seed: int) -> None:
-    arrivals = [Arrival(at_s=float(number), prompt_tokens=100, output_tokens=20) for number in range(200)]
-    setting = Setting(
-        requests=request_records(arrivals),
-        config=EngineConfig(caches_prefixes=False),
-        times=PROFILES["llama-3.1-8b-h100"],
-        bounds=Bounds(low=1, high=4),
-        replicas_at_start=1,
-        startup=StartupTimes(cold_s=60.0, warm_s=60.0, log_deviation=0.0),
-        seed=seed,
-    )
+    startup = StartupTimes(cold_s=60.0, warm_s=60.0, log_deviation=0.0)
+    setting = small_world(one_a_second(199), startup, high=4, profile="llama-3.1-8b-h100", seed=seed)
     late, live = Watching(counts_replicas=True), Watching(counts_replicas=False)
 
     simulate(setting, late)

@@ -4,11 +4,9 @@ import pytest
 
 from autoscaler.caching.landing import LANDING_SETTLES_S
 from autoscaler.policy.types import Landing, Observation, Tier
-from simulations.compiled.fleet import request_records
-from simulations.policies import Bounds, Cadence, Wish
-from simulations.replica import PROFILES, EngineConfig
-from simulations.trace import Arrival
-from simulations.world import Setting, simulate
+from simulations.policies import Cadence, Wish
+from simulations.world import simulate
+from simulations.world.examples import one_a_second, small_world
 from simulations.world.nodes import NodeGroup
 from simulations.world.starts.caches import Keeping, NodeCaches
 from simulations.world.starts.phases import Phases
@@ -35,18 +33,9 @@ class Told:
 
 
 def told(startup: Phases | StartupTimes, *, second_at_s: float = SPAN_S, nodes: int = 2) -> Told:
-    arrivals = [Arrival(at_s=float(number), prompt_tokens=100, output_tokens=20) for number in range(int(SPAN_S) + 1)]
     policy = Told(second_at_s)
-    setting = Setting(
-        requests=request_records(arrivals),
-        config=EngineConfig(caches_prefixes=False),
-        times=PROFILES["llama-3.1-8b-l40s"],
-        bounds=Bounds(low=1, high=3),
-        replicas_at_start=1,
-        startup=startup,
-        nodes=(NodeGroup(gpu_class="L40S", low=nodes, high=nodes),),
-    )
-    simulate(setting, policy)
+    group = NodeGroup(gpu_class="L40S", low=nodes, high=nodes)
+    simulate(small_world(one_a_second(SPAN_S), startup, high=3, nodes=(group,)), policy)
     return policy
 
 

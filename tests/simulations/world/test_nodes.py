@@ -10,14 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autoscaler.policy.types import Observation, PodPhase, PodSeen
-from simulations.compiled.fleet import Router, request_records
+from simulations.compiled.fleet import Router
 from simulations.compiled.loss import LOST
-from simulations.policies import Bounds, Cadence, Wish, build
+from simulations.policies import Cadence, Wish, build
 from simulations.policies.static import Static
-from simulations.replica import PROFILES, EngineConfig
+from simulations.replica import PROFILES
 from simulations.static_fleet import ATTAINMENT_RATIO, smallest_static
-from simulations.trace import Arrival
 from simulations.world import Outcome, Setting, simulate
+from simulations.world.examples import FEW_BLOCKS, small_world, varied
 from simulations.world.nodes import UNNOTICED_S, NodeGroup, Nodes
 from simulations.world.pools import FixedPool, Role
 from simulations.world.starts.phases import Phases
@@ -30,19 +30,8 @@ STEADY = StartupTimes(cold_s=100.0, warm_s=40.0, log_deviation=0.0)
 def setting(
     *groups: NodeGroup, replicas: int = 2, high: int = 6, per_s: float = 4.0, span_s: float = 900.0, seed: int = 1
 ) -> Setting:
-    arrivals = [
-        Arrival(at_s=number / per_s, prompt_tokens=300 + 53 * (number % 17), output_tokens=60 + 7 * (number % 11))
-        for number in range(int(span_s * per_s) + 1)
-    ]
-    return Setting(
-        requests=request_records(arrivals),
-        config=EngineConfig(caches_prefixes=False, num_gpu_blocks=4000),
-        times=TIMES,
-        bounds=Bounds(low=1, high=high),
-        replicas_at_start=replicas,
-        startup=STEADY,
-        seed=seed,
-        nodes=groups,
+    return small_world(
+        varied(per_s, span_s), STEADY, high=high, config=FEW_BLOCKS, replicas_at_start=replicas, seed=seed, nodes=groups
     )
 
 

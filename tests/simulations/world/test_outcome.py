@@ -6,28 +6,16 @@ import numpy as np
 import pytest
 
 from autoscaler.policy.types import Reason
-from simulations.compiled.fleet import request_records
-from simulations.policies import Bounds, build
+from simulations.policies import build
 from simulations.policies.static import Static
-from simulations.replica import PROFILES, EngineConfig
-from simulations.trace import Arrival
 from simulations.world import Outcome, Setting, simulate
+from simulations.world.examples import FEW_BLOCKS, small_world, varied
 from simulations.world.starts.startup import StartupTimes
 
 
 def setting(per_s: float = 25.0, span_s: float = 400.0) -> Setting:
-    arrivals = [
-        Arrival(at_s=number / per_s, prompt_tokens=300 + 53 * (number % 17), output_tokens=60 + 7 * (number % 11))
-        for number in range(int(span_s * per_s) + 1)
-    ]
-    return Setting(
-        requests=request_records(arrivals),
-        config=EngineConfig(caches_prefixes=False, num_gpu_blocks=4000),
-        times=PROFILES["llama-3.1-8b-l40s"],
-        bounds=Bounds(low=1, high=4),
-        replicas_at_start=1,
-        startup=StartupTimes(cold_s=60.0, warm_s=30.0, log_deviation=0.0),
-    )
+    startup = StartupTimes(cold_s=60.0, warm_s=30.0, log_deviation=0.0)
+    return small_world(varied(per_s, span_s), startup, high=4, config=FEW_BLOCKS)
 
 
 @pytest.fixture(scope="module")

@@ -11,11 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autoscaler.policy.types import Observation, Tier
-from simulations.compiled.fleet import request_records
-from simulations.policies import Bounds, Cadence, Wish
-from simulations.replica import PROFILES, EngineConfig
-from simulations.trace import Arrival
+from simulations.policies import Cadence, Wish
 from simulations.world import Outcome, Setting, simulate, simulate_together
+from simulations.world.examples import FEW_BLOCKS, one_a_second, small_world
 from simulations.world.nodes import NodeGroup
 from simulations.world.starts.caches import Keeping, NodeCaches, OtherModel
 from simulations.world.starts.downloads import Downloads
@@ -34,16 +32,8 @@ def keeping(disk_gb: int | None, keep: Keeping = Keeping.ON_DEMAND) -> Phases:
 
 
 def setting(startup: Phases, *groups: NodeGroup, span_s: float = 600.0) -> Setting:
-    arrivals = [Arrival(at_s=float(number), prompt_tokens=200, output_tokens=40) for number in range(int(span_s) + 1)]
-    return Setting(
-        requests=request_records(arrivals),
-        config=EngineConfig(caches_prefixes=False, num_gpu_blocks=4000),
-        times=PROFILES["llama-3.1-8b-l40s"],
-        bounds=Bounds(low=1, high=4),
-        replicas_at_start=1,
-        startup=startup,
-        nodes=groups or (NodeGroup(gpus=6),),
-    )
+    requests = one_a_second(span_s, prompt_tokens=200, output_tokens=40)
+    return small_world(requests, startup, high=4, config=FEW_BLOCKS, nodes=groups or (NodeGroup(gpus=6),))
 
 
 class Scripted:

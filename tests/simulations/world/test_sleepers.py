@@ -10,11 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autoscaler.policy.types import Observation, PodPhase, Tier
-from simulations.compiled.fleet import request_records
-from simulations.policies import Bounds, Cadence, Wish
-from simulations.replica import PROFILES, EngineConfig
-from simulations.trace import Arrival
+from simulations.policies import Cadence, Wish
 from simulations.world import Outcome, Setting, simulate, simulate_together
+from simulations.world.examples import one_a_second, small_world
 from simulations.world.host_memory import HostMemory
 from simulations.world.nodes import NodeGroup
 from simulations.world.starts.caches import NodeCaches
@@ -62,16 +60,7 @@ class Waves:
 
 
 def setting_of(startup: StartupTimes | Phases, **fields: object) -> Setting:
-    arrivals = [Arrival(at_s=float(number), prompt_tokens=100, output_tokens=20) for number in range(900)]
-    return Setting(
-        requests=request_records(arrivals),
-        config=EngineConfig(caches_prefixes=False),
-        times=PROFILES["llama-3.1-8b-h100"],
-        bounds=Bounds(low=1, high=3),
-        replicas_at_start=1,
-        startup=startup,
-        **fields,  # type: ignore[arg-type]  # fields by name
-    )
+    return small_world(one_a_second(899), startup, high=3, profile="llama-3.1-8b-h100", **fields)
 
 
 def waves(
