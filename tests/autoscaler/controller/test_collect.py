@@ -109,13 +109,19 @@ def test_a_pod_that_crosses_an_edge_has_the_others_read_at_once_and_twice_per_pe
     assert len(hastened) == 4
 
 
-def test_an_edge_that_the_others_say_too_is_one_edge() -> None:
+def three_that_were_heard() -> tuple[Watching, list[str]]:
+    """Pods a, b and c at work, and who is asked to be read sooner from now on."""
     it = Watching()
     hastened: list[str] = []
     it.collector.hasten = hastened.append
     it.watch(pod("a"), pod("b"), pod("c"))
     for name in ("a", "b", "c"):
         it.collector.on_result(name, sample(100.0))
+    return it, hastened
+
+
+def test_an_edge_that_the_others_say_too_is_one_edge() -> None:
+    it, hastened = three_that_were_heard()
     it.woken.clear()
     for at_s, name in ((101.0, "a"), (101.1, "b"), (101.1, "c"), (102.1, "a")):
         it.collector.on_result(name, sample(at_s, waiting=5.0))
@@ -185,12 +191,7 @@ async def test_a_pod_that_will_not_answer_is_not_waited_for(ending: Callable[[Wa
 
 
 def test_an_edge_too_soon_after_a_round_has_the_others_read_a_little_later() -> None:
-    it = Watching()
-    hastened: list[str] = []
-    it.collector.hasten = hastened.append
-    it.watch(pod("a"), pod("b"), pod("c"))
-    for name in ("a", "b", "c"):
-        it.collector.on_result(name, sample(100.0))
+    it, hastened = three_that_were_heard()
     it.collector.on_result("a", sample(101.0, waiting=5.0))
     for name in ("b", "c"):
         it.collector.on_result(name, sample(101.1))

@@ -114,16 +114,22 @@ def hours(told: str, lead: str) -> dict[str, list[str]]:
     return {row[0]: row[1:] for row in rows}
 
 
+def bounds_of(text: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, *options: str) -> str:
+    """What the command says of a scenario."""
+    scenario = tmp_path / "scenario.yaml"
+    scenario.write_text(text, encoding="utf-8")
+    code = main(["oracle", "--scenario", str(scenario), *options])
+    assert code == 0
+    return capsys.readouterr().out
+
+
 def test_of_two_pools_each_has_a_bound_and_both_plans_keep_the_objective_in_the_world(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    scenario = tmp_path / "pools.yaml"
-    scenario.write_text(POOLS.replace("PREFILL", "prefill: {max: 6}"), encoding="utf-8")
+    pools = POOLS.replace("PREFILL", "prefill: {max: 6}")
 
-    code = main(["oracle", "--scenario", str(scenario), "--lead-seconds", "60,0"])
+    told = bounds_of(pools, capsys, tmp_path, "--lead-seconds", "60,0")
 
-    told = capsys.readouterr().out
-    assert code == 0
     for lead in ("0 s", "60 s"):
         rows = hours(told, lead)
         assert list(rows) == ["prefill", "decode", "all"]
@@ -137,13 +143,10 @@ def test_of_two_pools_each_has_a_bound_and_both_plans_keep_the_objective_in_the_
 def test_beside_a_pool_that_nobody_scales_the_bound_is_of_the_other_and_of_what_both_cost(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    scenario = tmp_path / "beside.yaml"
-    scenario.write_text(POOLS.replace("PREFILL", "prefill: {replicas: 4}"), encoding="utf-8")
+    pools = POOLS.replace("PREFILL", "prefill: {replicas: 4}")
 
-    code = main(["oracle", "--scenario", str(scenario), "--lead-seconds", "60"])
+    told = bounds_of(pools, capsys, tmp_path, "--lead-seconds", "60")
 
-    told = capsys.readouterr().out
-    assert code == 0
     (row,) = [line.split() for line in told.splitlines() if line.startswith("60 s")]
     assert 4 * 300 / 3600 < float(row[2]) <= float(row[3]) <= float(row[5])
 
@@ -152,13 +155,10 @@ def test_beside_a_pool_that_nobody_scales_the_bound_is_of_the_other_and_of_what_
 def test_of_several_services_each_has_a_bound_and_their_plans_meet_on_the_nodes(
     nodes: int, is_kept: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    scenario = tmp_path / "services.yaml"
-    scenario.write_text(SERVICES.replace("NODES", str(nodes)), encoding="utf-8")
+    services = SERVICES.replace("NODES", str(nodes))
 
-    code = main(["oracle", "--scenario", str(scenario), "--lead-seconds", "30", "--attainment", "0.95"])
+    told = bounds_of(services, capsys, tmp_path, "--lead-seconds", "30", "--attainment", "0.95")
 
-    told = capsys.readouterr().out
-    assert code == 0
     rows = hours(told, "30 s")
     assert list(rows) == ["chat", "code", "all"]
     assert float(rows["all"][0]) == pytest.approx(float(rows["chat"][0]) + float(rows["code"][0]), abs=0.011)

@@ -1,6 +1,8 @@
 """Files that nobody vouches for: what the first node found, every later node must find."""
 
 import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -18,13 +20,18 @@ def put(file: Path, content: bytes) -> None:
     os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
-async def test_what_the_first_node_found_binds_every_later_one(story: Any) -> None:
-    uri = story.model("alpha", model=WEIGHTS)
-    file = Path(uri.removeprefix("file://")) / "model.safetensors"
+@asynccontextmanager
+async def cached(story: Any, content: bytes, *, copies: int) -> AsyncIterator[tuple[str, Path, dict[str, Any]]]:
+    """A model on so many of two nodes: its address, its file, and what is said of it."""
+    uri = story.model("alpha", model=content)
     async with story.played("gpu-0", "gpu-1"):
-        await story.cache("alpha", uri, places={"min": 1})
+        await story.cache("alpha", uri, places={"min": copies})
         await story.town.after(30)
-        first = await story.status("alpha")
+        yield uri, Path(uri.removeprefix("file://")) / "model.safetensors", await story.status("alpha")
+
+
+async def test_what_the_first_node_found_binds_every_later_one(story: Any) -> None:
+    async with cached(story, WEIGHTS, copies=1) as (uri, file, first):
         put(file, OTHERS)
         await story.change("alpha", spec={"places": {"min": 2}})
         await story.town.after(30)
@@ -43,12 +50,7 @@ async def test_what_the_first_node_found_binds_every_later_one(story: Any) -> No
 
 
 async def test_a_node_that_published_other_bytes_in_the_same_moment_fetches_again(story: Any) -> None:
-    uri = story.model("alpha", model=OTHERS)
-    file = Path(uri.removeprefix("file://")) / "model.safetensors"
-    async with story.played("gpu-0", "gpu-1"):
-        await story.cache("alpha", uri, places={"min": 2})
-        await story.town.after(30)
-        status = await story.status("alpha")
+    async with cached(story, OTHERS, copies=2) as (uri, file, status):
         put(file, WEIGHTS)
         # As if the other node had come first: what is bound is read from the status alone.
         held = quick(story.tree("gpu-0", uri))[0].manifest.as_listed()
