@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from autoscaler.policy.behavior import Wishes, highest_allowed, highest_wish, lowest_allowed, lowest_wish
+from autoscaler.policy.lead_time import typical_lead_time
 from autoscaler.policy.memory import Memory
 from autoscaler.policy.spec import PolicySpec, SelectPolicy
 from autoscaler.policy.supply import Fleet
@@ -185,8 +186,17 @@ def one_at_a_time(number: int, case: Case) -> Step | None:
 
 
 def settle_s(case: Case) -> float:
-    """How long the fleet must bear the last removal: a leap into unknown load is tried once per window."""
-    return max(SETTLE_S, case.policy.scale_down.stabilization_window_s) if case.is_leap else SETTLE_S
+    """How long the fleet must bear the last removal before the next; a leap into unknown load is tried once per window.
+
+    What went is back after a start-up, so one goes per start-up: demand that comes back within the time
+    that nothing makes up for meets a fleet that is one replica short, not many. Congestion control lets go once per
+    round trip for the same reason (Jacobson, SIGCOMM 1988; RFC 3168, 6.1.2). A shorter window is the user's word.
+    """
+    window_s = case.policy.scale_down.stabilization_window_s
+    if case.is_leap:
+        return max(SETTLE_S, window_s)
+    lead = typical_lead_time(case.memory.starts, case.policy.lead_time_prior_s, case.seen.landing)
+    return max(SETTLE_S, min(lead.p50_s, window_s))
 
 
 def is_settling(case: Case) -> bool:

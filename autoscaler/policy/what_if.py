@@ -4,7 +4,7 @@ import math
 
 from autoscaler.policy.behavior import next_expiry_s, next_period_end_s
 from autoscaler.policy.lenses import REPLICAS_MAX, Reading
-from autoscaler.policy.limits import Case
+from autoscaler.policy.limits import Case, settle_s
 from autoscaler.policy.types import Reason, Step
 
 # More sentences than this nobody reads at night.
@@ -53,6 +53,9 @@ def _for_step(case: Case, step: Step, wanted: int) -> str | None:
             at_s = next_period_end_s(policy.scale_down, case.memory.changes, now_s)
             return _in_time(f"the scale-down rate lets it go on towards {wanted}", at_s - now_s)
         case Reason.ONE_AT_A_TIME:
+            since_s = case.memory.shrunk_at_s
+            if since_s is not None and now_s < since_s + settle_s(case):
+                return _in_time(f"the next one may go, down to {wanted}", since_s + settle_s(case) - now_s)
             return f"each replica that has left lets the next one go, down to {wanted}"
         case Reason.KEEPING_ONE if case.idle_since_s is not None and policy.zero.enabled:
             return _in_time("it goes to 0", case.idle_since_s + policy.zero.idle_s - now_s)

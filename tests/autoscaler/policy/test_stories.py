@@ -81,14 +81,49 @@ def test_after_a_burst_the_replicas_go_one_by_one_and_only_after_the_window() ->
     service.load = Load(kv_cache_usage=0.5)
     calm_at_s = service.now_s
 
-    decisions = service.run(400)
+    decisions = service.run(500)
 
     assert numbers(decisions) == [4, 3, 2, 1]
     assert all(d.replicas == 4 for d in decisions if d.decided_at_s <= calm_at_s + 300)
     shrinking = [d for d in decisions if d.replicas < d.current_replicas]
     assert all(d.victim is not None for d in shrinking)
-    gaps = [b.decided_at_s - a.decided_at_s for a, b in itertools.pairwise(shrinking)]
-    assert min(gaps) >= SETTLE_S
+
+
+@pytest.mark.parametrize(
+    ("startup_s", "window_s", "gap_s"),
+    [
+        pytest.param(60.0, 300.0, 60.0, id="one per start-up, as measured"),
+        pytest.param(200.0, 300.0, 200.0, id="one per longer start-up"),
+        pytest.param(200.0, 120.0, 120.0, id="a window that is shorter is the user's word"),
+        pytest.param(60.0, 0.0, SETTLE_S, id="no window: when the last removal shows"),
+    ],
+)
+def test_no_faster_than_one_replica_starts_does_one_leave(startup_s: float, window_s: float, gap_s: float) -> None:
+    rules = ScalingRules(tolerance_ratio=0.1, stabilization_window_s=window_s)
+    service = Service(policy=replace(REACTIVE, scale_down=rules), replicas=1, startup_s=startup_s)
+    service.load = Load(waiting_requests=8.0, kv_cache_usage=1.0)
+    service.run(startup_s + 10.0)
+    service.load = Load(kv_cache_usage=0.5)
+
+    decisions = service.run(window_s + 3.0 * startup_s + 100.0)
+
+    shrinking = [d for d in decisions if d.replicas < d.current_replicas]
+    gaps_s = {b.decided_at_s - a.decided_at_s for a, b in itertools.pairwise(shrinking)}
+    assert numbers(decisions)[-3:] == [3, 2, 1]
+    assert gaps_s == {gap_s}
+    held = [d for d in decisions if d.reason is Reason.ONE_AT_A_TIME and d.replicas == d.current_replicas]
+    assert bool(held) == (gap_s > service.period_s)
+    assert all("the next one may go, down to" in d.would_change[0] for d in held)
+
+
+def test_a_burst_after_a_lull_meets_a_fleet_that_is_short_of_little() -> None:
+    service = Service(policy=REACTIVE, replicas=8, startup_s=60.0, load=Load(kv_cache_usage=6.0))
+    service.run(300)
+    service.load = Load(kv_cache_usage=0.5)
+
+    service.run(360)
+
+    assert service.replicas >= 7
 
 
 def test_one_blind_pod_holds_the_fleet_and_says_so() -> None:

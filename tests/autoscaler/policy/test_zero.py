@@ -54,15 +54,15 @@ def test_nothing_goes_to_zero_that_nobody_could_wake() -> None:
 
 @pytest.mark.parametrize("old", [{}, {"upstream_observed_at_s": 0.0}], ids=["never answered", "answered long ago"])
 def test_an_idle_service_does_not_go_to_zero_while_its_upstream_is_unknown(old: dict[str, object]) -> None:
-    service = Service(policy=SLEEPY, replicas=3, load=Load(upstream_waiting_requests=0.0))
+    service = Service(policy=SLEEPY, replicas=2, load=Load(upstream_waiting_requests=0.0))
     service.sample_changes = dict(IDLE)
     service.seen_changes = old or AWAY
 
-    assert numbers(service.run(1200)) == [3]
+    assert numbers(service.run(1200)) == [2]
     assert service.decisions[-1].reason is Reason.UPSTREAM_UNKNOWN
 
     service.seen_changes = {}
-    assert numbers(service.run(110)) == [3, 2, 1], "the idle time counts from the first answer"
+    assert numbers(service.run(110)) == [2, 1], "the idle time counts from the first answer"
     assert service.decisions[-1].would_change[0] == "it goes to 0 in 12 s"
     assert numbers(service.run(20)) == [1, 0]
 
