@@ -14,7 +14,8 @@ from simulations.commands.counts import count
 from simulations.commands.screen import Column, screen
 from simulations.commands.table import ALL, measures
 from simulations.errors import UsageError
-from simulations.outputs import check_folder, filling
+from simulations.outputs import REPORT, check_folder, filling
+from simulations.outputs.study import render_study
 from simulations.scenarios import Scenario, Together, load_any
 from simulations.study import STATIC, Comparison, Engine, Figures, Trial, carry_out_all, compared
 
@@ -55,7 +56,9 @@ def show_study(options: argparse.Namespace, scenario: Scenario | Together, names
     if options.out is not None:
         with filling(options.out, may_replace=options.force) as folder:
             _write(folder, found, lines)
-        sys.stdout.write(f"written: {options.out / 'comparison.json'}, {options.out / 'runs.jsonl'}\n")
+            page = render_study(lines, ATTAINMENT_RATIO if options.curve else None)
+            (folder / REPORT).write_text(page, encoding="utf-8")
+        sys.stdout.write(f"written: {options.out / REPORT}; comparison.json and runs.jsonl beside it\n")
     return is_whole
 
 

@@ -15,13 +15,9 @@ from simulations.world import Change, Outcome, Setting, Shared
 from .charts import Floats, area, bars, drawing, line, nice_top, thinned, time_ticks
 from .notes import notes_of
 from .prices import Check
+from .scatter import Point, badge, scatter
 
 DECISIONS_SHOWN = 60  # the rest is in decisions.jsonl
-LATE_RATIO_MIN = 1e-4  # at the top of the scatter: nearly none
-RULES = (0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.001)  # of requests that came too late
-EDGE_RATIO = 0.08  # of the scatter's width, left and right of the outermost points
-NEAR = 5.0  # per cent of its width or height: closer points would hide each other on a phone
-SINGLE_POINT = 50.0  # per cent; where all have the same GPU-hours
 
 Came = TypeVar("Came", bound=Outcome | Shared)
 
@@ -34,11 +30,6 @@ class Shown(Generic[Came]):
     policy: str
     outcome: Came
     cost_ratio: float  # GPU-hours ÷ those of the fixed fleet
-
-    @property
-    def late_ratio(self) -> float:
-        """Of the first tokens."""
-        return 1.0 - self.outcome.attainment_ratio
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,10 +78,10 @@ def sections(page: Page) -> Sequence[str]:
     )
 
 
-def document(title: str, parts: Sequence[str]) -> str:
+def document(title: str, parts: Sequence[str], *, folder: str = "every request, the course and all decisions") -> str:
     """A page that asks nobody for anything."""
     css = files(__package__).joinpath("report.css").read_text(encoding="utf-8")
-    foot = "<footer>Simulated by Warmtide; the same folder holds every request, the course and all decisions.</footer>"
+    foot = f"<footer>Simulated by Warmtide; the same folder holds {folder}.</footer>"
     body = f"<body><main>{''.join((*parts, foot))}</main></body>"
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
@@ -147,42 +138,21 @@ def _gate(checks: Sequence[Check]) -> str:
 
 
 def _pareto(page: Page) -> str:
-    """Numbered points; those that would hide each other stand side by side."""
-    hours = [one.outcome.gpu_hours for one in page.shown]
-    low, high = min(hours), max(hours)
-    edge = EDGE_RATIO * (high - low)
-    late_max = min(1.0, 1.3 * max(LATE_RATIO_MIN * 10, *(one.late_ratio for one in page.shown)))
-
-    def across(gpu_hours: float) -> float:
-        return 100 * (gpu_hours - low + edge) / (high - low + 2 * edge) if high > low else SINGLE_POINT
-
-    rules = (
-        f'<div class="rule" style="bottom:{_height(late, late_max):.1f}%"><span>{100 * (1 - late):g} %</span></div>'
-        for late in RULES
-        if late < late_max
-    )
-    places: dict[tuple[float, float], list[Shown[Outcome]]] = {}
-    for one in page.shown:
-        at = (across(one.outcome.gpu_hours), _height(one.late_ratio, late_max))
-        near = next((place for place in places if math.dist(place, at) < NEAR), at)
-        places.setdefault(near, []).append(one)
-    points = (
-        f'<span class="at" style="left:{x:.1f}%;bottom:{y:.1f}%">{" ".join(_badge(page, one) for one in group)}</span>'
-        for (x, y), group in places.items()
-    )
-    ends = (f'<span class="x" style="left:{across(hour):.1f}%">{hour:.1f}</span>' for hour in sorted({low, high}))
-    return f'<div class="pareto">{"".join((*rules, *points, *ends))}</div><p class="axis">GPU-hours</p>'
+    points = [
+        Point(
+            number=one.number,
+            policy=one.policy,
+            cost=one.outcome.gpu_hours,
+            attainment_ratio=one.outcome.attainment_ratio,
+            is_focus=one is page.focus,
+        )
+        for one in page.shown
+    ]
+    return scatter(points, "GPU-hours", ".1f")
 
 
 def _badge(page: Page, one: Shown[Outcome]) -> str:
-    css = "badge focus" if one is page.focus else "badge"
-    return f'<span class="{css}" title="{escape(one.policy)}">{one.number}</span>'
-
-
-def _height(late_ratio: float, late_max: float) -> float:
-    """Per cent from the bottom, on a logarithmic scale of what came too late."""
-    share = math.log(late_max / max(late_ratio, LATE_RATIO_MIN)) / math.log(late_max / LATE_RATIO_MIN)
-    return 96.0 * min(1.0, max(0.0, share))
+    return badge(one.number, one.policy, is_focus=one is page.focus)
 
 
 def _table(page: Page) -> str:
