@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from simulations.compiled.jit import is_first_use
+from simulations.compiled.notice import told_of_compiling
 
-FIRST_USE = "compiling, once"
+FIRST_USE = "compiling, once"  # for this machine
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,4 +67,11 @@ def screen(total: float | None, first: str) -> Iterator[Screen]:
         redirect_stderr=False,
         disable=not console.is_terminal,
     ) as bar:
-        yield Screen(bar, bar.add_task(FIRST_USE if is_first_use() else first, total=total))
+        task, before = bar.add_task(first, total=total), [first]
+
+        def begins() -> None:
+            before.append(bar.tasks[0].description)
+            bar.update(task, description=FIRST_USE)
+
+        with told_of_compiling(begins, lambda: bar.update(task, description=before.pop())):
+            yield Screen(bar, task)

@@ -13,10 +13,10 @@ from contextlib import contextmanager
 from typing import Any
 
 from numba import _dynfunc  # type: ignore[attr-defined]  # it is C
-from numba.core import typed_passes, untyped_passes
+from numba.core import typed_passes
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import CompilerBase
-from numba.core.compiler_machinery import PassManager, register_pass
+from numba.core.compiler_machinery import FunctionPass, PassManager, register_pass
 from numba.core.ir_utils import build_definitions
 from numba.core.ssa import reconstruct_ssa
 
@@ -69,16 +69,18 @@ _pass = register_pass(mutates_CFG=False, analysis_only=False)
 
 
 @_pass
-class _Inlined(untyped_passes.GenericRewrites):
+class _Inlined(FunctionPass):
     """From bytecode to IR of which each variable is assigned once."""
 
     _name = "inlined"
+
+    def __init__(self) -> None:
+        super().__init__()
 
     def run_pass(self, state: Any) -> bool:
         state.func_ir = translated(state.func_id.func)
         state.nargs = state.func_ir.arg_count
         inline_all(state.func_ir, state.args)
-        super().run_pass(state)
         tidy(state.func_ir)
         reconstruct_ssa(state.func_ir)
         state.func_ir._definitions = build_definitions(state.func_ir.blocks)

@@ -32,6 +32,8 @@ from numba.core.ir_utils import (
     replace_vars,
     simplify_CFG,
 )
+from numba.core.rewrites.static_getitem import RewriteConstGetitems, RewriteConstSetitems
+from numba.core.transforms import canonicalize_cfg
 from numba.core.typing.templates import fold_arguments
 
 Blocks = dict[int, Any]
@@ -81,9 +83,18 @@ def inline_all(whole: Any, args: Sequence[Any]) -> None:
 
 
 def tidy(function: Any) -> None:
-    """Leave out what only was a name for something else."""
+    """Indices that are constants become so; what only was a name for something else is left out."""
+    for kind in (RewriteConstGetitems, RewriteConstSetitems):
+        for label, block in list(function.blocks.items()):
+            rewrite = kind()
+            if rewrite.match(function, block, None, None):
+                function.blocks[label] = rewrite.apply()
+    function.blocks = canonicalize_cfg(function.blocks)  # loops that come back from one place are faster
     _forward_copies(function.blocks)
-    _forget_names(function.blocks)
+    for block in function.blocks.values():
+        _forget_names(block)
+        _branch_at_once(function, block)
+    _drop_unused(function.blocks)
     function.blocks = simplify_CFG(function.blocks)
     function._definitions = build_definitions(function.blocks)
 
@@ -160,13 +171,15 @@ def _part_asked_for(function: Any, condition: Any) -> Any:
     """`x` of a condition `bool(len(x))`, as it was defined; None of another one."""
     for outer in (bool, len):
         call = get_definition(function, condition)
-        if not isinstance(call, ir.Expr) or call.op != "call":
-            return None
-        called = get_definition(function, call.func)
-        if not isinstance(called, ir.Global) or called.value is not outer:
+        if not _calls(function, call, outer):
             return None
         condition = call.args[0]
     return get_definition(function, condition)
+
+
+def _calls(function: Any, call: Any, what: Any) -> bool:
+    called = get_definition(function, call.func) if isinstance(call, ir.Expr) and call.op == "call" else None
+    return isinstance(called, ir.Global) and called.value is what
 
 
 def _is_missing(function: Any, part: Any, args: Sequence[Any]) -> bool:
@@ -191,29 +204,43 @@ def _forward_copies(blocks: Blocks) -> None:
         while original.name in originals:
             original = originals[original.name]
         originals[name] = original
-    _drop(blocks, set(originals))
+    _drop(blocks, set(originals), (ir.Var,))
     replace_vars(blocks, originals)
 
 
-def _forget_names(blocks: Blocks) -> None:
-    """Names of fields that are only read: each would be a string of the machine code that nobody looks at.
-
-    And functions that are defined where they are called: they have been inlined.
-    """
-    statements = [statement for block in blocks.values() for statement in block.body]
-    names = {one.target.name for one in statements if isinstance(one, ir.Assign) and _makes_function(one.value)}
-    for statement in statements:
+def _forget_names(block: Any) -> None:
+    """Names of fields: each would be a string of the machine code that nobody looks at."""
+    for statement in block.body:
         if _is_expression(statement, "static_getitem") and isinstance(statement.value.index, str):
-            names.add(statement.value.index_var.name)
             statement.value.index_var = None
-    _drop(blocks, names - {one.index_var.name for one in statements if isinstance(one, ir.StaticSetItem)})
+        elif isinstance(statement, ir.StaticSetItem) and isinstance(statement.index, str):
+            statement.index_var = statement.target  # anything that has a type
 
 
-def _drop(blocks: Blocks, names: set[str]) -> None:
-    """What nobody uses any more, and where variables end: that is found anew."""
+def _branch_at_once(function: Any, block: Any) -> None:
+    """Whether a condition holds is found out by the branch, without asking for its `bool` before."""
+    branch, before = block.body[-1], block.body[-2:-1]
+    if isinstance(branch, ir.Branch) and before and _is_expression(before[0], "call"):
+        call = before[0].value
+        if before[0].target.name == branch.cond.name and guard(_calls, function, call, bool):
+            del block.body[-2]
+            branch.cond = call.args[0]
+
+
+def _drop_unused(blocks: Blocks) -> None:
+    """Constants, and names of what was inlined, that stand nowhere but where they are assigned."""
+    statements = [statement for block in blocks.values() for statement in block.body]
+    times = Counter(var.name for statement in statements for var in statement.list_vars())
+    names = {one.target.name for one in statements if isinstance(one, ir.Assign) and times[one.target.name] == 1}
+    _drop(blocks, names, (ir.Global, ir.Const))
+
+
+def _drop(blocks: Blocks, names: set[str], kinds: tuple[type, ...]) -> None:
+    """What is assigned to these names, as far as it is of such a kind, or a function that was inlined."""
     for block in blocks.values():
         block.body = [
             one
             for one in block.body
-            if not isinstance(one, ir.Del) and not (isinstance(one, ir.Assign) and one.target.name in names)
+            if not (isinstance(one, ir.Assign) and one.target.name in names)
+            or not (isinstance(one.value, kinds) or _makes_function(one.value))
         ]

@@ -44,11 +44,6 @@ def _writable_root() -> Path:
 CACHE_FOLDER = _cache_folder()
 
 
-def is_first_use() -> bool:
-    """Whether nothing was compiled yet for this machine: the first run then takes a while longer."""
-    return IS_COMPILED and not Path(CACHE_FOLDER).exists()
-
-
 def jit(function: Callable[P, R]) -> Callable[P, R]:
     """Machine code, kept on disk between runs."""
     return _compiled(function)

@@ -12,6 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from simulations.compiled.jit import IS_COMPILED, inner, inner_apart, jit
+from simulations.compiled.notice import told_of_compiling
 
 pytestmark = pytest.mark.skipif(not IS_COMPILED, reason="numba is not installed")
 
@@ -25,10 +26,11 @@ USED = {
     "numba.core.compiler": ("CompilerBase.define_pipelines", "Flags.no_compile"),
     "numba.core.inline_closurecall": ("_replace_args_with", "_replace_returns"),
     "numba.core.interpreter": ("Interpreter.interpret",),
+    "numba.core.rewrites.static_getitem": ("RewriteConstGetitems.match", "RewriteConstSetitems.apply"),
     "numba.core.ssa": ("reconstruct_ssa",),
+    "numba.core.transforms": ("canonicalize_cfg",),
     "numba.core.typed_passes": ("PreLowerStripPhis._strip_phi_nodes", "NativeLowering", "NoPythonBackend"),
     "numba.core.typing.context": ("BaseContext.resolve_function_type",),
-    "numba.core.untyped_passes": ("GenericRewrites.run_pass",),
 }
 
 
@@ -143,3 +145,23 @@ def value_of(height: float) -> float:
 
 def test_a_function_within_a_kernel_is_inlined_where_it_is_called() -> None:
     assert with_step(5.0) == 8
+
+
+@inner_apart
+def within(value: int) -> int:
+    return value + 1
+
+
+@inner_apart
+def around(value: int) -> int:
+    return within(value) + within(value)
+
+
+def test_who_waits_for_machine_code_is_told_once_when_it_begins_and_when_it_ends() -> None:
+    told: list[str] = []
+
+    with told_of_compiling(lambda: told.append("begins"), lambda: told.append("ends")):
+        for _ in range(2):  # the second time there is nothing to compile
+            around.compile("(int64,)")  # type: ignore[attr-defined]  # as above
+
+    assert told == ["begins", "ends"]
