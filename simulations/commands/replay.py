@@ -213,7 +213,8 @@ def _history(options: argparse.Namespace) -> History:
     if options.trace is not None:
         raise UsageError("--prometheus brings its own traffic: leave out --trace")
     if not options.step > 0 or not 1 <= options.hours * 3600 / options.step <= STEPS_MAX:
-        raise UsageError(f"--hours and --step must give 1 to {STEPS_MAX:,} steps")
+        given = f"--hours {options.hours:g} and --step {options.step:g}"
+        raise UsageError(f"{given} must give 1 to {STEPS_MAX:,} steps")
     end_s = WallClock().now_s() if options.end is None else _unix_s("--end", options.end)
     try:
         config = HistoryConfig(url=options.prometheus, bearer_token_file=options.token_file, ca_file=options.ca_file)
