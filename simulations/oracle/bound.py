@@ -12,6 +12,8 @@ from .kernel import Ints
 SECONDS_PER_HOUR = 3600.0
 # A plan is looked for until it costs so little more than the bound from below.
 GAP_RATIO = 0.005
+# A share of requests is a number of them again up to rounding: none is late by a millionth.
+ROUNDING_REQUESTS = 1e-6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +80,8 @@ class Oracle:
         if not 0 < attainment_ratio <= 1:
             raise ValueError(f"attainment must be in (0, 1], got {attainment_ratio}")
         demand = self._demand
-        return (1.0 - attainment_ratio) * float(demand.requests.sum() + demand.hopeless) - demand.hopeless
+        late = (1.0 - attainment_ratio) * float(demand.requests.sum() + demand.hopeless) - demand.hopeless
+        return 0.0 if abs(late) < ROUNDING_REQUESTS else late
 
     def _too_few(self, attainment_ratio: float) -> ValueError:
         demand = self._demand

@@ -12,9 +12,11 @@ Assumptions that favour the oracle, so that its cost is a bound from below:
   both costs is a bound, as who is late in either is late. A prefill pool may hold requests back for as long as the
   objective, no longer: one that is on time finds at the decode pool all that came an objective before it.
 
-One goes against it: the number changes only at the border of two intervals (10 s in an hour). `bench_sim_oracle`
-holds every policy of every scenario against the result. With a prefix cache all of a prompt but its last block is
-taken to be cached, which makes the bound a loose one.
+Two go against it: the number changes only at the border of two intervals (10 s in an hour); and whoever comes first is
+served first, while in the world a replica that is new serves those who come then, and the others wait elsewhere on.
+The latter shows where nearly all are late. `bench_sim_oracle` and `bench_sim_oracle_shared` hold every policy of every
+scenario against the result. With a prefix cache all of a prompt but its last block is taken to be cached, which makes
+the bound a loose one.
 """
 
 import math

@@ -153,6 +153,17 @@ def test_a_prompt_that_takes_longer_than_the_objective_is_late_whatever_is_paid(
         cheapest(demand, lead_time_s=0.0, attainment_ratio=1 - 49 / len(setting.requests))
 
 
+def test_a_share_of_requests_is_a_number_of_them_whatever_the_rounding() -> None:
+    setting = tide(3, 60.0)
+    quiet = replace(demand_of(setting), work_quanta=np.zeros_like(demand_of(setting).work_quanta))
+
+    for hopeless in range(1, 40):
+        all_requests = int(quiet.requests.sum()) + hopeless
+        oracle = Oracle(replace(quiet, hopeless=hopeless), 0.0)
+        assert oracle.can_keep(1 - hopeless / all_requests)
+        assert not oracle.can_keep(1 - (hopeless - 1) / all_requests)
+
+
 POOLS = """\
 traffic: {rates: azure_2023_conversation, rateRatio: 4, endSeconds: 600, burstiness: 0.2}
 machine: {profile: llama-3.1-8b-l40s, maxModelLenTokens: 16384, numGpuBlocks: 12000}
