@@ -14,10 +14,9 @@ from warmtide import app
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-EXAMPLES = [yaml.safe_load(text) for text in re.findall(r"```yaml\n(.*?)```", README, flags=re.S)]
-COMMANDS = [
-    line for block in re.findall(r"```\n(.*?)```", README, flags=re.S) for line in block.splitlines() if line.strip()
-]
+BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", README, flags=re.M | re.S)
+EXAMPLES = [yaml.safe_load(text) for kind, text in BLOCKS if kind == "yaml"]
+COMMANDS = [line for kind, text in BLOCKS if kind == "" for line in text.splitlines() if line.strip()]
 
 
 def test_its_objects_are_taken_as_they_stand() -> None:

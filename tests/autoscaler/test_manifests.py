@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import re
 import shutil
 import subprocess
 from collections.abc import AsyncIterator, Callable
@@ -112,6 +113,28 @@ def test_components_can_be_added(tmp_path: Path) -> None:
     roles = [obj["metadata"]["name"] for obj in objects if obj["kind"] == "ClusterRole"]
     assert [monitor["metadata"]["namespace"] for monitor in monitors] == [NAMESPACE]
     assert sorted(roles) == sorted([SERVICE_ACCOUNT, *(f"{SERVICE_ACCOUNT}-{name}" for name in OPT_INS)])
+
+
+def test_the_folder_that_the_readme_shows_is_one_that_renders(tmp_path: Path) -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    [shown] = [text for text in re.findall(r"```yaml\n(.*?)```", readme, flags=re.S) if "kind: Kustomization" in text]
+    shutil.copytree(MANIFESTS, tmp_path / "manifests")
+    (tmp_path / "my-cluster").mkdir()
+    (tmp_path / "my-cluster" / "kustomization.yaml").write_text(shown, encoding="utf-8")
+
+    objects = rendered(str(tmp_path / "my-cluster"))
+
+    assert {"ServiceMonitor", "PodMonitor", "PrometheusRule"} <= {obj["kind"] for obj in objects}
+    [controller] = [obj for obj in objects if obj["kind"] == "Deployment"]
+    [container] = controller["spec"]["template"]["spec"]["containers"]
+    assert container["image"] == "REGISTRY/warmtide:0.1.0"
+
+
+def test_a_service_monitor_leaves_our_labels_as_they_are() -> None:
+    """What the operator says of the place it scrapes, `service` among it, would rename labels of ours."""
+    [monitor] = documents(MANIFESTS / "components/service-monitor/service_monitor.yaml")
+
+    assert [endpoint["honorLabels"] for endpoint in monitor["spec"]["endpoints"]] == [True]
 
 
 def test_claims_are_mounted_read_only_where_controller_and_agents_look_for_them(tmp_path: Path) -> None:
