@@ -17,6 +17,7 @@ import aiohttp
 import pytest
 import yaml
 
+from autoscaler.enrol import Objects, targets
 from autoscaler.errors import Forbidden
 from autoscaler.kube import watch
 from autoscaler.kube.client import KubeClient
@@ -263,8 +264,6 @@ async def cannot_read_again_after_a_conflict(scene: Scene, _permission: Permissi
 
 async def cannot_read_what_the_watch_has_not_told(scene: Scene, _permission: Permission) -> None:
     """The ScaledService exists, as another replica has just created it."""
-    from autoscaler.enrol import Objects, targets
-
     view = deployment_view(await scene.site.api.get(DEPLOYMENTS, scene.site.space, "llm"))
     (target,) = targets(Objects(deployments={view.meta.key: view})).values()
     async with scene.writer() as writer:
