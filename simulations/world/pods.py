@@ -14,7 +14,7 @@ from simulations.world.starts.startup import Started, Starts
 from simulations.world.tenant import Tenant
 
 NOWHERE = -1  # the slot of a replica that waits for a node
-# Where others may wait for its GPUs, that a replica has served its last request is known so soon: a kubelet relists its
+# While anybody waits for its GPUs, that a replica has served its last request is known so soon: a kubelet relists its
 # containers every second (its PLEG's relist period).
 GONE_S = 1.0
 LONG_AGO_S = 3600.0  # the first replicas are no news to anyone
@@ -88,13 +88,13 @@ class Pods:
     @property
     def next_at_s(self) -> float:
         """When a replica gets ready, or is a phase further, or may be gone, or something happens to a node."""
-        return min(self.ready_at_s, self._looks_at_s, self._starts.next_at_s, self._tenant.next_at_s)
+        looks_at_s = self._looks_at_s if self._waits and self._tenant.is_anyone_short else math.inf
+        return min(self.ready_at_s, looks_at_s, self._starts.next_at_s, self._tenant.next_at_s)
 
     @property
     def must_look(self) -> bool:
         """Whether what others did may matter: something happened to a node, or they left one that we wait for."""
-        is_short = self.waiting or self.replicas < self._wanted
-        return self._tenant.has_news or (bool(is_short) and self._tenant.may_have_room)
+        return self._tenant.has_news or (self._tenant.is_short and self._tenant.may_have_room)
 
     @property
     def schedulable_replicas(self) -> int | None:
@@ -147,8 +147,8 @@ class Pods:
             self.draining.remove(pod)
             self._silent_seen = None
             self._end(pod, max(pod.drained_at_s, self._fleet.last_finish_at_s(pod.slot)))
+        self._looks_at_s = now_s + GONE_S if self.draining else math.inf
         if self._waits:
-            self._looks_at_s = now_s + GONE_S if self.draining else math.inf
             self._keep_up(now_s)
         return bool(ready or gone or happened)
 
@@ -186,6 +186,7 @@ class Pods:
                 self._place_first(now_s)
         while self.waiting and self._place_first(now_s):
             pass
+        self._tenant.is_short = self.replicas - len(self.waiting) < self._wanted
         self._tenant.provide(len(self.waiting), now_s)
 
     def _place_first(self, now_s: float) -> bool:
@@ -307,8 +308,7 @@ class Pods:
         else:
             self.draining.append(pod)
             self._silent_seen = None
-            if self._waits:
-                self._looks_at_s = min(self._looks_at_s, now_s + GONE_S)
+            self._looks_at_s = min(self._looks_at_s, now_s + GONE_S)
 
     def _end(self, pod: Pod, at_s: float) -> None:
         self._sensors.end(pod.slot)

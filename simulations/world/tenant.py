@@ -40,6 +40,11 @@ class Tenants:
                     coming[chosen] = self.nodes.nodes[chosen].group.gpus
                 coming[chosen] -= tenant.gpus
 
+    @property
+    def is_anyone_short(self) -> bool:
+        """Of all services."""
+        return any(tenant.is_short for tenant in self._all)
+
     def queued(self, gpus: int) -> int:
         """Replicas of so many GPUs that all the GPUs that are waited for would be."""
         return -(-sum(one.waiting * one.gpus for one in self._all) // gpus)
@@ -59,6 +64,7 @@ class Tenant:
     ) -> None:
         self.gpus = gpus
         self.waiting = 0  # replicas without a node
+        self.is_short = False  # of those, or of others that a quota does not let be
         self.kinds: Mapping[str, int] = {}  # of GPU, by class, where a replica is not the same on all
         self.holdings: Holdings | None = None  # on the disks of these nodes, where others have theirs there, too
         self._place, self._nodes, self._before = place, place.nodes, before
@@ -79,6 +85,11 @@ class Tenant:
     def has_news(self) -> bool:
         """Whether something happened that was not heard yet."""
         return self._heard < len(self._nodes.happened)
+
+    @property
+    def is_anyone_short(self) -> bool:
+        """Whether somebody wants what others may let go."""
+        return self._place.is_anyone_short
 
     @property
     def may_have_room(self) -> bool:
