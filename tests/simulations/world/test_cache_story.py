@@ -59,7 +59,7 @@ def test_weights_that_stay_save_misses_gpu_hours_and_bytes_and_those_that_come_a
     none, on_demand, ahead = (courses[keep] for keep in (Keeping.NONE, Keeping.ON_DEMAND, Keeping.PREFETCH))
 
     # What is only kept saves fewer: it is where a replica has been, not where the next one goes.
-    assert ahead.missed_requests < min(on_demand.missed_requests, none.missed_requests / 2)
+    assert ahead.missed_requests < min(on_demand.missed_requests, none.missed_requests / 4)
     assert on_demand.missed_requests < none.missed_requests
     assert max(ahead.gpu_hours, on_demand.gpu_hours) < none.gpu_hours
     assert max(ahead.fetched_bytes, on_demand.fetched_bytes) < none.fetched_bytes
