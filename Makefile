@@ -21,8 +21,9 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY)   ## scale an emulated vLLM service live on an embedded cluster (ARGS="--seconds 30")
 	@$(BIN)/warmtide demo $(ARGS)
 
+# Three at a time on two cores: tests of processes mostly wait.
 test: $(READY)   ## the whole suite (ARGS="-k name")
-	@$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
+	@$(BIN)/python -m pytest -n 3 --dist worksteal $(ARGS)
 
 check: $(READY)  ## style, types, layers
 	@$(BIN)/ruff check .
