@@ -19,6 +19,8 @@ PRIOR_P80_RATIO = 1.38
 PRIOR_P95_RATIO = 1.88
 # The shape of the prior counts as much as this many measured start-ups.
 PRIOR_STARTS = 4
+# Start-ups are measured no finer: kubelets look for readiness every 10 s (periodSeconds of a probe that names none).
+PROBE_S = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +109,14 @@ def lead_time_of(pod: PodSeen, records: tuple[StartRecord, ...], prior_s: float)
         if record.learned.tier is pod.tier and record.learned.node_class == pod.node_class:
             return record.learned
     return prior(prior_s)
+
+
+def late_after_s(lead: LeadTime) -> float:
+    """The age at which a replica that is still on its way is not counted on: beyond the P95 and what probes add.
+
+    Nothing shorter: quick start-ups, of which one took a second, would be ordered twice when one takes three.
+    """
+    return max(lead.p95_s, lead.p50_s + PROBE_S)
 
 
 def typical_lead_time(records: tuple[StartRecord, ...], prior_s: float, landing: Landing | None = None) -> LeadTime:

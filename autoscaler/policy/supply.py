@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from autoscaler.policy.lead_time import StartRecord, lead_time_of, typical_lead_time
+from autoscaler.policy.lead_time import StartRecord, late_after_s, lead_time_of, typical_lead_time
 from autoscaler.policy.signals import says_nothing, tokens_per_s, waiting_requests
 from autoscaler.policy.spec import PolicySpec
 from autoscaler.policy.types import Observation, PodPhase, PodSeen, Supply
@@ -43,7 +43,7 @@ def take_stock(
     present = serving + rest.asleep + rest.starting + len(rest.overdue)
     missing = max(0, seen.replicas - present)
     lead = typical_lead_time(starts, policy.lead_time_prior_s, seen.landing)
-    late_at_s = requested_at_s + lead.p95_s if missing else math.inf
+    late_at_s = requested_at_s + late_after_s(lead) if missing else math.inf
     late = missing if late_at_s <= now_s else 0
     starting = rest.starting + missing - late
     return Fleet(
@@ -134,7 +134,7 @@ class _Rest:
             if pod.phase is PodPhase.READY:
                 asleep.append(pod)
             elif pod.phase is PodPhase.STARTING:
-                late_at_s = pod.created_at_s + lead_time_of(pod, starts, policy.lead_time_prior_s).p95_s
+                late_at_s = pod.created_at_s + late_after_s(lead_time_of(pod, starts, policy.lead_time_prior_s))
                 (stuck if late_at_s <= now_s else starting).append(pod)
                 if late_at_s > now_s:
                     overdue_at_s = min(overdue_at_s, late_at_s)

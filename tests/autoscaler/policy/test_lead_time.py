@@ -4,8 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from autoscaler.policy.examples import ready, starting
-from autoscaler.policy.lead_time import lead_time_of, learn_starts, prior, start_record, typical_lead_time
+from autoscaler.policy.examples import fleet, ready, starting
+from autoscaler.policy.lead_time import late_after_s, lead_time_of, learn_starts, prior, start_record, typical_lead_time
+from autoscaler.policy.spec import PolicySpec
+from autoscaler.policy.supply import take_stock
 from autoscaler.policy.types import Landing, Tier
 
 NOW_S = 1_000_000.0
@@ -69,3 +71,28 @@ def test_a_cold_start_that_was_never_measured_is_expected_no_faster_than_the_pri
 
     assert typical_lead_time(records, 180.0, Landing(tier=Tier.COLD)) == prior(180.0)
     assert typical_lead_time(records, 10.0, Landing(tier=Tier.COLD)).p50_s == 20.0
+
+
+@pytest.mark.parametrize(
+    ("durations_s", "late_s"),
+    [
+        pytest.param((1.0,), 11.0, id="a second, as the API's whole seconds say: probes add as much as ten"),
+        pytest.param((1.0,) * 32, 11.0, id="however often"),
+        pytest.param((100.0,), 100 * (1 + 0.88 * 4 / 5), id="minutes: beyond the P95"),
+    ],
+)
+def test_a_replica_is_late_no_sooner_than_the_readiness_probe_may_be(
+    durations_s: tuple[float, ...], late_s: float
+) -> None:
+    lead = start_record(Tier.WARM, "H100", durations_s).learned
+
+    assert late_after_s(lead) == pytest.approx(late_s)
+
+
+def test_a_start_that_takes_three_seconds_where_one_took_a_second_is_not_ordered_twice() -> None:
+    records = (start_record(Tier.WARM, "H100", (1.0,)),)
+    slow = starting("slow", created_at_s=NOW_S - 3)
+
+    stock = take_stock(fleet([], replicas=1, pods=(slow,)), PolicySpec(), records, NOW_S, now_s=NOW_S)
+
+    assert (stock.supply.starting, stock.supply.overdue) == (1, 0)
