@@ -242,6 +242,10 @@ class Town(Site):
             return str(lease["spec"].get("holderIdentity") or "")
         return ""
 
+    async def check_only_grew(self) -> None:
+        """No replica was taken back; else what the controller said of its changes."""
+        assert self.seen == sorted(self.seen), (await self.status()).get("recentChanges")
+
     # what one waits for
 
     async def until_size(self, replicas: int, within_s: float = 60.0) -> None:
