@@ -15,8 +15,7 @@ from autoscaler.policies import INVALID_ANNOTATION, INVALID_POLICY, INVALID_SCAL
 from autoscaler.refusal import RefusalReason
 from autoscaler.sentences import SENTENCES
 from cacheops.budget import Room
-from metrics.errors import ScrapeFailure
-from metrics.telemetry import TelemetryConfig, set_up
+from metrics.examples import busy_telemetry
 from nodeagent.report import NodeFacts
 from nodeagent.serve import Gauges
 from simulations.cluster.real_prometheus import promtool
@@ -67,15 +66,7 @@ WELL = [
 
 def page() -> str:
     """Both pages, with something to say under every name."""
-    telemetry = set_up(TelemetryConfig())
-    telemetry.decided("ns/a", reason="Steady", desired_replicas=3, ready_replicas=2, forecast_skill_ratio=0.75)
-    telemetry.patched(0.3)
-    telemetry.reconciled(0.002)
-    telemetry.scrape_failed(ScrapeFailure.TIMEOUT)
-    telemetry.api_answered("patch", 409)
-    telemetry.relisted("pods")
-    telemetry.refused("HPAConflict")
-    telemetry.show_problems(lambda: [("ns/a", "DataFresh", "NoFreshData")])
+    telemetry = busy_telemetry()
     controller = telemetry.exposition()
     telemetry.shutdown()
     room = Room(held_bytes=10, high_bytes=80, low_bytes=70)

@@ -6,28 +6,13 @@ from pathlib import Path
 from aiohttp import web
 
 from metrics.clock import WallClock
-from metrics.errors import ScrapeFailure
+from metrics.examples import busy_telemetry
 from metrics.prometheus import History, HistoryConfig
-from metrics.telemetry import Telemetry, TelemetryConfig, set_up
 from simulations.cluster.real_prometheus import prometheus, promtool, scraping
 
 
-def busy() -> Telemetry:
-    """Every instrument has something to say."""
-    telemetry = set_up(TelemetryConfig())
-    telemetry.decided("ns/a", reason="FollowingQueue", desired_replicas=3, ready_replicas=2, forecast_skill_ratio=0.75)
-    telemetry.patched(0.3)
-    telemetry.reconciled(0.002)
-    telemetry.scrape_failed(ScrapeFailure.TIMEOUT)
-    telemetry.api_answered("patch", 409)
-    telemetry.relisted("pods")
-    telemetry.refused("HPAPresent")
-    telemetry.leads(True)
-    return telemetry
-
-
 async def test_the_page_passes_promtool() -> None:
-    telemetry = busy()
+    telemetry = busy_telemetry()
 
     said = await promtool("check", "metrics", given=telemetry.exposition())
     telemetry.shutdown()
@@ -36,7 +21,7 @@ async def test_the_page_passes_promtool() -> None:
 
 
 async def test_a_real_prometheus_reads_it(tmp_path: Path) -> None:
-    telemetry, clock = busy(), WallClock()
+    telemetry, clock = busy_telemetry(), WallClock()
 
     async def page(_: web.Request) -> web.Response:
         return web.Response(body=telemetry.exposition(), headers={"Content-Type": "text/plain; version=0.0.4"})
