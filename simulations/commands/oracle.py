@@ -19,14 +19,13 @@ from simulations.oracle.foresight import with_hindsight
 from simulations.policies.base import Pair, Policy
 from simulations.policies.static import Static
 from simulations.static_fleet import fixed, fleet_name, sized, smallest_static
-from simulations.world import Setting, simulate, simulate_together
+from simulations.world import ALONE, Setting, simulate, simulate_together
 from simulations.world.starts.phases import Phases
 from simulations.world.starts.startup import StartupTimes
 
 ATTAINMENT_DEFAULT = 0.99
 LEAD_TIMES_MAX = 20
 INSTANT_S = 0.001
-ALONE = ""  # what a service is called that has no others beside it
 
 
 def add(parser: argparse.ArgumentParser) -> None:

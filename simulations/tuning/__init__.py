@@ -1,12 +1,11 @@
 """A policy's knobs, turned for an objective on some traffic and judged on other."""
 
-from .course import ALONE, Course, Served
+from .course import Course, Served
 from .courses import Courses, split_courses
 from .knobs import KNOBS, Knob, document, policy_of, turned
 from .search import GAIN_MIN, Documents, Goal, Judged, Search, Trial, documents_at, judge
 
 __all__ = [
-    "ALONE",
     "GAIN_MIN",
     "KNOBS",
     "Course",

@@ -6,10 +6,8 @@ from dataclasses import dataclass, replace
 from simulations.policies.base import Pair, Policy, Role
 from simulations.policies.static import Static
 from simulations.static_fleet import fixed, sized, smallest_static
-from simulations.world import Outcome, Setting, simulate, simulate_together
+from simulations.world import ALONE, Outcome, Setting, simulate, simulate_together
 from simulations.world.paired import setting_of_prefill
-
-ALONE = ""  # what a service is called that has no others beside it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,9 +10,9 @@ from simulations.compiled.records import forget_course
 from simulations.errors import UsageError
 from simulations.scenarios import Scenario, Together
 from simulations.scenarios.draw import Recorded
-from simulations.world import Setting
+from simulations.world import ALONE, Setting
 
-from .course import ALONE, Course, begun
+from .course import Course, begun
 
 DAY_S = 86_400.0
 DAYS_MIN = 2.0  # fewer cannot be told apart

@@ -3,6 +3,6 @@
 from .outcome import Change, Outcome, Series
 from .setting import Setting
 from .simulate import simulate
-from .together import Shared, simulate_together
+from .together import ALONE, Shared, simulate_together
 
-__all__ = ["Change", "Outcome", "Series", "Setting", "Shared", "simulate", "simulate_together"]
+__all__ = ["ALONE", "Change", "Outcome", "Series", "Setting", "Shared", "simulate", "simulate_together"]

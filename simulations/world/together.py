@@ -19,6 +19,8 @@ from simulations.world.starts.phases import Phases
 from simulations.world.starts.shared import shared_holdings
 from simulations.world.tenant import Tenant, Tenants
 
+ALONE = ""  # what a service is called that has no others beside it
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shared:

@@ -17,7 +17,6 @@ from simulations.commands.tune import Verdict
 from simulations.errors import INTERRUPTED
 from simulations.scenarios import load_scenario
 from simulations.tuning import (
-    ALONE,
     KNOBS,
     Goal,
     Judged,
@@ -31,7 +30,7 @@ from simulations.tuning import (
     turned,
 )
 from simulations.tuning.knobs import DEFAULT_PLACES
-from simulations.world import Setting
+from simulations.world import ALONE, Setting
 
 PLACES = st.lists(st.floats(0, 1), min_size=len(KNOBS), max_size=len(KNOBS))
 HEADER = "arrived_at,num_prefill_tokens,num_decode_tokens\n"
